@@ -1,0 +1,1 @@
+"""One config file per method; each has `get_config(preset)`."""

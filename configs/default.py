@@ -1,0 +1,153 @@
+"""Every key that the code reads, with its meaning and the source of its value, and the datasets' presets.
+
+A method's file starts from `start(method, preset)` and overrides a few lines. A preset string is the name of a dataset, by
+itself or followed by `,paper=True` for a paper's full budget: `digits` (default), `gaussian`, `ring8`, `grid25`, `swiss_roll`,
+`parallel_lines`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def default_config() -> ConfigDict:
+    """Returns the values shared by all methods and presets."""
+    config = ConfigDict()
+    config.method = ""  # name of the method's file; with preset and seed it names the default workdir
+    config.preset = ""  # the preset string
+    config.seed = 0
+    config.steps = 20_000  # generator updates
+    config.batch_size = 64  # global: devices share it (Arjovsky 2017, algorithm 1; Gulrajani 2017, algorithm 2)
+    config.n_critic = 5  # critic updates per generator update (both papers)
+    config.dtype = "float32"  # float32, float64 (CPU), or bfloat16: networks compute in it, parameters and penalty in float32
+    config.devices = 0  # number of devices to use, 0 for all; on a CPU, so many virtual devices
+
+    config.data = ConfigDict()
+    config.data.name = "digits"
+    config.data.dim = 1  # gaussian: its dimension
+    config.data.theta = 1.0  # parallel_lines: the line's distance from (0, u)
+
+    config.latent = ConfigDict()
+    config.latent.name = "normal"  # normal: N(0, I); uniform: U[low, high]
+    config.latent.dim = 64
+    config.latent.low = -1.0
+    config.latent.high = 1.0
+
+    config.model = ConfigDict()
+    config.model.name = "mlp"
+    config.model.width = 512
+    config.model.depth = 3  # hidden layers
+    config.model.activation = "relu"  # relu, leaky_relu (slope 0.2), tanh
+    config.model.initializer = "he_normal"  # he_normal, glorot_uniform, orthogonal
+    config.model.generator_normalization = "none"  # none, batch, layer
+    config.model.critic_normalization = "none"  # batch is refused together with a penalty
+
+    config.loss = "wasserstein"  # wasserstein, minimax, non_saturating, hinge, least_squares
+    config.penalty = ConfigDict()
+    config.penalty.name = "none"  # none, two_sided (GP), one_sided (LP), zero_centred
+    config.penalty.weight = 10.0  # lambda (Gulrajani 2017, section 4)
+    config.penalty.points = "interpolates"  # interpolates, real, generated, perturbed_real, perturbed_both
+    config.penalty.perturbation = "uniform"  # the noise of perturbed_*: see objectives/penalties.py for the variants
+    config.penalty.noise_scale = 0.5  # of the perturbation, in standard deviations of the batch (Kodali 2017)
+    config.clip = 0.0  # c: parameters are clipped to [-c, c] after each critic update; 0 for no clipping
+    config.clip_scope = "all"  # all parameters (Arjovsky 2017) or kernels only
+    config.clip_with_penalty = False  # says that clipping and a penalty together are meant
+    config.warmup = ConfigDict()  # Arjovsky's code: 100 critic updates while step < 25 or step % 500 == 0
+    config.warmup.critic_steps = 0  # critic updates in a warm-up step, a multiple of n_critic; 0 for no warm-up
+    config.warmup.first = 25
+    config.warmup.every = 500
+
+    for player in ("critic", "generator"):
+        config[player] = ConfigDict()
+        config[player].optimizer = "adam"  # adam, rmsprop (decay is beta2; epsilon outside the root, as in PyTorch), sgd
+        config[player].learning_rate = 1e-4
+        config[player].beta1 = 0.5
+        config[player].beta2 = 0.9
+    config.decay_steps = 0  # learning rates fall linearly to 0 over so many generator updates; 0 for constant
+    config.ema_decay = 0.999  # of the generator's average, warmed up as min(d, (1 + t) / (10 + t))
+
+    config.log_every = 100
+    config.eval_every = 1000
+    config.sample_every = 1000
+    config.checkpoint_every = 1000
+    config.keep = 3  # newest checkpoints kept, beside the best
+    config.eval = ConfigDict()
+    config.eval.samples = 500  # per evaluation, real and generated (fewer where a split has fewer)
+    config.eval.draws = 5  # independent repeats of the final evaluation
+    config.tensorboard = True
+    config.cache_dir = "~/.cache/wgan_jax"  # of compiled programs; empty for none
+    return config
+
+
+def start(method: str, preset: str) -> tuple[ConfigDict, str, bool]:
+    """Returns the config of a preset, its dataset's name, and whether the paper's full budget is asked for.
+
+    Raises:
+      ValueError: the preset string names no dataset or an unknown option.
+    """
+    name, *options = preset.split(",")
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; one of: {', '.join(PRESETS)}")
+    if any(option not in ("paper=True", "paper=False") for option in options):
+        raise ValueError(f"unknown option in preset {preset!r}; the only one is paper=True")
+    config = default_config()
+    config.method, config.preset, config.data.name = method, preset, name
+    PRESETS[name](config)
+    return config, name, "paper=True" in options
+
+
+def set_optimizers(config: ConfigDict, **values: float | str) -> None:
+    """Gives both players the same optimizer settings."""
+    config.critic.update(values)
+    config.generator.update(values)
+
+
+def _digits(config: ConfigDict) -> None:
+    config.latent.dim = 64
+    config.steps = 8000
+    config.log_every, config.eval_every = 100, 1000
+
+
+def _toy(config: ConfigDict) -> None:
+    """Toys of Gulrajani 2017 (figure 3) at a laptop's width; the paper's is 512."""
+    config.latent.dim = 2
+    config.model.width = 128
+    config.batch_size = 256
+    config.steps = config.decay_steps = 8000
+    config.eval.samples = 2000
+    config.penalty.weight = 0.1  # of the paper's toy code; its text says 10
+    set_optimizers(config, learning_rate=5e-4)
+
+
+def _gaussian(config: ConfigDict) -> None:
+    """N(2, 1) from U[0, 5] with MLPs of 2 x 128 (Bethune & Coiffier 2018, section 4.1)."""
+    config.latent.update({"name": "uniform", "dim": 1, "low": 0.0, "high": 5.0})
+    config.model.update({"width": 128, "depth": 2})
+    config.batch_size = 128
+    config.steps = 3000
+    config.ema_decay = 0.998
+    config.eval.samples = 2000
+    set_optimizers(config, learning_rate=2e-4)
+
+
+PRESETS = {
+    "digits": _digits,
+    "gaussian": _gaussian,
+    "ring8": _toy,
+    "grid25": _toy,
+    "swiss_roll": _toy,
+    "parallel_lines": _toy,
+}
+
+
+def paper(config: ConfigDict) -> None:
+    """Restores the published budget and sizes of a preset.
+
+    Toys: 3 x 512 ReLU, batch 256, Adam 1e-4 (.5, .9), 100,000 steps (Gulrajani 2017, toy code). Digits has no paper of its own: the
+    algorithm's numbers of Gulrajani 2017 (Adam 1e-4 with betas 0, .9, batch 64) for 100,000 steps. Gaussian keeps its 2 x 128.
+    """
+    config.steps, config.decay_steps = 100_000, 0
+    if config.data.name == "digits":
+        set_optimizers(config, learning_rate=1e-4, beta1=0.0, beta2=0.9)
+    else:
+        set_optimizers(config, learning_rate=1e-4, beta1=0.5, beta2=0.9)
+    if config.data.name not in ("digits", "gaussian"):
+        config.model.width = 512

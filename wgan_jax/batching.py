@@ -1,0 +1,24 @@
+"""What depends on the batch as a whole, the same on one device and on many: means and per-example randomness.
+
+`axis_name` names the mapped device axis, each device holding an equal share of the global batch; None means one device.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def batch_mean[T](tree: T, axis_name: str | None) -> T:
+    """Returns the mean over devices of every leaf; of means over equal shares this is the mean over the global batch."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def example_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
+    """Returns a key per example, [count]: a function of `key` and the example's index in the global batch alone."""
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(first + jnp.arange(count))
+
+
+def batch_std(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """Returns the standard deviation over all entries of the global batch, []."""
+    mean = batch_mean(jnp.mean(x), axis_name)
+    return jnp.sqrt(batch_mean(jnp.mean(jnp.square(x - mean)), axis_name))

@@ -1,0 +1,258 @@
+"""Loading and validation of a config: one clear line per mistake, all mistakes at once. Imports no jax."""
+
+import ast
+import difflib
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+
+class UserError(Exception):
+    """A user's mistake: launchers print each line on stderr without a traceback and exit with code 2."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Rule(NamedTuple):
+    """What a key's value must be."""
+
+    type: type
+    accepts: Callable[[Any], bool]
+    wanted: str
+
+
+def registered(module: str, registry: str) -> tuple[str, ...]:
+    """Returns the keys of a dict literal such as LOSSES without importing its module, which would import jax.
+
+    Raises:
+      LookupError: the module has no such dict literal.
+    """
+    tree = ast.parse((Path(__file__).parent / module).read_text(encoding="utf-8"))
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        value = getattr(node, "value", None)
+        if isinstance(target, ast.Name) and target.id == registry and isinstance(value, ast.Dict):
+            return tuple(key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
+    raise LookupError(f"{module} has no dict {registry}")
+
+
+def _whole(low: int) -> Rule:
+    return Rule(int, lambda v: low <= v < 2**31, f"a whole number from {low} to 2147483647")
+
+
+def _real(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
+    """A finite number in [low, high]; `above` and `below` exclude the bounds."""
+
+    def accepts(v: float) -> bool:
+        return math.isfinite(v) and (v > low if above else v >= low) and (v < high if below else v <= high)
+
+    lower = "" if low == -math.inf else f" {'above' if above else 'of at least'} {low:g}"
+    upper = "" if high == math.inf else f"{' and' if lower else ''} {'below' if below else 'at most'} {high:g}"
+    return Rule(float, accepts, f"a finite number{lower}{upper}")
+
+
+def _one_of(names: Sequence[str]) -> Rule:
+    return Rule(str, lambda v: v in names, f"one of {', '.join(names)}")
+
+
+def _text() -> Rule:
+    return Rule(str, lambda v: "\0" not in v, "text")
+
+
+def _truth() -> Rule:
+    return Rule(bool, lambda _: True, "True or False")
+
+
+def rules() -> dict[str, Rule]:
+    """Returns the rule of every key of configs/default.py, by its dotted name."""
+    layers, penalties = "models/layers.py", "objectives/penalties.py"
+    normalization = _one_of(registered(layers, "NORMALIZATIONS"))
+    table = {
+        "method": Rule(str, lambda v: v != "" and "/" not in v and "\0" not in v, "a name without slashes"),
+        "preset": Rule(str, lambda v: "/" not in v and "\0" not in v, "a name without slashes"),
+        "seed": _whole(0),
+        "steps": _whole(1),
+        "batch_size": _whole(1),
+        "n_critic": _whole(1),
+        "dtype": _one_of(("float32", "float64", "bfloat16")),
+        "devices": _whole(0),
+        "data.name": _one_of(registered("data/__init__.py", "DATASETS")),
+        "data.dim": _whole(1),
+        "data.theta": _real(-math.inf),
+        "latent.name": _one_of(registered("models/latent.py", "LATENTS")),
+        "latent.dim": _whole(1),
+        "latent.low": _real(-math.inf),
+        "latent.high": _real(-math.inf),
+        "model.name": _one_of(registered("models/__init__.py", "ARCHITECTURES")),
+        "model.width": _whole(1),
+        "model.depth": _whole(1),
+        "model.activation": _one_of(registered(layers, "ACTIVATIONS")),
+        "model.initializer": _one_of(registered(layers, "INITIALIZERS")),
+        "model.generator_normalization": normalization,
+        "model.critic_normalization": normalization,
+        "loss": _one_of(registered("objectives/losses.py", "LOSSES")),
+        "penalty.name": _one_of(registered(penalties, "PENALTIES")),
+        "penalty.weight": _real(0),
+        "penalty.points": _one_of(registered(penalties, "POINTS")),
+        "penalty.perturbation": _one_of(registered(penalties, "PERTURBATIONS")),
+        "penalty.noise_scale": _real(0),
+        "clip": _real(0),
+        "clip_scope": _one_of(registered("objectives/constraints.py", "CLIP_SCOPES")),
+        "clip_with_penalty": _truth(),
+        "warmup.critic_steps": _whole(0),
+        "warmup.first": _whole(0),
+        "warmup.every": _whole(1),
+        "decay_steps": _whole(0),
+        "ema_decay": _real(0, 1, below=True),
+        "log_every": _whole(1),
+        "eval_every": _whole(1),
+        "sample_every": _whole(1),
+        "checkpoint_every": _whole(1),
+        "keep": _whole(1),
+        "eval.samples": _whole(10),
+        "eval.draws": _whole(1),
+        "tensorboard": _truth(),
+        "cache_dir": _text(),
+    }
+    for player in ("critic", "generator"):
+        table[f"{player}.optimizer"] = _one_of(registered("training/update.py", "OPTIMIZERS"))
+        table[f"{player}.learning_rate"] = _real(0, above=True)
+        table[f"{player}.beta1"] = _real(0, 1, below=True)
+        table[f"{player}.beta2"] = _real(0, 1, below=True)
+    return table
+
+
+def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns {dotted key: value}, in the config's order."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, ConfigDict | dict)
+        flat.update(flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value})
+    return flat
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    leaf = key.rsplit(".", 1)[-1]
+    close = difflib.get_close_matches(key, known, 1) or [k for k in known if k.rsplit(".", 1)[-1] == leaf]
+    close = close or difflib.get_close_matches(leaf, known, 1)
+    return f"config.{key}: no such key" + (f"; did you mean config.{close[0]}?" if close else "")
+
+
+def mistakes(config: ConfigDict) -> list[str]:
+    """Returns a line for every wrong key, value and combination of a config; an empty list when it is good."""
+    table, flat = rules(), flatten(config)
+    lines = [_unknown(key, list(table)) for key in flat if key not in table]
+    lines += [f"config.{key}: missing" for key in table if key not in flat]
+    bad = set()
+    for key in flat.keys() & table.keys():
+        value, rule = flat[key], table[key]
+        typed = type(value) is rule.type or (rule.type is float and type(value) is int)
+        if not typed or not rule.accepts(value):
+            bad.add(key)
+    lines += [f"config.{key}: {flat[key]!r} is not {table[key].wanted}" for key in flat if key in bad]
+    return lines or _combinations(config)
+
+
+def _combinations(config: ConfigDict) -> list[str]:
+    """Returns a line for every combination of good values that makes no sense together."""
+    penalised = config.penalty.name != "none"
+    checks = {
+        "config.clip and config.penalty.name: a clipped critic with a gradient penalty is no known method; "
+        "set clip=0, penalty.name=none, or clip_with_penalty=True if you mean it": (
+            config.clip > 0 and penalised and not config.clip_with_penalty
+        ),
+        "config.model.critic_normalization: batch normalisation mixes the examples, so a per-example penalty is "
+        "meaningless (Gulrajani 2017, section 4); use layer or none": (
+            penalised and config.model.critic_normalization == "batch"
+        ),
+        f"config.batch_size: {config.batch_size} is not divisible by config.devices={config.devices}": (
+            config.devices > 0 and config.batch_size % config.devices != 0
+        ),
+        f"config.latent.low: {config.latent.low:g} is not below config.latent.high={config.latent.high:g}": (
+            config.latent.name == "uniform" and config.latent.low >= config.latent.high
+        ),
+        f"config.warmup.critic_steps: {config.warmup.critic_steps} is not a multiple of n_critic={config.n_critic}": (
+            config.warmup.critic_steps % config.n_critic != 0
+        ),
+        "config.batch_size: batch normalisation needs at least 2 examples": (
+            config.batch_size < 2 and "batch" in (config.model.generator_normalization, config.model.critic_normalization)
+        ),
+        "config.loss: a wasserstein critic without a penalty or clipping is unbounded; set penalty.name or clip": (
+            config.loss == "wasserstein" and not penalised and config.clip == 0
+        ),
+    }
+    return [line for line, wrong in checks.items() if wrong]
+
+
+def check(config: ConfigDict) -> ConfigDict:
+    """Returns the config if it is good.
+
+    Raises:
+      UserError: with a line per mistake.
+    """
+    if lines := mistakes(config):
+        raise UserError(*lines)
+    return config
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Returns the checked config of `FILE.py[:preset]` with `--config.key=value` overrides applied.
+
+    Raises:
+      UserError: no such file, a preset that the file refuses, an override that names no key or does not fit its type, or
+        any of `mistakes`; all overrides are judged before it is raised.
+    """
+    path = Path(spec.split(":", 1)[0])
+    if not path.is_file():
+        known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.py") if p.stem not in ("__init__", "default")))
+        raise UserError(f"--config: no file {path}" + (f"; there are: {known}" if known else ""))
+
+    def parse(arguments: Sequence[str]) -> ConfigDict:
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", flag_values=values)
+        values(["", f"--config={spec}", *arguments])
+        return values["config"].value
+
+    try:
+        config = parse(())
+    except (ValueError, flags.Error) as error:
+        raise UserError(f"--config={spec}: {_reason(error)}") from error
+    except AttributeError as error:
+        raise UserError(f"--config: {path} has no function get_config(preset)") from error
+    good, lines, known = [], [], list(flatten(config))
+    for override in overrides:
+        key, equals, text = override.removeprefix("--config.").partition("=")
+        if key not in known:
+            lines.append(_unknown(key, known))
+        elif not equals:
+            lines.append(f"config.{key}: no value; write --config.{key}=VALUE")
+        else:
+            try:
+                parse([override])
+                good.append(override)
+            except (ValueError, TypeError, KeyError, AttributeError, flags.Error):
+                wanted = rules()[key].wanted if key in rules() else "a value of the key's type"
+                lines.append(f"config.{key}: {text!r} is not {wanted}")
+    config = parse(good)
+    if lines := lines + mistakes(config):
+        raise UserError(*lines)
+    return config
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the message of the innermost cause on one line."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return " ".join(str(error).split())
+
+
+def default_workdir(config: ConfigDict) -> str:
+    """Returns runs/<method>-<preset>-seed<seed>."""
+    return os.path.join("runs", f"{config.method}-{config.preset.replace(',', '-')}-seed{config.seed}")

@@ -1,0 +1,21 @@
+"""Real 8x8 handwritten digits (Alpaydin & Kaynak 1998) that ship with scikit-learn, with a public split."""
+
+import numpy as np
+from ml_collections import ConfigDict
+from sklearn.datasets import load_digits
+
+from wgan_jax.data.dataset import Dataset, Split
+
+
+def load(config: ConfigDict) -> Dataset:
+    """Returns 1,000 training, 297 validation and 500 test images [8, 8, 1] in the order of RandomState(0).permutation(1797).
+
+    The source's 0..16 are stored as uint8, x * 255 / 16 rounded.
+    """
+    del config
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(images))
+    pixels = np.round(images[order] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
+    labels = labels[order].astype(np.int32)
+    train, validation, test = (Split(pixels[a:b], labels[a:b]) for a, b in [(0, 1000), (1000, 1297), (1297, 1797)])
+    return Dataset(shape=(8, 8, 1), num_classes=10, train=train, validation=validation, test=test)

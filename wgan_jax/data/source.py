@@ -1,0 +1,84 @@
+"""The one way to a batch: `draw` is pure and runs inside the compiled program, for synthetic, resident and streamed data.
+
+A batch has a position: the number of batches consumed before it (critic and generator updates each consume one). Stored data
+is read in permutations of the training split, one per epoch, each a function of (seed, epoch); the last batch of an epoch
+continues into the next. Rows of the stream are cut on the host, several updates at a time, into a Feed.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wgan_jax.batching import example_keys
+from wgan_jax.data.dataset import Dataset, Split, decode
+from wgan_jax.types import Batch
+
+ROWS_PER_FEED = 2**20  # examples; 4 MiB of indices
+
+
+class Feed(NamedTuple):
+    """What the program reads stored data from; all None for synthetic data."""
+
+    resident: Any = None  # Split on the device, replicated; None where pixels are streamed
+    first: Any = None  # int32 [], position of the first batch of `rows`
+    rows: Any = None  # indices [positions, B] int32 into `resident`, or a Split of [positions, B, ...]; B is sharded
+
+
+def draw(
+    dataset: Dataset,
+    feed: Feed,
+    position: jax.Array,
+    key: jax.Array,
+    count: int,
+    size: int,
+    axis_name: str | None = None,
+    dtype: jax.typing.DTypeLike = np.float32,
+) -> Batch:
+    """Returns `count` consecutive batches of `size` examples on this device: x [count, size, ...], label [count, size].
+
+    Synthetic data depends on `key` and the global example index; stored data on `position` alone.
+    """
+    if dataset.sample is not None:
+        keys = jax.vmap(lambda k: example_keys(k, size, axis_name))(jax.random.split(key, count))
+        x = jax.vmap(jax.vmap(dataset.sample))(keys).astype(dtype)
+        return Batch(x, jnp.zeros((count, size), jnp.int32))
+    rows = jax.tree.map(lambda r: jax.lax.dynamic_slice_in_dim(r, position - feed.first, count), feed.rows)
+    images, labels = rows if feed.resident is None else jax.tree.map(lambda stored: stored[rows], feed.resident)
+    return Batch(decode(images, dtype), labels)
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(examples).astype(np.int32)
+
+
+def stream_indices(seed: int, first: int, positions: int, size: int, examples: int) -> np.ndarray:
+    """Returns rows `first`, ..., `first + positions - 1` of the endless index stream, [positions, size] int32."""
+    start, stop = first * size, (first + positions) * size
+    epochs = range(start // examples, -(-stop // examples))
+    stream = np.concatenate([_permutation(seed, epoch, examples) for epoch in epochs])
+    offset = epochs[0] * examples
+    return stream[start - offset : stop - offset].reshape(positions, size)
+
+
+def positions_per_feed(size: int) -> int:
+    """Returns how many batches of `size` a feed holds: a constant of the config, so that the program is compiled once."""
+    return max(1, ROWS_PER_FEED // size)
+
+
+def index_feed(dataset: Dataset, resident: Split | None, seed: int, first: int, size: int) -> Feed:
+    """Returns the feed of indices that starts at a position; empty for synthetic data."""
+    if dataset.train is None:
+        return Feed()
+    examples = len(dataset.train.images)
+    return Feed(resident, np.int32(first), stream_indices(seed, first, positions_per_feed(size), size, examples))
+
+
+def pixel_feed(dataset: Dataset, seed: int, first: int, positions: int, size: int) -> Feed:
+    """Returns the feed that carries the pixels of the same indices, for data that does not fit on the device."""
+    assert dataset.train is not None
+    rows = stream_indices(seed, first, positions, size, len(dataset.train.images))
+    return Feed(None, np.int32(first), Split(dataset.train.images[rows], dataset.train.labels[rows]))

@@ -1,0 +1,73 @@
+"""Architectures by name, and the pure functions through which the rest of the package sees a network."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from wgan_jax.models import mlp
+from wgan_jax.models.latent import sample_latents
+from wgan_jax.models.layers import Style
+from wgan_jax.types import Apply, CriticOutput, Params
+
+# name -> (Generator(style, shape), Critic(style))
+ARCHITECTURES: dict[str, tuple[Any, Any]] = {
+    "mlp": (mlp.Generator, mlp.Critic),
+}
+
+
+class Networks(NamedTuple):
+    """The two networks as pure functions of their variables."""
+
+    init_generator: Any  # key -> variables {"params": ..., ...}
+    init_critic: Any
+    generator: Apply  # latent [B, Z] -> [B, *shape]
+    critic: Apply  # x [B, *shape] -> CriticOutput
+    penalty_critic: Apply  # the critic computed in the parameters' dtype, whatever config.dtype
+    generate: Any  # variables, keys [B] -> [B, *shape], in evaluation mode
+    score: Any  # critic variables, x [B, *shape] -> [B], in evaluation mode
+
+
+def param_dtype(config: ConfigDict) -> Any:
+    """Returns the dtype of parameters: float64 for config.dtype float64, else float32."""
+    return jnp.float64 if config.dtype == "float64" else jnp.float32
+
+
+def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None) -> Networks:
+    """Returns the networks that config.model names, for examples of a shape."""
+    model, wide = config.model, param_dtype(config)
+    style = Style(
+        model.width, model.depth, model.activation, model.initializer, "none", axis_name, jnp.dtype(config.dtype), wide
+    )
+    make_generator, make_critic = ARCHITECTURES[model.name]
+    generator = make_generator(style._replace(normalization=model.generator_normalization), shape)
+    critic_style = style._replace(normalization=model.critic_normalization)
+    critic, penalty_critic = make_critic(critic_style), make_critic(critic_style._replace(dtype=wide))
+    no_label = jnp.zeros((1,), jnp.int32)
+
+    def generate(variables: Params, keys: jax.Array) -> jax.Array:
+        labels = jnp.zeros(keys.shape[:1], jnp.int32)
+        return generator.apply(variables, sample_latents(keys, config, wide), labels, train=False)
+
+    def score(variables: Params, x: jax.Array) -> jax.Array:
+        output: CriticOutput = penalty_critic.apply(variables, x, jnp.zeros(x.shape[:1], jnp.int32), train=False)
+        return output.score
+
+    return Networks(
+        init_generator=lambda key: generator.init(key, jnp.zeros((1, config.latent.dim), wide), no_label, train=True),
+        init_critic=lambda key: critic.init(key, jnp.zeros((1, *shape), wide), no_label, train=True),
+        generator=_train_apply(generator),
+        critic=_train_apply(critic),
+        penalty_critic=_train_apply(penalty_critic),
+        generate=generate,
+        score=score,
+    )
+
+
+def _train_apply(module: nn.Module) -> Apply:
+    def apply(params: Params, model_state: Params, x: jax.Array, label: jax.Array) -> tuple[Any, Params]:
+        return module.apply({"params": params, **model_state}, x, label, train=True, mutable=list(model_state))
+
+    return apply

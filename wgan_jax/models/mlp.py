@@ -1,0 +1,59 @@
+"""Multilayer perceptrons for every kind of example: `depth` hidden layers of `width`."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wgan_jax.models.layers import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Style
+from wgan_jax.types import CriticOutput
+
+
+def _dense(features: int, style: Style, *, initializer: str, use_bias: bool = True) -> nn.Dense:
+    kernel_init = INITIALIZERS[initializer]
+    return nn.Dense(features, use_bias, kernel_init=kernel_init, dtype=style.dtype, param_dtype=style.param_dtype)
+
+
+class Hidden(nn.Module):
+    """dense -> normalisation -> activation, `depth` times: [B, D] to [B, width]. No bias before a normalisation."""
+
+    style: Style
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        style = self.style
+        for _ in range(style.depth):
+            use_bias = style.normalization == "none"
+            x = _dense(style.width, style, initializer=style.initializer, use_bias=use_bias)(x)
+            x = NORMALIZATIONS[style.normalization](x, style, train)
+            x = ACTIVATIONS[style.activation](x)
+        return x
+
+
+class Generator(nn.Module):
+    """Latents [B, Z] to examples [B, *shape]: images [H, W, C] end in tanh, points [D] in a linear layer."""
+
+    style: Style
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
+        del label
+        h = Hidden(self.style)(latent, train)
+        x = _dense(math.prod(self.shape), self.style, initializer="glorot_uniform")(h)
+        x = x.astype(self.style.param_dtype).reshape(-1, *self.shape)
+        return jnp.tanh(x) if len(self.shape) == 3 else x
+
+
+class Critic(nn.Module):
+    """Examples [B, ...] to a score each. There is no sigmoid: the score is a critic's value or a discriminator's logit."""
+
+    style: Style
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
+        del label
+        h = Hidden(self.style)(x.reshape(x.shape[0], -1), train)
+        score = _dense(1, self.style, initializer="glorot_uniform")(h)
+        return CriticOutput(score[:, 0].astype(self.style.param_dtype), h.astype(self.style.param_dtype), None)

@@ -1,0 +1,105 @@
+"""Gradient penalties: what is penalised (PENALTIES), where (POINTS), and with which noise (PERTURBATIONS)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from wgan_jax.batching import batch_std, example_keys
+
+
+def safe_norm(squared: jax.Array) -> jax.Array:
+    """Returns the square root with derivative 0 at 0, to every order: sqrt alone would give NaN there."""
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, jnp.ones_like(squared))), jnp.zeros_like(squared))
+
+
+def squared_gradient_norm(f: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Returns |grad f|^2 per example, over all axes but the first: f maps [B, ...] to scores [B]; the result is [B].
+
+    The examples of a batch must not influence each other's scores, so that the gradient of the sum has each one's gradient.
+    """
+    gradient = jax.grad(lambda points: jnp.sum(f(points)))(x)
+    return jnp.sum(jnp.square(gradient), axis=tuple(range(1, x.ndim)))
+
+
+# |grad|^2 [B] -> [B]
+PENALTIES: dict[str, Callable[[jax.Array], jax.Array] | None] = {
+    "none": None,
+    # (|grad| - 1)^2: Gulrajani 2017, equation 3
+    "two_sided": lambda squared: jnp.square(safe_norm(squared) - 1),
+    # max(0, |grad| - 1)^2: Petzka 2017, equation 8
+    "one_sided": lambda squared: jnp.square(jax.nn.relu(safe_norm(squared) - 1)),
+    # |grad|^2: Mescheder 2018, equation 9 (R1, at real points), whose gamma is twice the weight
+    "zero_centred": lambda squared: squared,
+}
+
+
+def _uniform(key: jax.Array, x: jax.Array) -> jax.Array:
+    return jax.random.uniform(key, x.shape, x.dtype)
+
+
+def _uniform_interpolated(key: jax.Array, x: jax.Array) -> jax.Array:
+    key_noise, key_alpha = jax.random.split(key)
+    return jax.random.uniform(key_alpha, (), x.dtype) * _uniform(key_noise, x)
+
+
+# key, one example -> its noise in units of noise_scale * std(batch). Published implementations of DRAGAN differ:
+PERTURBATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    # U[0, 1] per entry: Kodali 2017's released code before its interpolation; the common PyTorch ports
+    "uniform": _uniform,
+    # U[0, 1] per entry times one U[0, 1] per example: Kodali 2017's released code, x + alpha (x_p - x)
+    "uniform_interpolated": _uniform_interpolated,
+    # U[-1/2, 1/2] per entry: compare_gan (Lucic 2018, Kurach 2019), there with noise_scale 1
+    "uniform_centred": lambda key, x: _uniform(key, x) - 0.5,
+    # N(0, 1) per entry: the text of Kodali 2017, section 2.3, N(0, c I)
+    "normal": lambda key, x: jax.random.normal(key, x.shape, x.dtype),
+}
+
+
+def _interpolates(
+    key: jax.Array, real: jax.Array, generated: jax.Array, noise: Callable[[jax.Array, jax.Array], jax.Array]
+) -> jax.Array:
+    """Eps x + (1 - eps) G(z), one eps in U[0, 1) per example (Gulrajani 2017, algorithm 1, line 6)."""
+    del noise
+    return jax.vmap(_mix)(key, real, generated)
+
+
+def _mix(key: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    epsilon = jax.random.uniform(key, (), x.dtype)
+    return epsilon * x + (1 - epsilon) * y
+
+
+# example keys [B], real [B, ...], generated [B, ...], noise(keys, x) -> points [B or 2B, ...]
+POINTS: dict[str, Callable[..., jax.Array]] = {
+    "interpolates": _interpolates,
+    "real": lambda key, real, generated, noise: real,
+    "generated": lambda key, real, generated, noise: generated,
+    # around the data: DRAGAN, Kodali 2017, section 2.3
+    "perturbed_real": lambda key, real, generated, noise: real + noise(key, real),
+    # around real and generated together: the local perturbation of Petzka 2017, after Kodali
+    "perturbed_both": lambda key, real, generated, noise: jnp.concatenate(
+        [
+            real + noise(jax.vmap(lambda k: jax.random.fold_in(k, 0))(key), real),
+            generated + noise(jax.vmap(lambda k: jax.random.fold_in(k, 1))(key), generated),
+        ]
+    ),
+}
+
+
+def penalty_points(
+    points: str,
+    perturbation: str,
+    noise_scale: jax.Array,
+    key: jax.Array,
+    real: jax.Array,
+    generated: jax.Array,
+    axis_name: str | None,
+) -> jax.Array:
+    """Returns the points where the critic's gradient is penalised, [B, ...], or [2B, ...] for perturbed_both."""
+
+    def noise(keys: jax.Array, x: jax.Array) -> jax.Array:
+        scale = noise_scale * batch_std(x, axis_name)
+        return scale * jax.vmap(PERTURBATIONS[perturbation])(keys, x)
+
+    return POINTS[points](example_keys(key, len(real), axis_name), real, generated, noise)

@@ -1,0 +1,1 @@
+"""The update, the compiled program, and the loop around it."""

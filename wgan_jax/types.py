@@ -1,0 +1,62 @@
+"""The nouns: structs of arrays that the whole package passes around."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+
+type Params = Any  # a pytree of parameter arrays
+type Metrics = dict[str, jax.Array]
+
+
+class Batch(NamedTuple):
+    """Examples and their labels; stacked batches have further leading axes."""
+
+    x: jax.Array  # [B, ...] in network units
+    label: jax.Array  # [B] int32, 0 where the dataset has no labels
+
+
+class CriticOutput(NamedTuple):
+    score: jax.Array  # [B], unbounded: the critic's value or the discriminator's logit
+    features: jax.Array  # [B, F], the last hidden layer
+    class_logits: jax.Array | None  # [B, classes] of an auxiliary classifier
+
+
+class Player(flax.struct.PyTreeNode):
+    """One network in training."""
+
+    params: Params
+    model_state: Params  # batch statistics; {} without
+    opt_state: Params
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything the next update needs, checkpointed whole. Keys are not in it: they follow from the step."""
+
+    step: jax.Array  # int32 [], generator updates done
+    critic_step: jax.Array  # int32 [], critic updates done
+    critic: Player
+    generator: Player
+    ema: Params  # the generator's variables {"params": ..., ...}, averaged
+    objective_state: Params  # of objectives with memory; {} without
+
+
+class Hyperparameters(flax.struct.PyTreeNode):
+    """Numbers that are arguments of the program, float [] each: a change does not recompile, and a grid maps over them."""
+
+    critic_learning_rate: jax.Array
+    critic_beta1: jax.Array
+    critic_beta2: jax.Array
+    generator_learning_rate: jax.Array
+    generator_beta1: jax.Array
+    generator_beta2: jax.Array
+    decay_steps: jax.Array  # horizon of the linear decay in generator updates; inf for none
+    penalty_weight: jax.Array
+    noise_scale: jax.Array
+    clip: jax.Array
+    ema_decay: jax.Array
+
+
+# apply(params, model_state, x [B, ...], label [B]) -> (output, new model_state), in training mode
+type Apply = Callable[[Params, Params, jax.Array, jax.Array], tuple[Any, Params]]
