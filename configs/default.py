@@ -72,7 +72,6 @@ def default_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.samples = 500  # per evaluation, real and generated (fewer where a split has fewer)
     config.eval.draws = 5  # independent repeats of the final evaluation
-    config.tensorboard = True
     config.cache_dir = "~/.cache/wgan_jax"  # of compiled programs; empty for none
     return config
 
@@ -141,8 +140,9 @@ PRESETS = {
 def paper(config: ConfigDict) -> None:
     """Restores the published budget and sizes of a preset.
 
-    Toys: 3 x 512 ReLU, batch 256, Adam 1e-4 (.5, .9), 100,000 steps (Gulrajani 2017, toy code). Digits has no paper of its own: the
-    algorithm's numbers of Gulrajani 2017 (Adam 1e-4 with betas 0, .9, batch 64) for 100,000 steps. Gaussian keeps its 2 x 128.
+    Toys: 3 x 512 ReLU, batch 256, Adam 1e-4 (.5, .9), 100,000 steps (Gulrajani 2017, toy code). Digits has no paper of its
+    own: the algorithm's numbers of Gulrajani 2017 (Adam 1e-4 with betas 0, .9, batch 64) for 100,000 steps. Gaussian keeps its
+    2 x 128.
     """
     config.steps, config.decay_steps = 100_000, 0
     if config.data.name == "digits":

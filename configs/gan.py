@@ -1,7 +1,7 @@
 """GAN: the discriminator classifies real against generated; non-saturating by default.
 
-Paper: Goodfellow et al. 2014, "Generative Adversarial Networks", arXiv 1406.2661, algorithm 1; the non-saturating generator loss
-is the one its section 3 recommends.
+Paper: Goodfellow et al. 2014, "Generative Adversarial Networks", arXiv 1406.2661, algorithm 1; the non-saturating generator
+loss is the one its section 3 recommends.
 Command: python -m experiments.run --config=configs/gan.py[:preset[,paper=True]] [--config.loss=minimax]
 Presets, run times and results: the tables of README.md. `paper=True` has DCGAN's optimizer (Radford 2015: Adam 2e-4, betas .5,
 .999), the common baseline, since the 2014 paper prints no learning rate.

@@ -12,9 +12,13 @@ def batch_mean[T](tree: T, axis_name: str | None) -> T:
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
-def example_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
-    """Returns a key per example, [count]: a function of `key` and the example's index in the global batch alone."""
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+def example_keys(key: jax.Array, count: int, axis_name: str | None = None, first: jax.Array | int = 0) -> jax.Array:
+    """Returns a key per example, [count]: a function of `key` and the example's index in the global batch alone.
+
+    On one device the indices start at `first`.
+    """
+    if axis_name is not None:
+        first = jax.lax.axis_index(axis_name) * count
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(first + jnp.arange(count))
 
 

@@ -118,7 +118,6 @@ def rules() -> dict[str, Rule]:
         "keep": _whole(1),
         "eval.samples": _whole(10),
         "eval.draws": _whole(1),
-        "tensorboard": _truth(),
         "cache_dir": _text(),
     }
     for player in ("critic", "generator"):

@@ -1,5 +1,7 @@
 """Architectures by name, and the pure functions through which the rest of the package sees a network."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -7,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from wgan_jax.batching import example_keys
 from wgan_jax.models import mlp
 from wgan_jax.models.latent import sample_latents
 from wgan_jax.models.layers import Style
@@ -26,7 +29,8 @@ class Networks(NamedTuple):
     generator: Apply  # latent [B, Z] -> [B, *shape]
     critic: Apply  # x [B, *shape] -> CriticOutput
     penalty_critic: Apply  # the critic computed in the parameters' dtype, whatever config.dtype
-    generate: Any  # variables, keys [B] -> [B, *shape], in evaluation mode
+    latents: Any  # keys [B] -> [B, Z]
+    generate: Any  # generator variables, latents [B, Z] -> [B, *shape], in evaluation mode
     score: Any  # critic variables, x [B, *shape] -> [B], in evaluation mode
 
 
@@ -47,9 +51,8 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
     critic, penalty_critic = make_critic(critic_style), make_critic(critic_style._replace(dtype=wide))
     no_label = jnp.zeros((1,), jnp.int32)
 
-    def generate(variables: Params, keys: jax.Array) -> jax.Array:
-        labels = jnp.zeros(keys.shape[:1], jnp.int32)
-        return generator.apply(variables, sample_latents(keys, config, wide), labels, train=False)
+    def generate(variables: Params, latents: jax.Array) -> jax.Array:
+        return generator.apply(variables, latents, jnp.zeros(latents.shape[:1], jnp.int32), train=False)
 
     def score(variables: Params, x: jax.Array) -> jax.Array:
         output: CriticOutput = penalty_critic.apply(variables, x, jnp.zeros(x.shape[:1], jnp.int32), train=False)
@@ -61,9 +64,24 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         generator=_train_apply(generator),
         critic=_train_apply(critic),
         penalty_critic=_train_apply(penalty_critic),
+        latents=lambda keys: sample_latents(keys, config, wide),
         generate=generate,
         score=score,
     )
+
+
+def make_sampler(networks: Networks) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Returns a compiled sample(generator variables, key, first, count) -> (latents [count, Z], examples [count, *shape]).
+
+    They are the examples first, first + 1, ...; the i-th is a function of the key and i alone.
+    """
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def sample(variables: Params, key: jax.Array, first: int, count: int) -> tuple[jax.Array, jax.Array]:
+        latents = networks.latents(example_keys(key, count, first=first))
+        return latents, networks.generate(variables, latents)
+
+    return sample
 
 
 def _train_apply(module: nn.Module) -> Apply:

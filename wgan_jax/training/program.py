@@ -40,7 +40,7 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
 
     It stops early after an update whose losses or gradients are not finite. Metrics are those of the last update.
     """
-    _, steps = make_parts(config, dataset, axis_name)
+    _, steps = make_parts(config, dataset.shape, axis_name)
     size = config.batch_size // shards
 
     def run_updates(
@@ -67,9 +67,9 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
     return run_updates
 
 
-def make_parts(config: ConfigDict, dataset: Dataset, axis_name: str | None = None) -> tuple[Networks, Steps]:
-    """Returns the networks of a config and the pieces of its update."""
-    networks = build_networks(config, dataset.shape, axis_name)
+def make_parts(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None) -> tuple[Networks, Steps]:
+    """Returns the networks of a config for examples of a shape, and the pieces of its update."""
+    networks = build_networks(config, shape, axis_name)
     objective = make_objective(config, networks.generator, networks.critic, networks.penalty_critic, axis_name)
     return networks, make_steps(config, networks, objective, axis_name)
 
@@ -90,7 +90,7 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
         raise UserError(f"config.batch_size: {config.batch_size} is not divisible by the {len(devices)} devices in use")
     mesh = Mesh(np.array(devices), (AXIS,))
     replicated = NamedSharding(mesh, PartitionSpec())
-    networks, steps = make_parts(config, dataset)
+    networks, steps = make_parts(config, dataset.shape)
     init_state = jax.jit(steps.init_state, out_shardings=replicated)
     place = lambda tree: jax.device_put(tree, replicated)  # noqa: E731
     count = len(devices)

@@ -1,0 +1,1 @@
+"""Launchers: flags in, library calls, exit code out."""

@@ -1,0 +1,117 @@
+"""What the launchers share: flags, exit codes, and the settings of JAX. Imports no jax before a config is checked."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ml_collections import ConfigDict
+
+from wgan_jax.config import UserError
+
+USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with whole flag names, and mistakes as one line."""
+
+    def __init__(self, module: str, description: str | None) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(f"python -m {module}", description=description, formatter_class=formatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the mistake that argparse found."""
+        raise UserError(message)
+
+    def parse(self, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Returns the flags and the `--config.key=value` overrides; `--config.key value` is understood too.
+
+        Raises:
+          UserError: unknown flags or arguments, or flags that do not fit.
+        """
+        arguments, rest = self.parse_known_args(argv)
+        overrides: list[str] = []
+        unknown: list[str] = []
+        for word in rest:
+            if word.startswith("--config."):
+                overrides.append(word)
+            elif overrides and "=" not in overrides[-1] and not word.startswith("--"):
+                overrides[-1] += f"={word}"
+            else:
+                unknown.append(word)
+        if unknown:
+            raise UserError(*(f"{word}: no such flag; --help lists them" for word in unknown))
+        return arguments, overrides
+
+
+def main(program: Callable[[list[str]], None]) -> NoReturn:
+    """Runs program(argv) and exits: 0 done, 2 a user's mistake in a short message, 3 non-finite, 130/143 interrupted."""
+
+    def interrupted(number: int, _: Any) -> NoReturn:
+        raise SystemExit(SIGNALLED + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        program(sys.argv[1:])
+    except UserError as error:
+        _stop(USAGE, *error.lines)
+    except BrokenPipeError:
+        _stop(SIGNALLED + signal.SIGPIPE)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        _stop(USAGE, f"{error.filename or 'output'}: {(error.strerror or str(error)).lower()}")
+    except Exception as error:
+        # named, not imported: training is imported only once a config is good
+        if type(error).__name__ == "NonFiniteError":
+            _stop(NON_FINITE, str(error))
+        if type(error).__name__ == "Interrupted":
+            print(f"{error}; the state is saved, the same command goes on from it", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(SIGNALLED + error.signum)  # type: ignore[attr-defined] # not waiting for a compilation under way
+        raise
+    sys.exit(0)
+
+
+def _stop(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def configure_jax(config: ConfigDict) -> None:
+    """Sets what a config asks of JAX: float64, so many virtual CPU devices, and the cache of compiled programs."""
+    import jax
+
+    jax.config.update("jax_enable_x64", config.dtype == "float64")
+    if config.devices > 1:
+        jax.config.update("jax_num_cpu_devices", config.devices)
+    if config.cache_dir:
+        cache = Path(config.cache_dir).expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        _rebuild_damaged(cache)
+
+
+def _rebuild_damaged(cache: Path) -> None:
+    """Deletes a cache entry that JAX says it cannot read: JAX warns before it compiles anew, and then stores the result."""
+    show = warnings.showwarning
+
+    def showwarning(message: Warning | str, *arguments: Any, **keywords: Any) -> None:
+        text = str(message)
+        if "persistent compilation cache entry" not in text:
+            show(message, *arguments, **keywords)
+        elif "Error reading" in text and "'" in text:
+            module = text.split("'")[1]
+            for entry in cache.glob(f"{module}-*"):
+                entry.unlink(missing_ok=True)
+            logging.getLogger(__name__).warning("a damaged entry of %s was deleted and is rebuilt: %s", cache, module)
+
+    warnings.showwarning = showwarning

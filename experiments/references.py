@@ -1,0 +1,42 @@
+"""Prints the metrics of reference generators: real data, copies, k-means centroids, class Gaussians, an untrained network.
+
+    python -m experiments.references [--config=configs/wgan_gp.py[:preset]] [--draws=5] [--config.key=value ...]
+
+They say what a row of metrics is worth: one distance alone ranks centroids above real data.
+"""
+
+from experiments import launch
+from wgan_jax.config import UserError, load
+
+
+def references(argv: list[str]) -> None:
+    """Parses the flags, evaluates every reference generator on the test split, prints a table."""
+    parser = launch.Parser("experiments.references", __doc__)
+    parser.add_argument("--config", default="configs/wgan_gp.py", metavar="FILE[:PRESET]", help="names the dataset")
+    parser.add_argument("--draws", type=int, default=5, metavar="N", help="draws to average (default: 5)")
+    flags, overrides = parser.parse(argv)
+    if flags.draws < 1:
+        raise UserError(f"--draws: {flags.draws} is not a whole number of at least 1")
+    config = load(flags.config, overrides)
+    launch.configure_jax(config)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from wgan_jax.data import load_dataset
+    from wgan_jax.evaluation.evaluator import summarise
+    from wgan_jax.evaluation.references import reference_rows
+
+    rows = reference_rows(config, load_dataset(config), "test", flags.draws)
+    summaries = {name: summarise(draws) for name, draws in rows.items()}
+    names = [name.removesuffix("_std") for name in summaries["real"] if name.endswith("_std")]
+    table = Table("generator", title=f"{config.data.name}, test split, mean ± deviation of {flags.draws} draws")
+    for name in names:
+        table.add_column(name.replace("_", "\n"), justify="right")
+    for name, row in summaries.items():
+        table.add_row(name, *(f"{row[metric]:.3f}\n± {row[f'{metric}_std']:.3f}" if metric in row else "" for metric in names))
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    launch.main(references)

@@ -1,0 +1,388 @@
+"""Validation: each kind of mistake has its line, all of them come at once, and a good config passes."""
+
+import importlib
+import math
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import default
+from wgan_jax.config import UserError, check, default_workdir, flatten, load, mistakes, registered, rules
+
+WHOLE = sorted(key for key, rule in rules().items() if rule.type is int)
+REAL = sorted(key for key, rule in rules().items() if rule.type is float)
+TRUTH = sorted(key for key, rule in rules().items() if rule.type is bool)
+CHOICE = sorted(key for key, rule in rules().items() if rule.wanted.startswith("one of "))
+
+
+def good():
+    """A config without mistakes that takes any value, as a user's own file may."""
+    config, _, _ = default.start("gan", "ring8")
+    config.loss = "non_saturating"
+    return config
+
+
+def with_values(values):
+    """The good config with {dotted key: value} set as they are: a ConfigDict would turn True into 1.0."""
+    flat = {**flatten(good()), **values}
+    config = ConfigDict(type_safe=False)
+    for key, value in flat.items():
+        *path, leaf = key.split(".")
+        holder = config
+        for name in path:
+            if not isinstance(holder.get(name), ConfigDict):
+                holder[name] = ConfigDict(type_safe=False)
+            holder = holder[name]
+        holder[leaf] = value
+    return config
+
+
+def with_value(key, value):
+    return with_values({key: value})
+
+
+def test_a_good_config_passes_unchanged():
+    config = good()
+    assert mistakes(config) == []
+    assert check(config) is config
+
+
+@pytest.mark.parametrize("spec", ["dragan.py", "gan.py", "wgan.py", "wgan_gp.py:ring8", "wgan_lp.py:gaussian,paper=True"])
+def test_load_returns_a_checked_config(root, spec):
+    config = load(f"{root}/configs/{spec}")
+    assert mistakes(config) == []
+    assert config.method == spec.split(".")[0]
+    assert config.preset == (spec.split(":")[1] if ":" in spec else "digits")
+
+
+# One value
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("penalty.wieght", "config.penalty.wieght: no such key; did you mean config.penalty.weight?"),
+        ("learning_rate", "config.learning_rate: no such key; did you mean config.critic.learning_rate?"),  # the last name is
+        ("perturbation", "config.perturbation: no such key; did you mean config.penalty.perturbation?"),
+        ("seeed", "config.seeed: no such key; did you mean config.seed?"),
+        ("xyzzy", "config.xyzzy: no such key"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_closest_known_one(key, line):
+    assert mistakes(with_value(key, 1.0)) == [line]
+
+
+def test_a_missing_key_is_named():
+    config = good()
+    del config.penalty.weight
+    assert mistakes(config) == ["config.penalty.weight: missing"]
+
+
+def test_a_group_replaced_by_a_number_is_one_mistake_per_key():
+    nested = good().to_dict()
+    nested["warmup"] = 3
+    lines = mistakes(ConfigDict(nested))
+    assert lines[0].startswith("config.warmup: no such key")
+    assert set(lines[1:]) == {f"config.warmup.{key}: missing" for key in ("critic_steps", "first", "every")}
+
+
+@pytest.mark.parametrize("value", [True, 2.0, "2", None, -1, 2**31, math.nan])
+def test_a_whole_number_is_an_int_in_range(value):
+    lines = mistakes(with_values(dict.fromkeys(WHOLE, value)))
+    assert len(WHOLE) > 10
+    assert sorted(lines) == [f"config.{key}: {value!r} is not {rules()[key].wanted}" for key in WHOLE]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None])
+def test_a_real_number_is_finite(value):
+    lines = mistakes(with_values(dict.fromkeys(REAL, value)))
+    assert len(REAL) > 10
+    assert sorted(lines) == [f"config.{key}: {value!r} is not {rules()[key].wanted}" for key in REAL]
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, "True", None])
+def test_a_truth_value_is_a_bool(value):
+    assert sorted(mistakes(with_values(dict.fromkeys(TRUTH, value)))) == [
+        f"config.{key}: {value!r} is not True or False" for key in TRUTH
+    ]
+
+
+@pytest.mark.parametrize("value", ["nonsense", "", 1, None])
+def test_a_choice_is_one_of_its_names(value):
+    lines = mistakes(with_values(dict.fromkeys(CHOICE, value)))
+    assert len(CHOICE) > 10
+    assert sorted(lines) == [f"config.{key}: {value!r} is not {rules()[key].wanted}" for key in CHOICE]
+
+
+@pytest.mark.parametrize(
+    ("key", "below", "lowest"),
+    [
+        ("seed", -1, 0),
+        ("steps", 0, 1),
+        ("batch_size", 0, 1),
+        ("n_critic", 0, 1),
+        ("devices", -1, 0),
+        ("data.dim", 0, 1),
+        ("warmup.every", 0, 1),
+        ("warmup.first", -1, 0),
+        ("decay_steps", -1, 0),
+        ("keep", 0, 1),
+        ("eval.samples", 9, 10),
+        ("penalty.weight", -1e-9, 0.0),
+        ("penalty.noise_scale", -0.1, 0.0),
+        ("clip", -0.01, 0.0),
+        ("critic.learning_rate", 0.0, 1e-12),
+        ("generator.beta1", -0.1, 0.0),
+    ],
+)
+def test_the_lower_bound(key, below, lowest):
+    assert len(mistakes(with_value(key, below))) == 1
+    assert mistakes(with_value(key, lowest)) == []
+
+
+@pytest.mark.parametrize("key", ["critic.beta1", "critic.beta2", "generator.beta1", "generator.beta2", "ema_decay"])
+def test_a_decay_is_below_one(key):
+    assert mistakes(with_value(key, 1.0)) == [f"config.{key}: 1.0 is not a finite number of at least 0 and below 1"]
+    assert mistakes(with_value(key, 0.999999)) == []
+
+
+def test_the_wanted_range_is_in_words():
+    assert mistakes(with_value("critic.learning_rate", 0.0)) == ["config.critic.learning_rate: 0.0 is not a finite number above 0"]
+    assert mistakes(with_value("data.theta", math.inf)) == ["config.data.theta: inf is not a finite number"]
+
+
+def test_a_whole_number_serves_as_a_real_one():
+    assert mistakes(with_value("penalty.weight", 10)) == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("method", "a/b"), ("method", ""), ("method", "a\0"), ("preset", "../x"), ("preset", 1)])
+def test_names_of_the_workdir_stay_in_it(key, value):
+    assert mistakes(with_value(key, value)) == [f"config.{key}: {value!r} is not a name without slashes"]
+
+
+# Combinations: (changed keys, how the line begins, a change that mends it)
+
+
+COMBINATIONS = [
+    ({"clip": 0.01, "penalty.name": "two_sided"}, "config.clip and config.penalty.name:", {"clip": 0.0}),
+    ({"clip": 0.01, "penalty.name": "two_sided"}, "config.clip and config.penalty.name:", {"penalty.name": "none"}),
+    ({"clip": 0.01, "penalty.name": "two_sided"}, "config.clip and config.penalty.name:", {"clip_with_penalty": True}),
+    (
+        {"penalty.name": "one_sided", "model.critic_normalization": "batch"},
+        "config.model.critic_normalization:",
+        {"model.critic_normalization": "layer"},
+    ),
+    (
+        {"penalty.name": "one_sided", "model.critic_normalization": "batch"},
+        "config.model.critic_normalization:",
+        {"penalty.name": "none"},
+    ),
+    ({"batch_size": 30, "devices": 4}, "config.batch_size: 30 is not divisible by config.devices=4", {"batch_size": 32}),
+    (
+        {"latent.name": "uniform", "latent.low": 1.0, "latent.high": 1.0},
+        "config.latent.low: 1 is not below config.latent.high=1",
+        {"latent.low": 0.5},
+    ),
+    (
+        {"warmup.critic_steps": 99, "n_critic": 5},
+        "config.warmup.critic_steps: 99 is not a multiple of n_critic=5",
+        {"warmup.critic_steps": 100},
+    ),
+    (
+        {"batch_size": 1, "model.generator_normalization": "batch"},
+        "config.batch_size: batch normalisation needs at least 2",
+        {"batch_size": 2},
+    ),
+    (
+        {"batch_size": 1, "model.critic_normalization": "batch"},
+        "config.batch_size: batch normalisation needs at least 2",
+        {"model.critic_normalization": "layer"},
+    ),
+    ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"penalty.name": "zero_centred"}),
+    ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"clip": 0.01}),
+]
+
+
+@pytest.mark.parametrize(("changes", "start", "mend"), COMBINATIONS)
+def test_a_combination_without_sense(changes, start, mend):
+    config = good()
+    config.update_from_flattened_dict(changes)
+    (line,) = mistakes(config)
+    assert line.startswith(start)
+    config.update_from_flattened_dict(mend)
+    assert mistakes(config) == []
+
+
+def test_a_normal_latent_ignores_the_uniform_bounds():
+    config = good()
+    config.update_from_flattened_dict({"latent.low": 1.0, "latent.high": -1.0})
+    assert mistakes(config) == []
+
+
+# All at once, overrides, files
+
+
+def test_all_mistakes_are_told_at_once():
+    config = good()
+    config.update_from_flattened_dict({"seed": -1, "loss": "wassertein", "clip": math.nan})
+    config.stepps = 3
+    del config.keep
+    with pytest.raises(UserError) as caught:
+        check(config)
+    keys = [line.split(":")[0] for line in caught.value.lines]
+    assert sorted(keys) == ["config.clip", "config.keep", "config.loss", "config.seed", "config.stepps"]
+    assert str(caught.value).splitlines() == list(caught.value.lines)
+
+
+def test_all_combinations_are_told_at_once():
+    config = good()
+    config.update_from_flattened_dict({"clip": 0.1, "penalty.name": "two_sided", "warmup.critic_steps": 7, "n_critic": 2})
+    assert len(mistakes(config)) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("--config.seed=7", "seed", 7),
+        ("--config.penalty.weight=2.5", "penalty.weight", 2.5),
+        ("--config.penalty.weight=2", "penalty.weight", 2.0),
+        ("--config.critic.learning_rate=1e-3", "critic.learning_rate", 1e-3),
+        ("--config.loss=hinge", "loss", "hinge"),
+        ("--config.clip_with_penalty=True", "clip_with_penalty", True),
+        ("--config.cache_dir=", "cache_dir", ""),
+    ],
+)
+def test_an_override_changes_its_key_alone(root, override, key, value):
+    spec = f"{root}/configs/wgan_gp.py:ring8"
+    before, after = flatten(load(spec)), flatten(load(spec, [override]))
+    assert after[key] == value
+    assert type(after[key]) is type(value)
+    assert {k: v for k, v in after.items() if k != key} == {k: v for k, v in before.items() if k != key}
+
+
+def test_the_last_of_two_overrides_counts(root):
+    assert load(f"{root}/configs/gan.py:ring8", ["--config.seed=1", "--config.seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("--config.sed=1", "config.sed: no such key; did you mean config.seed?"),
+        ("--config.penalty=1", "config.penalty: no such key; did you mean config.penalty.name?"),
+        ("--config.seed", "config.seed: no value; write --config.seed=VALUE"),
+        ("--config.seed=", "config.seed: '' is not a whole number from 0 to 2147483647"),
+        ("--config.seed=1.5", "config.seed: '1.5' is not a whole number from 0 to 2147483647"),
+        ("--config.steps=True", "config.steps: 'True' is not a whole number from 1 to 2147483647"),
+        ("--config.seed=-1", "config.seed: -1 is not a whole number from 0 to 2147483647"),
+        ("--config.steps=3000000000", "config.steps: 3000000000 is not a whole number from 1 to 2147483647"),
+        ("--config.clip=a", "config.clip: 'a' is not a finite number of at least 0"),
+        ("--config.clip=nan", "config.clip: nan is not a finite number of at least 0"),
+        ("--config.clip=1e999", "config.clip: inf is not a finite number of at least 0"),
+        ("--config.clip_with_penalty=perhaps", "config.clip_with_penalty: 'perhaps' is not True or False"),
+        ("--config.data.name=ring9", f"config.data.name: 'ring9' is not {rules()['data.name'].wanted}"),
+    ],
+)
+def test_a_wrong_override(root, override, line):
+    with pytest.raises(UserError) as caught:
+        load(f"{root}/configs/gan.py:ring8", [override])
+    assert caught.value.lines == (line,)
+
+
+def test_all_wrong_overrides_are_told_at_once(root):
+    overrides = ["--config.sed=1", "--config.steps=x", "--config.keep=0", "--config.loss=hinge", "--config.clip=inf"]
+    with pytest.raises(UserError) as caught:
+        load(f"{root}/configs/gan.py:ring8", overrides)
+    keys = sorted(line.split(":")[0] for line in caught.value.lines)
+    assert keys == ["config.clip", "config.keep", "config.sed", "config.steps"]
+
+
+def test_overrides_make_a_combination_without_sense(root):
+    with pytest.raises(UserError, match="a clipped critic with a gradient penalty"):
+        load(f"{root}/configs/wgan.py:ring8", ["--config.penalty.name=two_sided"])
+
+
+def test_the_command_line_of_the_process_is_not_read(root, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["run", "--config=other.py", "--config.seed=9", "--config.nonsense=1"])
+    assert load(f"{root}/configs/gan.py:ring8", ["--config.steps=2"]).seed == 0
+
+
+def test_a_missing_file_is_named_with_those_that_exist(root, monkeypatch):
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match=r"^--config: no file configs/wgan_pg.py; there are: .*configs/wgan_gp.py"):
+        load("configs/wgan_pg.py:ring8")
+    with pytest.raises(UserError) as caught:
+        load("configs/wgan_pg.py")
+    assert "default.py" not in str(caught.value)
+    assert "__init__" not in str(caught.value)
+
+
+def test_a_missing_file_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        load("nothing.py")
+    assert caught.value.lines == ("--config: no file nothing.py",)
+
+
+@pytest.mark.parametrize("preset", ["ring9", "", "digits:paper", "Digits"])
+def test_an_unknown_preset_is_one_line_with_the_known_ones(root, preset):
+    with pytest.raises(UserError) as caught:
+        load(f"{root}/configs/wgan.py:{preset}")
+    (line,) = caught.value.lines
+    assert line.endswith(f"unknown preset {preset!r}; one of: {', '.join(default.PRESETS)}")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("option", ["paper", "paper=1", "papers=True", ""])
+def test_an_unknown_option_of_a_preset(root, option):
+    with pytest.raises(UserError, match=r"unknown option in preset 'ring8,.*'; the only one is paper=True$"):
+        load(f"{root}/configs/wgan.py:ring8,{option}")
+
+
+def test_a_file_without_get_config(root, tmp_path):
+    load(f"{root}/configs/gan.py")  # an earlier config must not stand in for it
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match=r"empty.py has no function get_config\(preset\)"):
+        load(f"{tmp_path}/empty.py")
+
+
+# Registries
+
+
+@pytest.mark.parametrize(
+    ("module", "registry"),
+    [
+        ("data/__init__.py", "DATASETS"),
+        ("models/__init__.py", "ARCHITECTURES"),
+        ("models/latent.py", "LATENTS"),
+        ("models/layers.py", "ACTIVATIONS"),
+        ("models/layers.py", "INITIALIZERS"),
+        ("models/layers.py", "NORMALIZATIONS"),
+        ("objectives/constraints.py", "CLIP_SCOPES"),
+        ("objectives/losses.py", "LOSSES"),
+        ("objectives/penalties.py", "PENALTIES"),
+        ("objectives/penalties.py", "PERTURBATIONS"),
+        ("objectives/penalties.py", "POINTS"),
+        ("training/update.py", "OPTIMIZERS"),
+    ],
+)
+def test_a_registry_read_from_source_is_the_one_at_run_time(module, registry):
+    name = "wgan_jax." + module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    assert registered(module, registry) == tuple(getattr(importlib.import_module(name), registry))
+    assert any(", ".join(registered(module, registry)) in rule.wanted for rule in rules().values())
+
+
+def test_an_unknown_registry():
+    with pytest.raises(LookupError, match="objectives/losses.py has no dict LOSES"):
+        registered("objectives/losses.py", "LOSES")
+
+
+def test_flatten_gives_dotted_keys():
+    nested = {"b": 1, "a": {"y": (2, 3), "x": {"z": None}}, "c": "3"}
+    flat = {"b": 1, "a.y": (2, 3), "a.x.z": None, "c": "3"}
+    assert list(flatten(nested).items()) == list(flat.items())
+    assert flatten(ConfigDict(nested)) == flat
+
+
+def test_the_default_workdir_is_named_by_method_preset_and_seed(make_config):
+    config = make_config("wgan_lp.py:ring8,paper=True", {"seed": 4})
+    assert default_workdir(config) == "runs/wgan_lp-ring8-paper=True-seed4"

@@ -1,0 +1,223 @@
+"""Every config of every method builds, and configs/default.py has no key that nothing reads."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from configs import default
+from wgan_jax.config import flatten, mistakes, rules
+from wgan_jax.data import load_dataset
+from wgan_jax.data.source import index_feed
+from wgan_jax.training.program import make_parts, make_run_updates
+from wgan_jax.training.update import make_hyperparameters
+
+ROOT = Path(__file__).parent.parent
+METHODS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "default"))
+SOURCES = [
+    path for folder in ("wgan_jax", "experiments") for path in (ROOT / folder).rglob("*.py") if path.name != "config.py"
+]
+
+
+def get_config(method, preset):
+    return importlib.import_module(f"configs.{method}").get_config(preset)
+
+
+def build(config):
+    """Traces init_state and one call of the program, without compiling or running either."""
+    dataset = load_dataset(config)
+    _, steps = make_parts(config, dataset.shape)
+    state = jax.eval_shape(steps.init_state, jax.random.key(0))
+    feed = index_feed(dataset, dataset.train, 0, 0, config.batch_size)
+    hyper = make_hyperparameters(config)
+    new_state, metrics, done = jax.eval_shape(make_run_updates(config, dataset), state, jnp.int32(1), hyper, jax.random.key(1), feed)
+    return state, new_state, metrics, done
+
+
+@pytest.mark.parametrize("paper", [False, True], ids=["default", "paper"])
+@pytest.mark.parametrize("preset", sorted(default.PRESETS))
+@pytest.mark.parametrize("method", METHODS)
+def test_every_config_builds(method, preset, paper):
+    spec = f"{preset},paper=True" if paper else preset
+    config = get_config(method, spec)
+    assert mistakes(config) == []
+    assert (config.method, config.preset, config.data.name) == (method, spec, preset)
+    state, new_state, metrics, done = build(config)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new_state) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert {"critic_loss", "generator_loss", "wasserstein_estimate", "critic_input_gradient_norm"} <= metrics.keys()
+    assert ("penalty" in metrics) == (config.penalty.name != "none")
+    assert {leaf.shape for leaf in [done, *metrics.values()]} == {()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_its_presets_default_and_its_papers_budget(method):
+    assert get_config(method, "digits").to_dict() == importlib.import_module(f"configs.{method}").get_config().to_dict()
+    short, full = get_config(method, "ring8"), get_config(method, "ring8,paper=True")
+    assert full.steps > short.steps
+    assert full.model.width == 512
+    assert get_config(method, "ring8,paper=False").steps == short.steps
+
+
+# The published recipes, by hand from the papers named in each file.
+PAPERS = {
+    "wgan": {
+        "clip": 0.01,
+        "clip_scope": "all",
+        "n_critic": 5,
+        "batch_size": 64,
+        "critic.optimizer": "rmsprop",
+        "critic.learning_rate": 5e-5,
+        "critic.beta2": 0.99,
+        "generator.learning_rate": 5e-5,
+        "warmup.critic_steps": 100,
+        "warmup.first": 25,
+        "warmup.every": 500,
+        "penalty.name": "none",
+    },
+    "wgan_gp": {
+        "penalty.name": "two_sided",
+        "penalty.weight": 10.0,
+        "penalty.points": "interpolates",
+        "n_critic": 5,
+        "batch_size": 64,
+        "critic.optimizer": "adam",
+        "critic.learning_rate": 1e-4,
+        "critic.beta1": 0.0,
+        "critic.beta2": 0.9,
+        "generator.beta1": 0.0,
+        "clip": 0.0,
+    },
+    "wgan_lp": {
+        "penalty.name": "one_sided",
+        "penalty.weight": 5.0,
+        "penalty.points": "perturbed_both",
+        "n_critic": 10,
+        "critic.optimizer": "rmsprop",
+        "critic.learning_rate": 5e-5,
+        "model.activation": "leaky_relu",
+        "steps": 20_000,
+    },
+    "dragan": {
+        "loss": "non_saturating",
+        "penalty.name": "two_sided",
+        "penalty.weight": 10.0,
+        "penalty.points": "perturbed_real",
+        "penalty.noise_scale": 0.5,
+        "n_critic": 1,
+        "critic.learning_rate": 1e-4,
+        "critic.beta1": 0.5,
+        "critic.beta2": 0.9,
+    },
+    "gan": {"loss": "non_saturating", "penalty.name": "none", "clip": 0.0, "n_critic": 1},
+}
+
+
+@pytest.mark.parametrize("method", sorted(PAPERS))
+def test_the_papers_numbers(method):
+    flat = flatten(get_config(method, "digits,paper=True"))
+    assert {key: flat[key] for key in PAPERS[method]} == PAPERS[method]
+
+
+def test_rules_cover_exactly_the_keys():
+    assert set(rules()) == set(flatten(default.default_config()))
+
+
+def test_every_method_keeps_to_the_keys():
+    for method in METHODS:
+        assert set(flatten(get_config(method, "grid25,paper=True"))) == set(rules())
+
+
+@pytest.mark.parametrize("preset", ["ring9", "", "ring8,papre=True", "ring8,paper", "ring8,", "paper=True"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_wrong_preset_is_refused(method, preset):
+    with pytest.raises(ValueError, match=r"unknown (preset|option)"):
+        get_config(method, preset)
+
+
+# No key is dead: it is read while a program is built, or the source of the loop or of a launcher names it whole.
+
+
+class Recorder:
+    """Stands for a config and notes the dotted name of every value that is read through it."""
+
+    def __init__(self, config, read, prefix=""):
+        self._config, self._read, self._prefix = config, read, prefix
+
+    def __getitem__(self, key):
+        value, name = self._config[key], f"{self._prefix}{key}"
+        if isinstance(value, ConfigDict):
+            return Recorder(value, self._read, f"{name}.")
+        self._read.add(name)
+        return value
+
+    __getattr__ = __getitem__
+
+
+def read_when_built():
+    read = set()
+    for method, preset in [("wgan", "parallel_lines,paper=True"), ("wgan", "gaussian"), ("dragan", "ring8")]:
+        build(Recorder(get_config(method, preset), read))
+    return read
+
+
+def read_in_source(source):
+    """The dotted keys of `config.a.b` in a module; a name that was assigned `config.a` stands for it."""
+    tree = ast.parse(source)
+    alias = {"config": ""}
+
+    def key(node):
+        if isinstance(node, ast.Name):
+            return alias.get(node.id)
+        if isinstance(node, ast.Attribute) and (holder := key(node.value)) is not None:
+            return f"{holder}{node.attr}."
+        return None
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Attribute):
+            alias.setdefault(node.targets[0].id, key(node.value))
+    loads = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load))
+    return {name[:-1] for name in map(key, loads) if name}
+
+
+def test_every_key_is_read():
+    read = read_when_built().union(*(read_in_source(path.read_text(encoding="utf-8")) for path in SOURCES))
+    # Not evidence for a key in general, since a check reads it: these three serve the default workdir and a check alone.
+    validation = read_in_source((ROOT / "wgan_jax" / "config.py").read_text(encoding="utf-8"))
+    read |= validation & {"method", "preset", "clip_with_penalty"}
+    assert set(flatten(default.default_config())) - read == set()
+
+
+def test_the_search_for_reads_finds_only_reads():
+    source = """
+def f(config):
+    config.written = 1
+    section = config.section
+    other = unknown.section
+    return config.plain + section.leaf + other.leaf2 + "config.text" + config.deep.deeper.deepest  # config.comment
+"""
+    found = read_in_source(source) & {"written", "plain", "section.leaf", "leaf2", "section.leaf2", "text", "comment"}
+    assert found == {"plain", "section.leaf"}
+    assert "deep.deeper.deepest" in read_in_source(source)
+
+
+def test_the_recorder_notes_only_what_is_read():
+    config = default.default_config()
+    config.unread = 1
+    read = set()
+    make_hyperparameters(Recorder(config, read))
+    assert {"critic.beta1", "penalty.weight", "ema_decay", "dtype"} <= read
+    assert not {"unread", "seed", "model.width", "critic"} & read
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_says_where_it_is_from(method):
+    text = inspect.getdoc(importlib.import_module(f"configs.{method}"))
+    assert "Paper:" in text
+    assert f"--config=configs/{method}.py" in text

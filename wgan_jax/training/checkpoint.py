@@ -1,0 +1,198 @@
+"""Checkpoints of any pytree of arrays: Orbax, written in the background, with a SHA-256 manifest that is checked on restore.
+
+    checkpoints/step_00001000/state/           Orbax
+    checkpoints/step_00001000/manifest.json    {"step", "info", "files": {path: SHA-256}}
+
+A checkpoint is written under another name and renamed when its manifest is complete.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from wgan_jax.config import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one run. `save` returns at once; `wait` joins the writer. Keeps the newest `keep` and the best."""
+
+    def __init__(self, folder: Path, keep: int = 1) -> None:
+        self.folder, self.keep = folder, keep
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, step: int, tree: Any, info: dict[str, Any]) -> None:
+        """Writes a tree in the background. info["score"], if any, is what `best` minimises.
+
+        Raises:
+          UserError: an earlier checkpoint could not be written.
+        """
+        copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)  # the loop donates the state's buffers
+        self.wait()
+        self._pending = self._writer.submit(self._write, step, copies, info)
+
+    def wait(self) -> None:
+        """Waits for the checkpoint that is being written.
+
+        Raises:
+          UserError: it could not be written, for example for want of space. Earlier checkpoints are untouched.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def steps(self) -> list[int]:
+        """Returns the steps of the checkpoints, oldest first."""
+        return sorted(int(path.name.removeprefix("step_")) for path in self.folder.glob("step_*") if path.is_dir())
+
+    def info(self, step: int) -> dict[str, Any]:
+        """Returns the info saved with a step; {} where its manifest cannot be read."""
+        try:
+            manifest: dict[str, Any] = json.loads((self._path(step) / "manifest.json").read_text(encoding="utf-8"))
+            return manifest["info"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def best(self) -> int | None:
+        """Returns the step with the lowest score, or None where no checkpoint has one."""
+        scores = {step: self.info(step).get("score") for step in self.steps()}
+        scored = {step: score for step, score in scores.items() if score is not None}
+        return min(scored, key=lambda step: scored[step]) if scored else None
+
+    def find(self, wanted: str) -> int:
+        """Returns the step that `latest`, `best` or a number names.
+
+        Raises:
+          UserError: there is no such checkpoint.
+        """
+        steps = self.steps()
+        if not steps:
+            raise UserError(f"{self.folder}: no checkpoint yet")
+        if wanted == "latest":
+            return steps[-1]
+        best = self.best()
+        if wanted == "best" and best is not None:
+            return best
+        if wanted.isdecimal() and int(wanted) in steps:
+            return int(wanted)
+        raise UserError(f"--step: no checkpoint {wanted!r} in {self.folder}; there are: latest, best, {steps}")
+
+    def best_score(self) -> float:
+        """Returns the lowest score, infinite where no checkpoint has one."""
+        best = self.best()
+        return float("inf") if best is None else float(self.info(best)["score"])
+
+    def restore(self, step: int, target: Any) -> Any:
+        """Returns the tree of a step as NumPy arrays; target has its structure, shapes and dtypes.
+
+        Raises:
+          UserError: the step has no checkpoint, is damaged, or does not fit the target.
+        """
+        path = self._path(step)
+        if not path.is_dir():
+            raise UserError(f"{self.folder}: no checkpoint of step {step}; there are: {self.steps() or 'none'}")
+        if damage := _damage(path):
+            raise UserError(f"{path}: {damage}")
+        import orbax.checkpoint as ocp
+
+        abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
+        try:
+            with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
+                tree = checkpointer.restore(path / "state", item=abstract, restore_args=arguments)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: does not fit this config and version: {str(error).splitlines()[0]}") from error
+        shapes = [jax.tree.map(np.shape, t) for t in (tree, abstract)]
+        if shapes[0] != shapes[1]:
+            raise UserError(f"{path}: does not fit this config: the shapes of its arrays differ")
+        return tree
+
+    def restore_newest(self, target: Any) -> tuple[int, Any] | None:
+        """Returns (step, tree) of the newest undamaged checkpoint, or None; the damaged ones are warned of and set aside."""
+        for step in reversed(self.steps()):
+            path = self._path(step)
+            if damage := _damage(path):
+                logging.getLogger(__name__).warning("%s: %s; falling back to the checkpoint before it", path, damage)
+                aside = path.with_name(f"damaged_{path.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+            else:
+                return step, self.restore(step, target)
+        return None
+
+    def discard_after(self, step: int) -> None:
+        """Deletes checkpoints of later steps, which belong to a future that will be trained again."""
+        for later in self.steps():
+            if later > step:
+                shutil.rmtree(self._path(later))
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step_{step:08d}"
+
+    def _write(self, step: int, tree: Any, info: dict[str, Any]) -> None:
+        import orbax.checkpoint as ocp
+
+        path, temporary = self._path(step), self.folder / f"writing_step_{step:08d}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                checkpointer.save(temporary / "state", tree)
+            manifest = {"step": step, "info": info, "files": _hashes(temporary)}
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.rename(path)
+        except Exception as error:  # Orbax and TensorStore report a full disk with classes of their own
+            shutil.rmtree(temporary, ignore_errors=True)
+            cause = next((line for line in str(error).splitlines() if "No space left" in line), None)
+            if cause is None and not isinstance(error, OSError):
+                raise
+            reason = "no space left on the device" if cause else str(error)
+            raise UserError(
+                f"{path}: could not be written: {reason}; earlier checkpoints are intact: {self.steps() or 'none'}"
+            ) from error
+        best = self.best()
+        for old in self.steps()[: -self.keep]:
+            if old != best:
+                shutil.rmtree(self._path(old))
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "manifest.json")
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _damage(path: Path) -> str | None:
+    """Returns what is wrong with a checkpoint, or None."""
+    try:
+        files = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return "has no manifest"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its manifest cannot be read"
+    found = _hashes(path)
+    for name, digest in files.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != digest:
+            return f"{name} is damaged: its SHA-256 is not that of the manifest"
+    return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keeps Orbax's advice to its developers off the user's terminal; its errors are raised, not logged."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,61 @@
+"""SIGINT and SIGTERM: kept until the state is saved where there is something to save, obeyed at once elsewhere."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Self
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+    """A signal ended the run, after saving where there was something to save."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class Signals:
+    """Within its context a signal raises Interrupted, or, while `deferred`, only sets `received`.
+
+    Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.deferred = False
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.received = number
+        if not self.deferred:
+            raise Interrupted(number)
+
+
+def in_background[T](work: Callable[[], T]) -> T:
+    """Returns work(), run in another thread, so that a signal is handled while it stays in compiled code for seconds."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
