@@ -1,6 +1,7 @@
 """What the launchers share: flags, exit codes, and the settings of JAX. Imports no jax before a config is checked."""
 
 import argparse
+import difflib
 import logging
 import os
 import signal
@@ -34,19 +35,28 @@ class Parser(argparse.ArgumentParser):
         Raises:
           UserError: unknown flags or arguments, or flags that do not fit.
         """
-        arguments, rest = self.parse_known_args(argv)
         overrides: list[str] = []
-        unknown: list[str] = []
-        for word in rest:
+        others: list[str] = []
+        for word in argv:
             if word.startswith("--config."):
                 overrides.append(word)
             elif overrides and "=" not in overrides[-1] and not word.startswith("--"):
                 overrides[-1] += f"={word}"
             else:
-                unknown.append(word)
-        if unknown:
-            raise UserError(*(f"{word}: no such flag; --help lists them" for word in unknown))
+                others.append(word)
+        names = [word.partition("=")[0] for word in others if word.startswith("--")]
+        known = [name for action in self._actions for name in action.option_strings]
+        if unknown := [_unknown(name, known) for name in names if name not in known]:
+            raise UserError(*unknown)
+        arguments, rest = self.parse_known_args(others)
+        if rest:
+            raise UserError(*(f"{word}: not a flag; write --name=value" for word in rest))
         return arguments, overrides
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"{name}: no such flag; " + (f"did you mean {close[0]}?" if close else "--help lists them")
 
 
 def main(program: Callable[[list[str]], None]) -> NoReturn:
@@ -73,7 +83,7 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
         if type(error).__name__ == "NonFiniteError":
             _stop(NON_FINITE, str(error))
         if type(error).__name__ == "Interrupted":
-            print(f"{error}; the state is saved, the same command goes on from it", file=sys.stderr, flush=True)
+            print(f"{error}; the same command goes on from the newest checkpoint", file=sys.stderr, flush=True)
             sys.stdout.flush()
             os._exit(SIGNALLED + error.signum)  # type: ignore[attr-defined] # not waiting for a compilation under way
         raise

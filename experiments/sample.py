@@ -2,8 +2,8 @@
 
     python -m experiments.sample --workdir=DIR [--num=64] [--out=FILE.png|FILE.npz] [--seed=0] [--step=latest|best|N] [--raw]
 
-A .png is a grid of images, or a plot of points; an .npz holds `samples` (uint8 images, or float32 points in data units) and `latents`.
-Sample i depends on the seed and i alone. Without --raw the averaged (EMA) generator is used.
+A .png is a grid of images, or a plot of points; an .npz holds `samples` (uint8 images, or float32 points in data units) and
+`latents`. Sample i depends on the seed and i alone. Without --raw the averaged (EMA) generator is used.
 """
 
 from pathlib import Path

@@ -108,7 +108,7 @@ def test_the_gaussian_is_n_2_1(dim):
     assert dataset.shape == (dim,)
     x = sample(dataset, 10_000)
     for coordinate in x.T:
-        assert scipy.stats.kstest(coordinate, "norm", (2, 1)).pvalue > 0.01
+        assert scipy.stats.kstest(coordinate - 2, "norm").pvalue > 0.01
     np.testing.assert_allclose(np.cov(x.T).reshape(dim, dim), np.eye(dim), atol=0.06)
     assert (dataset.quantile is None) == (dim > 1)
 
@@ -203,7 +203,7 @@ def test_the_stream_far_out():
 
 
 def test_a_feed_has_one_size_for_a_batch_size():
-    dataset = stored()
+    dataset = load("digits")
     assert positions_per_feed(64) == 2**14
     assert positions_per_feed(2**21) == 1
     first, later = (index_feed(dataset, dataset.train, 0, position, 2**16) for position in (0, 5))
@@ -261,9 +261,8 @@ def test_stored_batches_do_not_depend_on_the_key_or_the_feeds_cut():
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("name", ["ring8", "gaussian"])
-def test_synthetic_batches_are_the_same_inside_a_program(name):
-    dataset, key = load(name), jax.random.key(5)
+def test_synthetic_batches_are_the_same_inside_a_program():
+    dataset, key = load("swiss_roll"), jax.random.key(5)
     take = lambda key: draw(dataset, Feed(), jnp.int32(0), key, 3, 4)
     outside, inside = take(key), jax.jit(take)(key)
     assert (outside.x.shape, outside.x.dtype) == ((3, 4, *dataset.shape), jnp.float32)
@@ -276,13 +275,14 @@ def test_synthetic_batches_are_the_same_inside_a_program(name):
 @pytest.mark.parametrize("devices", [2, 4])
 def test_synthetic_batches_do_not_depend_on_the_number_of_devices(devices):
     dataset, key = load("grid25"), jax.random.key(2)
-    whole = draw(dataset, Feed(), jnp.int32(0), key, 2, 8).x
+    whole = jax.jit(lambda: draw(dataset, Feed(), jnp.int32(0), key, 2, 8).x)()
     share = lambda _: draw(dataset, Feed(), jnp.int32(0), key, 2, 8 // devices, "data").x
-    shares = jax.vmap(share, axis_name="data", out_axes=1)(jnp.arange(devices))  # [count, devices, B / devices, D]
+    shares = jax.jit(jax.vmap(share, axis_name="data", out_axes=1))(jnp.arange(devices))  # [count, devices, B / devices, D]
     np.testing.assert_allclose(shares.reshape(2, 8, 2), whole, rtol=1e-6, atol=1e-7)
 
 
 def test_a_batch_has_the_dtype_asked_for():
     with jax.enable_x64(True):
         for dataset, feed in ((load("ring8"), Feed()), (stored(), feeds(stored(), 0, 2, 3)[1])):
-            assert draw(dataset, feed, jnp.int32(0), jax.random.key(0), 1, 3, dtype=jnp.float64).x.dtype == jnp.float64
+            take = lambda key: draw(dataset, feed, jnp.int32(0), key, 1, 3, dtype=jnp.float64)  # noqa: B023
+            assert jax.eval_shape(take, jax.random.key(0)).x.dtype == jnp.float64

@@ -215,13 +215,14 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     def parse(arguments: Sequence[str]) -> ConfigDict:
         values = flags.FlagValues()
-        config_flags.DEFINE_config_file("config", flag_values=values)
-        values(["", f"--config={spec}", *arguments])
+        argv = ["", f"--config={spec}", *arguments]
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        values(argv)
         return values["config"].value
 
     try:
         config = parse(())
-    except (ValueError, flags.Error) as error:
+    except (ValueError, SyntaxError, flags.Error) as error:
         raise UserError(f"--config={spec}: {_reason(error)}") from error
     except AttributeError as error:
         raise UserError(f"--config: {path} has no function get_config(preset)") from error

@@ -33,9 +33,9 @@ class Dataset(NamedTuple):
     quantile: Callable[[np.ndarray], np.ndarray] | None = None  # of a 1-D law: probability -> value
 
 
-def decode(images: jax.Array | np.ndarray, dtype: jax.typing.DTypeLike = np.float32) -> jax.Array:
-    """Returns uint8 pixels as network units: 0..255 to [-1, 1], the one map of the project."""
-    return jax.numpy.asarray(images).astype(dtype) / jax.numpy.asarray(127.5, dtype) - 1
+def decode[A: (np.ndarray, jax.Array)](images: A, dtype: jax.typing.DTypeLike = np.float32) -> A:
+    """Returns uint8 pixels as network units: 0..255 to [-1, 1], the one map of the project; NumPy stays NumPy."""
+    return images.astype(dtype) / 127.5 - 1
 
 
 def encode(images: jax.Array | np.ndarray) -> np.ndarray:

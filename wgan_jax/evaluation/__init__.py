@@ -106,13 +106,13 @@ def evaluate(reference: Reference, generated: Generated) -> dict[str, float]:
 
 def flatten(images: np.ndarray) -> np.ndarray:
     """Returns examples as vectors: uint8 images [n, H, W, C] decoded, points as they are, [n, D] float."""
-    x = np.asarray(decode(images)) if images.dtype == np.uint8 else np.asarray(images)
+    x = decode(images) if images.dtype == np.uint8 else images
     return x.reshape(len(x), -1).astype(np.float64)
 
 
 def round_to_pixels(x: np.ndarray) -> np.ndarray:
     """Returns generated images [n, H, W, C] rounded as saving them would; points [n, D] pass."""
-    return np.asarray(decode(encode(x), x.dtype)) if x.ndim == 4 else x
+    return decode(encode(x), x.dtype) if x.ndim == 4 else x
 
 
 def make_reference(dataset: Dataset, split: str, samples: int, draw: int = 0, classifier: Any = None) -> Reference:

@@ -1,0 +1,371 @@
+"""The compiled program: the same numbers on any number of devices, mapped over members, and however its calls are cut.
+
+Correct float32 code does not agree between device counts after many updates, as Adam turns rounding into moves of size lr. So
+trajectories are compared in float64, 20 updates, to 1e-9 of each array's largest entry. Entry by entry would be too much to
+ask: a bias that cannot matter has a gradient of rounding noise, which Adam makes into noise of 1e-12 where nothing else is.
+"""
+
+import functools
+import importlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wgan_jax.config import UserError, check, flatten
+from wgan_jax.data import Dataset, load_dataset
+from wgan_jax.data.source import Feed, index_feed, pixel_feed
+from wgan_jax.objectives.constraints import CLIP_SCOPES
+from wgan_jax.objectives.losses import LOSSES
+from wgan_jax.objectives.penalties import PENALTIES, PERTURBATIONS, POINTS
+from wgan_jax.training.program import Program, make_program, make_run_updates
+from wgan_jax.training.update import OPTIMIZERS, make_hyperparameters
+from wgan_jax.types import Hyperparameters
+
+N = 20
+BATCH = 16
+
+BOTH = ("critic", "generator")
+LAYER, BATCH_NORM = {"model.critic_normalization": "layer"}, {"model.generator_normalization": "batch"}
+
+# name -> (configs/<file>, preset, changes)
+CELLS = {
+    "wgan_gp": ("wgan_gp", "ring8", {}),
+    "wgan_gp digits": ("wgan_gp", "digits", {**LAYER, **BATCH_NORM, "critic.beta1": 0.0, "decay_steps": 30}),
+    "wgan_lp": (
+        "wgan_lp",
+        "swiss_roll",
+        {
+            "penalty.points": "perturbed_both",
+            "penalty.perturbation": "uniform_interpolated",
+            "model.activation": "leaky_relu",
+            **{f"{player}.optimizer": "rmsprop" for player in BOTH},
+        },
+    ),
+    "dragan": ("dragan", "digits", {**BATCH_NORM}),
+    "dragan, compare_gan's noise": ("dragan", "grid25", {"penalty.perturbation": "uniform_centred", "loss": "least_squares"}),
+    "wgan": ("wgan", "digits", {"warmup.critic_steps": 6, "warmup.first": 2, "warmup.every": 7}),
+    "gan": ("gan", "digits", {**BATCH_NORM, "model.critic_normalization": "batch"}),
+    "minimax, R1": (
+        "gan",
+        "parallel_lines",
+        {"loss": "minimax", "penalty.name": "zero_centred", "penalty.points": "real", "critic.optimizer": "sgd", **LAYER},
+    ),
+    "hinge": (
+        "wgan_gp",
+        "gaussian",
+        {"loss": "hinge", "penalty.name": "one_sided", "penalty.points": "generated", "model.activation": "tanh"},
+    ),
+    "everything clipped": (
+        "wgan_lp",
+        "digits",
+        {
+            "clip": 0.3,
+            "clip_with_penalty": True,
+            "clip_scope": "kernels",
+            "penalty.points": "perturbed_real",
+            "penalty.perturbation": "normal",
+            **BATCH_NORM,
+        },
+    ),
+}
+TWINS = ["wgan_gp digits", "wgan_lp", "wgan", "gan"]
+
+
+def make_config(cell, devices=1, dtype="float64"):
+    method, preset, changes = CELLS[cell]
+    config = importlib.import_module(f"configs.{method}").get_config(preset)
+    config.update({"batch_size": BATCH, "n_critic": 2, "dtype": dtype, "devices": devices})
+    config.model.update({"width": 8, "depth": 2})
+    config.latent.dim = 3
+    config.update_from_flattened_dict(changes)
+    return check(config)
+
+
+# A line added to a registry runs here at once, in a cell of its own.
+REGISTRIES = {
+    "loss": LOSSES,
+    "penalty.name": PENALTIES,
+    "penalty.points": POINTS,
+    "penalty.perturbation": PERTURBATIONS,
+    "clip_scope": CLIP_SCOPES,
+    "critic.optimizer": OPTIMIZERS,
+}
+used = [flatten(make_config(cell)) for cell in CELLS]
+for key, registry in REGISTRIES.items():
+    for name in registry.keys() - {values[key] for values in used}:
+        noisy = {"penalty.points": "perturbed_real", "clip": 0.3, "clip_with_penalty": True}
+        CELLS[f"{key}={name}"] = ("wgan_gp", "ring8", {**noisy, key: name})
+
+
+class Case(NamedTuple):
+    """A cell's program and what it is called with."""
+
+    program: Program
+    dataset: Dataset
+    start: Any  # the state it starts from, on the host
+    hyper: Hyperparameters
+    key: jax.Array
+    feed: Feed
+
+
+def x64(dtype):
+    return jax.enable_x64(dtype == "float64")
+
+
+@functools.cache
+def build(cell, devices=1, mapping="auto", dtype="float64"):
+    config = make_config(cell, devices, dtype)
+    with x64(dtype):
+        dataset = load_dataset(config)
+        program = make_program(config, dataset, mapping)
+        resident = program.place(dataset.train)
+        feed = program.shard(index_feed(dataset, resident, config.seed, 0, BATCH))
+        if (devices, mapping) == (1, "auto"):
+            start = jax.device_get(program.init_state(jax.random.key(0)))
+        else:
+            start = build(cell, dtype=dtype).start
+        hyper, key = program.place(make_hyperparameters(config)), program.place(jax.random.key(1))
+    return Case(program, dataset, start, hyper, key, feed)
+
+
+def run(case, n=N, state=None, feed=None, key=None, **hyper):
+    """Returns the state, the metrics and the number of updates done, after n updates from a state on the host."""
+    numbers = {name: np.asarray(value, case.hyper.clip.dtype) for name, value in hyper.items()}
+    with x64(case.hyper.clip.dtype.name):
+        state, *rest = case.program.run_updates(
+            case.program.place(case.start if state is None else state),
+            n,
+            case.program.place(case.hyper.replace(**numbers)),
+            case.key if key is None else case.program.place(key),
+            case.feed if feed is None else feed,
+        )
+        for leaf in jax.tree.leaves((state, rest)):  # what is called replicated is so: no device has numbers of its own
+            for shard in leaf.addressable_shards[1:]:
+                np.testing.assert_array_equal(shard.data, leaf.addressable_shards[0].data)
+        return jax.device_get((state, *rest))
+
+
+@functools.cache
+def run_once(cell, devices=1, mapping="auto"):
+    return run(build(cell, devices, mapping))
+
+
+def close(tree, other, tolerance=1e-9):
+    """Compares to `tolerance` of each array's largest entry; an array of zeros is compared exactly."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(other)
+    for (path, b), a in zip(leaves, structure.flatten_up_to(tree), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        difference, scale = np.max(np.abs(a - b)), np.max(np.abs(b))
+        assert difference <= tolerance * scale, f"{jax.tree_util.keystr(path)}: {difference:.2e} where entries are {scale:.2e}"
+
+
+def equal(tree, other):
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+# --- devices ---
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_eight_devices_equal_one(cell):
+    state, metrics, done = run_once(cell)
+    assert done == N == state.step
+    assert np.all(np.isfinite(list(metrics.values())))
+    close(run_once(cell, 8), (state, metrics, done))
+
+
+@pytest.mark.parametrize("cell", TWINS)
+def test_pmap_equals_its_twin(cell):
+    close(run_once(cell, 8, "shard_map"), run_once(cell, 8))
+
+
+def test_float32_gradients_of_eight_devices_equal_one():
+    """With learning rate 0 and beta1 = 0 Adam's first moment is the last gradient. Sums of about 100 terms in float32 lose a
+    hundred times 6e-8 of the largest at worst."""
+    still = {f"{player}_{name}": 0.0 for player in BOTH for name in ("learning_rate", "beta1")}
+    one, eight = (run(build("dragan", devices, dtype="float32"), 1, **still)[0] for devices in (1, 8))
+    for player in BOTH:
+        gradients = [getattr(state, player).opt_state[0].mu for state in (one, eight)]
+        assert all(np.max(np.abs(leaf)) > 0 for leaf in jax.tree.leaves(gradients[0]["Hidden_0"]["Dense_1"]["kernel"]))
+        close(*gradients, tolerance=1e-5)
+
+
+def test_a_streamed_program_equals_the_resident_one():
+    case = build("dragan", 8, dtype="float32")
+    pixels = case.program.shard(pixel_feed(case.dataset, 0, 0, 3 * N, BATCH))
+    assert pixels.resident is None
+    equal(run(case, feed=pixels), run(case))
+
+
+@pytest.mark.parametrize(("devices", "batch", "mistake"), [(9, 18, "9 asked for"), (0, 12, "not divisible by the 8 devices")])
+def test_a_program_refuses_devices_that_do_not_fit(devices, batch, mistake):
+    config = make_config("wgan_gp")
+    config.devices, config.batch_size = devices, batch
+    with pytest.raises(UserError, match=mistake):
+        make_program(config, load_dataset(config))
+
+
+# --- members ---
+
+SEEDS, LAMBDAS = range(8), (0.1, 1.0, 10.0)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+@functools.cache
+def grid():
+    """run_updates over lambdas and, inside, over seeds; the seeds' states and keys."""
+    case, config = build("wgan_gp"), make_config("wgan_gp")
+    over_seeds = jax.vmap(make_run_updates(config, case.dataset), in_axes=(0, None, None, 0, None))
+    over_lambdas = jax.vmap(over_seeds, in_axes=(None, None, 0, None, None))
+    with x64("float64"):
+        states = jax.device_get([case.program.init_state(jax.random.key(seed)) for seed in SEEDS])
+        return jax.jit(over_lambdas), states, [jax.random.key(100 + seed) for seed in SEEDS]
+
+
+def run_grid(lambdas):
+    mapped, states, keys = grid()
+    hyper = build("wgan_gp").hyper
+    with x64("float64"):
+        hypers = stack([hyper.replace(penalty_weight=jnp.asarray(weight, float)) for weight in lambdas])
+        return jax.device_get(mapped(stack(states), N, hypers, jnp.stack(keys), Feed()))
+
+
+def test_a_grid_equals_its_members_run_alone():
+    together = run_grid(LAMBDAS)
+    _, states, keys = grid()
+    np.testing.assert_array_equal(together[2], np.full((3, 8), N))
+    for i, weight in enumerate(LAMBDAS):
+        for j in SEEDS:
+            alone = run(build("wgan_gp"), state=states[j], key=keys[j], penalty_weight=weight)
+            close(jax.tree.map(lambda leaf, at=(i, j): leaf[at], together), alone)
+
+
+def test_a_bad_member_stops_alone():
+    state, metrics, done = run_grid((0.1, np.inf, 10.0))
+    np.testing.assert_array_equal(done, [[N] * 8, [1] * 8, [N] * 8])
+    np.testing.assert_array_equal(state.step, done)
+    assert not np.any(np.isfinite(metrics["critic_loss"][1]))
+    good = np.array([0, 2])
+    equal(*(jax.tree.map(lambda leaf: leaf[good], result) for result in ((state, metrics), run_grid(LAMBDAS)[:2])))
+
+
+def test_members_with_a_warm_up_clip_and_steps_of_their_own():
+    """What a member decides for itself is a select under vmap: the phases of its warm-up, and whether to measure."""
+    case, config = build("wgan"), make_config("wgan")
+    begun = run(case, 1)[0]  # at step 1 is warm, at step 5 is not
+    states, clips, n = [case.start, begun, begun.replace(step=np.int32(5))], [0.05, 0.1, 0.2], 6
+    mapped = jax.jit(jax.vmap(make_run_updates(config, case.dataset), in_axes=(0, None, 0, None, None)))
+    with x64("float64"):
+        hypers = stack([case.hyper.replace(clip=jnp.asarray(clip, float)) for clip in clips])
+        together = jax.device_get(mapped(stack(states), n, hypers, case.key, case.feed))
+    for i, (state, clip) in enumerate(zip(states, clips, strict=True)):
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], together), run(case, n, state=state, clip=clip))
+
+
+# --- calls ---
+
+MAPPINGS = pytest.mark.parametrize(("devices", "mapping"), [(1, "auto"), (8, "auto"), (8, "shard_map")])
+
+
+@MAPPINGS
+@pytest.mark.parametrize("cell", ["dragan", "wgan"])
+def test_how_calls_are_cut_does_not_show(cell, devices, mapping):
+    """Equal bits; the second call's feed begins where the first one's batches end."""
+    case = build(cell, devices, mapping, "float32" if cell == "dragan" else "float64")
+    whole = run(case)
+    state, _, done = run(case, 7)
+    assert done == state.step == 7
+    used = int(state.step + state.critic_step)
+    later = case.program.shard(index_feed(case.dataset, case.feed.resident, 0, used, BATCH))
+    for feed in (case.feed, later):
+        rest, metrics, done = run(case, 13, state=state, feed=feed)
+        assert done == 13
+        equal((rest, metrics), whole[:2])
+
+
+def test_no_update_is_no_change():
+    case = build("dragan", dtype="float32")
+    state, metrics, done = run(case, 0)
+    assert done == 0
+    equal(state, case.start)
+    assert metrics["critic_parameter_norm"] > 0
+
+
+@pytest.fixture
+def compilations():
+    """The names of the programs compiled since the test began."""
+    names = []
+
+    def listen(event, seconds, fun_name="", **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@MAPPINGS
+def test_one_compilation_serves_all_calls(compilations, devices, mapping):
+    case = build("dragan", devices, mapping, "float32")
+    program, hyper = case.program, case.hyper
+    state = program.init_state(jax.random.key(5))
+    state, *_ = program.run_updates(state, 2, hyper, case.key, case.feed)  # compiles, unless a test before did
+
+    changed = program.place(hyper.replace(critic_learning_rate=np.float32(1e-3), penalty_weight=np.float32(1)))
+    other_feed = program.shard(index_feed(case.dataset, case.feed.resident, 1, 6, BATCH))
+    restored, other_key = program.place(jax.device_get(state)), program.place(jax.random.key(9))
+    assert compilations.clear() is None
+    for numbers, key, feed, n in [
+        (hyper, case.key, case.feed, 2),  # the same again
+        (changed, case.key, case.feed, 2),
+        (hyper, other_key, case.feed, 5),
+        (hyper, case.key, other_feed, 1),
+    ]:
+        state, *_ = program.run_updates(state, n, numbers, key, feed)
+    program.run_updates(restored, 2, hyper, case.key, case.feed)
+    program.init_state(jax.random.key(6))
+    assert compilations == []
+    jax.jit(lambda x: x + devices)(1.0)
+    assert len(compilations) == 1, "the listener hears nothing"
+
+
+@MAPPINGS
+def test_the_state_is_donated_and_nothing_else(devices, mapping):
+    case = build("dragan", devices, mapping, "float32")
+    state = case.program.init_state(jax.random.key(0))
+    after, *_ = case.program.run_updates(state, 1, case.hyper, case.key, case.feed)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    kept = jax.tree.leaves((after, case.hyper, case.key, case.feed.resident))
+    assert not any(leaf.is_deleted() for leaf in kept)
+
+
+def test_a_fresh_state_is_the_same_on_every_device_count():
+    states = [build("dragan", d, m, "float32").program.init_state(jax.random.key(3)) for d, m in [(1, "auto"), (8, "auto")]]
+    equal(*(jax.device_get(state) for state in states))
+    assert all(leaf.sharding.is_fully_replicated and len(leaf.devices()) == 8 for leaf in jax.tree.leaves(states[1]))
+
+
+# --- numbers that are not finite ---
+
+
+@MAPPINGS
+@pytest.mark.parametrize(
+    ("bad", "updates", "shows", "still_good"),
+    [
+        ({"critic_learning_rate": np.inf}, 1, "generator_loss", "critic_loss"),  # n_critic = 1: the critic's loss came before
+        ({"generator_learning_rate": np.inf}, 2, "critic_loss", None),
+        ({"penalty_weight": np.inf}, 1, "critic_loss", "penalty"),
+    ],
+)
+def test_a_run_stops_at_the_first_bad_update(devices, mapping, bad, updates, shows, still_good):
+    _, metrics, done = run(build("dragan", devices, mapping, "float32"), **bad)
+    assert done == updates
+    assert not np.isfinite(metrics[shows])
+    assert still_good is None or np.isfinite(metrics[still_good])
