@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 
-from wgan_jax.config import UserError
+from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 
 USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
 
@@ -72,21 +72,18 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
         program(sys.argv[1:])
     except UserError as error:
         _stop(USAGE, *error.lines)
+    except NonFiniteError as error:
+        _stop(NON_FINITE, str(error))
+    except Interrupted as error:
+        print(f"{error}; the same command goes on from the newest checkpoint", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(SIGNALLED + error.signum)  # not waiting for a compilation under way
     except BrokenPipeError:
         _stop(SIGNALLED + signal.SIGPIPE)
     except OSError as error:
-        if error.filename is None and error.errno is None:
+        if error.errno is None:
             raise
         _stop(USAGE, f"{error.filename or 'output'}: {(error.strerror or str(error)).lower()}")
-    except Exception as error:
-        # named, not imported: training is imported only once a config is good
-        if type(error).__name__ == "NonFiniteError":
-            _stop(NON_FINITE, str(error))
-        if type(error).__name__ == "Interrupted":
-            print(f"{error}; the same command goes on from the newest checkpoint", file=sys.stderr, flush=True)
-            sys.stdout.flush()
-            os._exit(SIGNALLED + error.signum)  # type: ignore[attr-defined] # not waiting for a compilation under way
-        raise
     sys.exit(0)
 
 

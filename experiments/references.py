@@ -6,7 +6,8 @@ They say what a row of metrics is worth: one distance alone ranks centroids abov
 """
 
 from experiments import launch
-from wgan_jax.config import UserError, load
+from wgan_jax.config import load
+from wgan_jax.errors import UserError
 
 
 def references(argv: list[str]) -> None:

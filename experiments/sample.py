@@ -9,7 +9,8 @@ A .png is a grid of images, or a plot of points; an .npz holds `samples` (uint8 
 from pathlib import Path
 
 from experiments import launch
-from wgan_jax.config import UserError, check
+from wgan_jax.config import check
+from wgan_jax.errors import UserError
 from wgan_jax.training.workdir import read_config
 
 CHUNK = 1000  # examples generated at once

@@ -20,7 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")  # [B, 1] against [B] is 
 # Compiled programs are kept between runs, a folder per pytest-xdist worker: jax does not lock the files it writes.
 cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wgan_jax" / "tests"
 jax.config.update("jax_compilation_cache_dir", str(cache / os.environ.get("PYTEST_XDIST_WORKER", "main")))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 

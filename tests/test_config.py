@@ -147,7 +147,9 @@ def test_a_decay_is_below_one(key):
 
 
 def test_the_wanted_range_is_in_words():
-    assert mistakes(with_value("critic.learning_rate", 0.0)) == ["config.critic.learning_rate: 0.0 is not a finite number above 0"]
+    assert mistakes(with_value("critic.learning_rate", 0.0)) == [
+        "config.critic.learning_rate: 0.0 is not a finite number above 0"
+    ]
     assert mistakes(with_value("data.theta", math.inf)) == ["config.data.theta: inf is not a finite number"]
 
 
@@ -155,7 +157,9 @@ def test_a_whole_number_serves_as_a_real_one():
     assert mistakes(with_value("penalty.weight", 10)) == []
 
 
-@pytest.mark.parametrize(("key", "value"), [("method", "a/b"), ("method", ""), ("method", "a\0"), ("preset", "../x"), ("preset", 1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("method", "a/b"), ("method", ""), ("method", "a\0"), ("preset", "../x"), ("preset", 1)]
+)
 def test_names_of_the_workdir_stay_in_it(key, value):
     assert mistakes(with_value(key, value)) == [f"config.{key}: {value!r} is not a name without slashes"]
 
@@ -372,7 +376,7 @@ def test_a_registry_read_from_source_is_the_one_at_run_time(module, registry):
 
 
 def test_an_unknown_registry():
-    with pytest.raises(LookupError, match="objectives/losses.py has no dict LOSES"):
+    with pytest.raises(LookupError, match=r"objectives/losses.py has no dict LOSES"):
         registered("objectives/losses.py", "LOSES")
 
 

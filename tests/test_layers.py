@@ -19,7 +19,7 @@ ROOMS = [
     {"wgan_jax.training.update"},
     {"wgan_jax.training.program"},
     {"wgan_jax.evaluation"},
-    {"wgan_jax.training.checkpoint", "wgan_jax.training.logging", "wgan_jax.training.workdir"},
+    {f"wgan_jax.training.{name}" for name in ("checkpoint", "interruption", "logging", "workdir")},
     {"wgan_jax.training.loop"},
     {"experiments", "benchmarks"},
 ]

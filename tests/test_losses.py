@@ -85,7 +85,7 @@ def test_scores_of_shape_b_1_against_b_are_refused(name):
 def test_the_players_pull_the_scores_their_way(name, score):
     """The critic raises real scores and lowers generated ones, the generator raises its own; in (0, 1) for every loss."""
     loss, score = LOSSES[name], jnp.float32(score)
-    real, generated = jax.grad(lambda r, g: loss.critic(r, g), argnums=(0, 1))(score, score)
+    real, generated = jax.grad(loss.critic, argnums=(0, 1))(score, score)
     assert real < 0
     assert generated > 0
     assert jax.grad(loss.generator)(score) < 0
@@ -113,13 +113,16 @@ def test_logits_far_out_have_their_limits():
 
 def test_an_undecided_discriminator_loses_two_log_two():
     """V(D*, G) = 2 JS - 2 log 2, so at p_g = p_r, where D* = 1/2, the loss -V is 2 log 2 and the logit 0 is its minimum."""
-    both = lambda logit: LOSSES["minimax"].critic(logit, logit)
+
+    def both(logit):
+        return LOSSES["minimax"].critic(logit, logit)
+
     np.testing.assert_allclose(both(jnp.float32(0)), 2 * np.log(2), rtol=1e-6)
     assert jax.grad(both)(jnp.float32(0)) == 0
     assert jax.grad(jax.grad(both))(jnp.float32(0)) > 0
 
 
 def test_the_hinge_is_flat_beyond_the_margin():
-    gradient = jax.grad(lambda r, g: LOSSES["hinge"].critic(r, g), argnums=(0, 1))
+    gradient = jax.grad(LOSSES["hinge"].critic, argnums=(0, 1))
     assert gradient(jnp.float32(1.5), jnp.float32(-1.5)) == (0, 0)
     assert gradient(jnp.float32(0.5), jnp.float32(-0.5)) == (-1, 1)

@@ -53,9 +53,7 @@ def toy_steps(config):
         value = linear(params, real)
         return value, (model_state, objective_state, {"critic_loss": value})
 
-    def generator(
-        params, model_state, critic_params, critic_state, latents, real, labels, step, key, hyper, objective_state
-    ):
+    def generator(params, model_state, critic_params, critic_state, latents, real, labels, step, key, hyper, objective_state):
         value = linear(params, real)
         return value, (model_state, objective_state, {"generator_loss": value})
 
@@ -293,9 +291,7 @@ class Spy:
 
         def critic(params, model_state, real, generated, labels, step, key, hyper, objective_state):
             self.note(self.critic, real=real, generated=generated[:, :2], latents=generated[:, 2:], key=key)
-            return self.objective.critic(
-                params, model_state, real, generated[:, :2], labels, step, key, hyper, objective_state
-            )
+            return self.objective.critic(params, model_state, real, generated[:, :2], labels, step, key, hyper, objective_state)
 
         def generator(params, model_state, critic_params, critic_state, latents, real, *rest):
             self.note(self.generator, latents=latents, real=real, key=rest[2])

@@ -11,13 +11,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-
-class UserError(Exception):
-    """A user's mistake: launchers print each line on stderr without a traceback and exit with code 2."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+from wgan_jax.errors import UserError
 
 
 class Rule(NamedTuple):
@@ -226,11 +220,13 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UserError(f"--config={spec}: {_reason(error)}") from error
     except AttributeError as error:
         raise UserError(f"--config: {path} has no function get_config(preset)") from error
-    good, lines, known = [], [], list(flatten(config))
+    good: list[str] = []
+    lines: list[str] = []
+    keys = list(flatten(config))
     for override in overrides:
         key, equals, text = override.removeprefix("--config.").partition("=")
-        if key not in known:
-            lines.append(_unknown(key, known))
+        if key not in keys:
+            lines.append(_unknown(key, keys))
         elif not equals:
             lines.append(f"config.{key}: no value; write --config.{key}=VALUE")
         else:

@@ -86,7 +86,7 @@ def save_points(
             levels = axes.contourf(x, y, score(plane.reshape(-1, 2)).reshape(100, 100), 24, cmap="coolwarm", alpha=0.7)
             figure.colorbar(levels, label="critic")
         for (name, points), color in zip(shown.items(), ("0.35", "C2")[-len(shown) :], strict=True):
-            axes.scatter(*points[:, :2].T, s=4, color=color, linewidths=0, alpha=0.6, label=name)
+            axes.scatter(points[:, 0], points[:, 1], s=4, color=color, linewidths=0, alpha=0.6, label=name)
         axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
     axes.legend(markerscale=3, loc="upper right")
     figure.savefig(path, dpi=110)

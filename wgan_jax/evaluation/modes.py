@@ -17,7 +17,8 @@ def mode_statistics(samples: np.ndarray, centres: np.ndarray, sigma: float) -> d
     good = distances <= 3 * sigma
     count, dimension = len(centres), centres.shape[1]
     hits = np.bincount(nearest[good], minlength=count)
-    shares = hits / max(1, hits.sum())
+    total = int(hits.sum())
+    shares = hits / max(1, total)
     squares, degrees = 0.0, 0
     for mode in np.flatnonzero(hits > 1):
         points = samples[good & (nearest == mode)]
@@ -27,7 +28,7 @@ def mode_statistics(samples: np.ndarray, centres: np.ndarray, sigma: float) -> d
     return {
         "modes": float((hits >= len(samples) / (4 * count)).sum()),
         "good_share": float(good.mean()),
-        "mode_tv": float(np.abs(shares - 1 / count).sum() / 2) if hits.sum() else 1.0,
+        "mode_tv": float(np.abs(shares - 1 / count).sum() / 2) if total else 1.0,
         "mode_sigma": float(spread),
     }
 

@@ -1,6 +1,8 @@
 """Reference generators: what a row of metrics looks like for real data, copies, averages and simple densities."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,6 +64,10 @@ GENERATORS: dict[str, Callable[[Dataset, np.random.Generator, int], np.ndarray]]
 }
 
 
+def _generate(generator: Any, dataset: Dataset, draw: int, n: int) -> np.ndarray:
+    return generator(dataset, np.random.default_rng(draw), n)
+
+
 def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> dict[str, list[dict[str, float]]]:
     """Returns {generator: metrics per draw}: real data, the GENERATORS for stored data, and an untrained network."""
     samples = config.eval.samples
@@ -80,7 +86,7 @@ def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int)
 
     if dataset.train is not None:
         for name, generator in GENERATORS.items():
-            rows[name] = rows_of(lambda draw, n, g=generator: g(dataset, np.random.default_rng(draw), n))
+            rows[name] = rows_of(functools.partial(_generate, generator, dataset))
     networks = build_networks(config, dataset.shape)
     variables = networks.init_generator(jax.random.key(config.seed))
     sample = make_sampler(networks)

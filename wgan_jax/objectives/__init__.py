@@ -1,7 +1,7 @@
 """The only composer: loss x penalty x where it looks x constraint -> Objective."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ def make_objective(
         value = jnp.mean(loss.generator(output.score))
         return value, (new_state, objective_state, {"generator_loss": value})
 
-    def gradient_norm(*arguments: jax.Array) -> jax.Array:
+    def gradient_norm(*arguments: Any) -> jax.Array:
         return batch_mean(jnp.mean(safe_norm(squared_norms(*arguments))), axis_name)
 
     def constrain(params: Params, hyper: Hyperparameters) -> Params:

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from wgan_jax.config import UserError
+from wgan_jax.errors import UserError
 
 
 class Checkpoints:

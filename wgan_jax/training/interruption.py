@@ -6,13 +6,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
-
-class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
-    """A signal ended the run, after saving where there was something to save."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name}")
-        self.signum = signum
+from wgan_jax.errors import Interrupted
 
 
 class Signals:

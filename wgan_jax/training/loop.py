@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data import load_dataset
 from wgan_jax.data.source import index_feed, positions_per_feed
+from wgan_jax.errors import Interrupted, NonFiniteError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist, save_curves
 from wgan_jax.evaluation.references import real_row
 from wgan_jax.training.checkpoint import Checkpoints
-from wgan_jax.training.interruption import Interrupted, Signals, in_background
+from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import Display, MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters, warmup_phases
@@ -26,10 +27,6 @@ from wgan_jax.types import Params, TrainState
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
 SCORE = "wasserstein_excess"  # `best` has its lowest value on validation
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
-
-
-class NonFiniteError(Exception):
-    """Training became non-finite."""
 
 
 def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:

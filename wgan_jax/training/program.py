@@ -10,9 +10,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from wgan_jax.config import UserError
 from wgan_jax.data.dataset import Dataset
 from wgan_jax.data.source import Feed, draw
+from wgan_jax.errors import UserError
 from wgan_jax.models import Networks, build_networks, param_dtype
 from wgan_jax.objectives import make_objective
 from wgan_jax.training.update import Steps, make_steps

@@ -16,7 +16,8 @@ import jax
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
-from wgan_jax.config import UserError, flatten
+from wgan_jax.config import flatten
+from wgan_jax.errors import UserError
 
 # what may differ when a run is resumed: how long and how closely it is watched, where it runs
 MAY_CHANGE = (

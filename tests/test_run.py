@@ -1,0 +1,239 @@
+"""End to end through the launchers' own processes: a run directory, exact resume, signals, mistakes."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+CONFIG = (
+    "--config=configs/wgan_gp.py",
+    *("--config.model.width=16", "--config.batch_size=16", "--config.n_critic=2", "--config.eval.draws=1"),
+    *("--config.log_every=10", "--config.eval_every=50", "--config.sample_every=100", "--config.checkpoint_every=50"),
+    "--config.keep=10",
+)
+
+
+def _command(module, *arguments):
+    return [sys.executable, "-m", f"experiments.{module}", *arguments]
+
+
+def _call(module, *arguments):
+    """Returns exit code, stdout and stderr."""
+    done = subprocess.run(_command(module, *arguments), capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def _run(*arguments):
+    return _call("run", *CONFIG, *arguments)
+
+
+@contextlib.contextmanager
+def _running(workdir, steps, until):
+    """A run under way whose metrics.jsonl contains a text; killed at the end if it still runs."""
+    command = _command("run", *CONFIG, f"--config.steps={steps}", f"--workdir={workdir}")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            path, deadline = workdir / "metrics.jsonl", time.monotonic() + 60
+            while not (path.exists() and until in path.read_text()):
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            yield process
+        finally:
+            process.kill()
+
+
+def _size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def _lines(workdir):
+    """The metrics without their clock columns."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def _assert_same_state(workdir, other, step):
+    """The whole states of a step are equal to the last bit."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        states = [checkpointer.restore(folder / "checkpoints" / f"step_{step:08d}" / "state") for folder in (workdir, other)]
+    assert len(jax.tree.leaves(states[0])) > 30
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y, strict=True), *states)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 300 updates that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    code, out, err = _run("--config.steps=300", f"--workdir={workdir}")
+    assert (code, err) == (0, "")
+    return workdir, out
+
+
+def test_a_run_directory_holds_what_is_documented(whole):
+    workdir, out = whole
+    files = {path.relative_to(workdir).as_posix() for path in workdir.rglob("*")}
+    assert {"config.json", "provenance.json", "metrics.jsonl", "summary.json"} <= files
+    assert {"figures/loss.png", "figures/wasserstein.png", "figures/samples.png", "samples/step_00000300.png"} <= files
+    assert any(name.startswith("tensorboard/events") for name in files)
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert (summary["status"], summary["step"], summary["critic_step"]) == ("done", 300, 600)
+    assert summary["best"]["metric"] == "wasserstein_excess"
+    assert {"wasserstein_ratio", "precision", "recall", "copying_z", "smallest_class"} <= summary["final"].keys()
+    assert set(summary["seconds"]) == {"total", "startup", "compile", "train", "evaluate"}
+    lines = _lines(workdir)
+    assert [line["step"] for line in lines] == list(range(10, 301, 10))
+    assert lines[-1]["examples"] == 600 * 16
+    named = {"critic_loss", "generator_loss", "wasserstein_estimate", "penalty", "critic_input_gradient_norm"}
+    assert named <= lines[0].keys()
+    assert {"eval/wasserstein_excess", "eval/raw/wasserstein_excess", "eval/estimate_normalised"} <= lines[4].keys()
+    best = min(lines[4::5], key=lambda line: line["eval/wasserstein_excess"])
+    assert summary["best"]["step"] == best["step"]
+    assert str(workdir) in out
+    assert "real" in out
+    assert _size(workdir / "samples/step_00000300.png") == (8 * 66 + 2, 8 * 66 + 2)
+
+
+def test_kill_and_resume_is_exact_to_the_last_bit(whole, tmp_path):
+    reference, workdir = whole[0], tmp_path / "killed"
+    with _running(workdir, 300, until='"step": 170,'):
+        pass  # killed
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9999, "critic_lo')  # what a kill leaves of a line
+    code, _, err = _run("--config.steps=300", f"--workdir={workdir}")
+    assert (code, err) == (0, "")
+    assert _lines(workdir) == _lines(reference)
+    _assert_same_state(workdir, reference, 300)
+
+
+def test_other_intervals_do_not_change_the_trajectory(whole, tmp_path):
+    workdir = tmp_path / "other"
+    code, _, err = _run(
+        *("--config.steps=150", "--config.log_every=7", "--config.eval_every=40", "--config.checkpoint_every=31"),
+        *("--config.sample_every=1000", f"--workdir={workdir}"),
+    )
+    assert (code, err) == (0, "")
+    _assert_same_state(workdir, whole[0], 150)
+    by_step = {line["step"]: line for line in _lines(whole[0])}
+    shared = [line for line in _lines(workdir) if line["step"] in by_step and "eval/recall" not in line]
+    assert shared
+    for line in shared:
+        assert line.items() <= by_step[line["step"]].items()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_save_and_exit_with_the_documented_code(tmp_path, number, code):
+    workdir = tmp_path / "run"
+    with _running(workdir, 1_000_000, until='"step": 20,') as process:
+        process.send_signal(number)
+        assert process.wait(60) == code
+        assert signal.Signals(number).name in process.stderr.read()
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    newest = max(path.name for path in (workdir / "checkpoints").iterdir())
+    assert newest == f"step_{summary['step']:08d}"
+
+
+def test_a_finished_run_goes_on_to_more_steps_and_refuses_another_config(whole, tmp_path):
+    workdir = tmp_path / "short"
+    assert _run("--config.steps=100", f"--workdir={workdir}")[0] == 0
+    assert _run("--config.steps=120", f"--workdir={workdir}")[0] == 0
+    assert _lines(workdir) == _lines(whole[0])[:12]
+    code, _, err = _run("--config.steps=120", "--config.model.width=17", f"--workdir={workdir}")
+    assert code == 2
+    assert "config.model.width: the run in" in err
+    assert "has 16, this command asks for 17" in err
+
+
+def test_one_process_per_workdir(tmp_path):
+    workdir = tmp_path / "run"
+    with _running(workdir, 1_000_000, until='"step": 10,'):
+        code, _, err = _run("--config.steps=1000000", f"--workdir={workdir}")
+    assert code == 2
+    assert "in use by another process" in err
+
+
+def test_a_non_finite_run_stops_and_names_the_quantity(tmp_path):
+    workdir = tmp_path / "run"
+    code, _, err = _run("--config.steps=100", "--config.critic.learning_rate=1e30", f"--workdir={workdir}")
+    assert code == 3
+    assert "non-finite at step 1: " in err
+    assert json.loads((workdir / "summary.json").read_text())["status"] == "non-finite"
+
+
+def test_sample_needs_the_workdir_alone_and_is_a_function_of_the_seed(whole, tmp_path):
+    workdir = whole[0]
+
+    def samples(*arguments):
+        out = tmp_path / "samples.npz"
+        code, _, err = _call("sample", f"--workdir={workdir}", f"--out={out}", *arguments)
+        assert (code, err) == (0, "")
+        with np.load(out) as arrays:
+            return arrays["samples"], arrays["latents"]
+
+    images, latents = samples("--num=5")
+    assert (images.shape, images.dtype, latents.shape) == ((5, 8, 8, 1), np.uint8, (5, 64))
+    np.testing.assert_array_equal(samples("--num=1003")[0][:5], images)
+    assert not np.array_equal(samples("--num=5", "--seed=1")[0], images)
+    assert not np.array_equal(samples("--num=5", "--raw")[0], images)
+
+
+def test_a_grid_of_samples(whole, tmp_path):
+    out = tmp_path / "grid.png"
+    assert _call("sample", f"--workdir={whole[0]}", f"--out={out}", "--num=10", "--step=best")[0] == 0
+    assert _size(out) == (4 * 66 + 2, 3 * 66 + 2)
+
+
+MISTAKES = {
+    "run": {
+        "no config": ([], "--config"),
+        "an unknown flag": (["--confg=configs/wgan.py"], "did you mean --config?"),
+        "a word that is no flag": (["--config=configs/wgan.py", "digits"], "digits: not a flag"),
+        "no such config": (["--config=configs/wgna.py"], "no file configs/wgna.py"),
+        "a file without get_config": (["--config=configs/default.py"], "no function get_config"),
+        "an unknown preset": (["--config=configs/wgan.py:digit"], "unknown preset 'digit'"),
+        "an unknown option": (["--config=configs/wgan.py:digits,papr=True"], "the only one is paper=True"),
+        "two mistakes": (
+            ["--config=configs/wgan.py", "--config.stepz=3", "--config.n_critic=0"],
+            "did you mean config.steps?\nerror: config.n_critic: 0 is not a whole number",
+        ),
+        "a workdir that is a file": (["--config=configs/wgan.py", "--workdir=README.md"], "README.md is not a directory"),
+        "a workdir that is no run": (["--config=configs/wgan.py", "--workdir=configs"], "holds no run"),
+    },
+    "sample": {
+        "no workdir": ([], "--workdir"),
+        "no such workdir": (["--workdir=nowhere"], "no directory nowhere"),
+        "a workdir without a run": (["--workdir=configs"], "holds no run"),
+        "no samples": (["--workdir=configs", "--num=0"], "--num: 0 is not"),
+        "another format": (["--workdir=configs", "--out=x.jpg"], "ends neither in .png nor in .npz"),
+    },
+}
+
+
+@pytest.mark.parametrize(("module", "mistake"), [(module, mistake) for module in MISTAKES for mistake in MISTAKES[module]])
+def test_mistakes_are_one_line_and_exit_code_2(module, mistake):
+    arguments, message = MISTAKES[module][mistake]
+    code, out, err = _call(module, *arguments)
+    assert code == 2
+    assert message in err
+    assert all(line.startswith("error: ") for line in err.splitlines())
+    assert out == ""
+
+
+def test_help_answers_without_importing_jax():
+    for module in ("run", "sample", "references"):
+        code, out, _ = _call(module, "--help")
+        assert code == 0
+        assert f"python -m experiments.{module}" in out
+    probe = "import sys, experiments.run, experiments.sample, experiments.references; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], cwd=Path(__file__).parents[1], check=False).returncode == 0

@@ -1,0 +1,23 @@
+"""How a command ends other than well: what its user must mend, what training came to, what a signal asked for."""
+
+import signal
+
+
+class UserError(Exception):
+    """A user's mistake: launchers print each line on stderr without a traceback and exit with code 2."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class NonFiniteError(Exception):
+    """Training became non-finite: exit code 3."""
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+    """A signal ended the run, after saving where there was something to save: exit code 128 + signum."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.signum = signum
