@@ -62,7 +62,10 @@ class TorchSide:
         except BrokenPipeError:
             pass  # the empty answer below says it
         line = self.process.stdout.readline()
-        answer = json.loads(line) if line else {"error": f"it ended with code {self.process.wait()}"}
+        try:
+            answer = json.loads(line) if line else {"error": f"it ended with code {self.process.wait()}"}
+        except ValueError:
+            answer = {"error": f"its answer is no JSON: {line.rstrip()}"}
         if "error" in answer:
             raise RuntimeError(f"PyTorch's side: {answer['error']}")
         return answer
@@ -234,12 +237,14 @@ def measure_width(
                 answer = torch.ask("run", variant=side["variant"], threads=side["threads"], seconds=seconds if turn >= 0 else 0)
                 taken = answer["seconds"] / answer["updates"]
             else:
-                jax_side.run(2)
+                jax_side.run(1)
                 taken = jax_side.run(updates) / updates
                 updates = max(1, round(seconds / taken))
             if turn >= 0:
                 milliseconds.append(1e3 * taken)
-        rates.append(matmul.best_rate(seconds))
+        rate = matmul.best_rate(seconds if turn >= 0 else 0)
+        if turn >= 0:
+            rates.append(rate)
     flops = update_flops(*layer_sizes(config), config.batch_size, config.n_critic)
     measured = [{**side, "milliseconds": summary(values)} for side, values in zip(sides, times, strict=True)]
     return {"width": width, "flops": flops, "compile_seconds": jax_side.compile_seconds, "sides": measured}, rates

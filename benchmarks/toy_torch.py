@@ -7,17 +7,17 @@ and talks to it over pipes, a JSON object a line: a request on stdin, its answer
 
     {"do": "hello"}                                       -> {"torch", "threads", "variants"}
     {"do": "load", "file": F.npz, "settings": {...}}      -> {}: the initial parameters and Settings of the updates to come
-    {"do": "run", "variant", "threads", "seconds"}        -> {"updates", "seconds"}: updates until so much time has passed
+    {"do": "run", "variant", "threads", "seconds"}        -> {"updates", "seconds"}: after an untimed update, as many as fit
     {"do": "check", "variant", "file", "out": F.npz}      -> {}: an update on the noise in `file`, parameters after it in `out`
 
 A request that fails is answered by {"error": message}. An .npz of parameters has critic_0, critic_1, ... and generator_0, ...:
 weight [out, in] and bias [out] of each layer in turn, with ReLU between layers.
 
-A variant is a way to write one update (VARIANTS). All draw their data, latents and epsilons with torch in a few calls per
-update, make the fakes of all critic updates in one pass, pass real and generated examples through the critic together, use the
-fused Adam, and never wait for a value. Tried and left out, since they were slower at every width: penalising the interpolates
-in the critic's pass over real and generated (autograd then drags zeros through the first backward pass), torch.func.grad,
-oneDNN's fused linear and ReLU.
+A variant is a way to write one update (VARIANTS). All draw data, latents and epsilons with torch in a few calls per update,
+make the fakes of all critic updates in one pass, pass real and generated examples through the critic together, use the fused
+Adam, and never wait for a value. Tried and left out, since they were slower at every width: penalising the interpolates in
+the critic's pass over real and generated (autograd then drags zeros through the whole first backward pass),
+torch.func.grad, and oneDNN's fused linear and ReLU.
 """
 
 import json
@@ -172,6 +172,28 @@ class Functional:
         """Moves the average of the generator's parameters."""
         with torch.no_grad():
             _foreach_lerp_(self.ema, self.generator, weight)
+
+
+class HalfByHand(Functional):
+    """The penalty's input gradient written out, autograd for everything else.
+
+    Autograd's second derivative of ReLU is a tensor of zeros that it carries back through the forward pass, a sixth more
+    matmul work than necessary. Here the units that are on are constants.
+    """
+
+    def critic_loss(self, both: Tensor, points: Tensor) -> Tensor:
+        """Returns mean f(G(z)) - mean f(x) + lambda mean (|grad f| - 1)^2, of real and generated [2B, D] and points [B, D]."""
+        weights, biases = self.critic[::2], self.critic[1::2]
+        outputs = []
+        with torch.no_grad():
+            for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+                points = torch.addmm(bias, points, weight.t()).relu_()
+                outputs.append(points)
+        gradient = weights[-1].expand_as(points)
+        for weight, output in zip(reversed(weights[:-1]), reversed(outputs), strict=True):
+            gradient = torch.mm(torch.ops.aten.threshold_backward(gradient, output, 0), weight)
+        penalty = (torch.linalg.vector_norm(gradient, dim=1) - 1).square().mean()
+        return torch.dot(self.apply("critic", both).view(-1), self.signs) + self.settings.penalty_weight * penalty
 
 
 class Modules(Functional):
@@ -339,7 +361,12 @@ class ByHand(Functional):
         self.flat_ema.lerp_(self.generator_player.flat, weight)
 
 
-VARIANTS: dict[str, type[Functional]] = {"modules": Modules, "functional": Functional, "by_hand": ByHand}
+VARIANTS: dict[str, type[Functional]] = {
+    "modules": Modules,
+    "functional": Functional,
+    "half_by_hand": HalfByHand,
+    "by_hand": ByHand,
+}
 
 
 class Server:
@@ -347,10 +374,11 @@ class Server:
 
     def __init__(self) -> None:
         self.updates: dict[str, Functional] = {}  # by variant, each with parameters of its own
+        self.threads = torch.get_num_threads()  # torch's own choice
 
     def hello(self) -> dict[str, Any]:
         """Returns what is here."""
-        return {"torch": torch.__version__, "threads": torch.get_num_threads(), "variants": list(VARIANTS)}
+        return {"torch": torch.__version__, "threads": self.threads, "variants": list(VARIANTS)}
 
     def load(self, file: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Makes every variant's update anew."""
@@ -365,10 +393,11 @@ class Server:
         return {}
 
     def run(self, variant: str, threads: int, seconds: float) -> dict[str, Any]:
-        """Takes updates, one at least, until so many seconds have passed."""
+        """Takes an update, and then more, one at least, until so many seconds have passed."""
         torch.set_num_threads(threads)
         one, done = self.updates[variant], 0
         with torch.inference_mode(one.inference):
+            one.update(one.draw())
             start = time.perf_counter()
             while done == 0 or time.perf_counter() - start < seconds:
                 one.update(one.draw())

@@ -100,9 +100,10 @@ def set_optimizers(config: ConfigDict, **values: float | str) -> None:
 
 
 def _digits(config: ConfigDict) -> None:
-    config.latent.dim = 64
-    config.steps = 8000
-    config.log_every, config.eval_every = 100, 1000
+    config.latent.dim = 32
+    config.model.width = 256
+    config.steps = config.decay_steps = 4500
+    set_optimizers(config, learning_rate=5e-4)
 
 
 def _toy(config: ConfigDict) -> None:

@@ -72,23 +72,28 @@ def uniform(seed, *shape, scale=1.0):
 
 
 @pytest.mark.parametrize(
-    ("spec", "shape", "generator", "critic"),
+    ("latent", "width", "depth", "shape", "generator", "critic"),
     [
-        # 1 -> 128 -> 128 -> 1 twice: 256 + 16,512 + 129
-        ("wgan_gp.py:gaussian", (1,), 16_897, 16_897),
-        ("wgan_gp.py:gaussian,paper=True", (1,), 16_897, 16_897),
-        # 2 -> 3 x 128 -> 2: 384 + 2 * 16,512 + 258; -> 1: 129
-        ("wgan_gp.py:ring8", (2,), 33_666, 33_537),
-        # 2 -> 3 x 512 -> 2: 1,536 + 2 * 262,656 + 1,026; -> 1: 513
-        ("wgan_gp.py:ring8,paper=True", (2,), 527_874, 527_361),
+        # 1 -> 128 -> 128 -> 1 twice: 256 + 16,512 + 129 (Bethune & Coiffier 2018)
+        (1, 128, 2, (1,), 16_897, 16_897),
+        # 2 -> 3 x 512 -> 2: 1,536 + 2 * 262,656 + 1,026; -> 1: 513 (Gulrajani 2017, toys)
+        (2, 512, 3, (2,), 527_874, 527_361),
         # 64 -> 3 x 512 -> 64: 33,280 + 2 * 262,656 + 32,832; -> 1: 513
-        ("wgan_gp.py:digits", (8, 8, 1), 591_424, 559_105),
+        (64, 512, 3, (8, 8, 1), 591_424, 559_105),
     ],
 )
-def test_the_number_of_parameters(make_config, spec, shape, generator, critic):
-    networks = build_networks(make_config(spec), shape)
+def test_the_number_of_parameters(make_config, latent, width, depth, shape, generator, critic):
+    changes = {"latent.dim": latent, "model.width": width, "model.depth": depth}
+    networks = build_networks(make_config("wgan_gp.py:ring8", changes), shape)
     assert count(networks.init_generator) == generator
     assert count(networks.init_critic) == critic
+
+
+@pytest.mark.parametrize(("preset", "count_of_both"), [("gaussian", 2 * 16_897), ("ring8", 527_874 + 527_361)])
+def test_the_papers_sizes(make_config, preset, count_of_both):
+    shape = {"gaussian": (1,), "ring8": (2,)}[preset]
+    networks = build_networks(make_config(f"wgan_gp.py:{preset},paper=True"), shape)
+    assert count(networks.init_generator) + count(networks.init_critic) == count_of_both
 
 
 def test_the_shapes_of_parameters_and_outputs(tiny):

@@ -181,6 +181,9 @@ def test_the_gradient_norm_where_the_penalty_looks(compose, penalty):
     norm = objective.gradient_norm(NETWORK, {}, REAL, GENERATED, NO_LABELS, KEY, hyper)
     if objective.penalised:
         assert norm == of_critic(objective, hyper, NETWORK)[1][2]["critic_input_gradient_norm"]
+    else:  # nothing looks anywhere: between the examples, whatever config.penalty.points says
+        elsewhere, _ = compose(changes | {"penalty.points": "real"}, network)
+        assert norm == elsewhere.gradient_norm(NETWORK, {}, REAL, GENERATED, NO_LABELS, KEY, hyper)
     straight, _ = compose(changes)
     np.testing.assert_allclose(straight.gradient_norm(W, {}, REAL, GENERATED, NO_LABELS, KEY, hyper), 5, rtol=1e-6)
     assert norm.shape == ()

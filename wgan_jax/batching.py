@@ -5,11 +5,19 @@
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 
 def batch_mean[T](tree: T, axis_name: str | None) -> T:
-    """Returns the mean over devices of every leaf; of means over equal shares this is the mean over the global batch."""
-    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+    """Returns the mean over devices of every leaf; of means over equal shares this is the mean over the global batch.
+
+    The leaves travel as one vector: one collective in place of one per leaf, which is faster, and XLA:CPU (jaxlib 0.12.0)
+    crashes now and then when independent collectives of one program run at the same time.
+    """
+    if axis_name is None:
+        return tree
+    vector, unravel = ravel_pytree(tree)
+    return unravel(jax.lax.pmean(vector, axis_name))
 
 
 def example_keys(key: jax.Array, count: int, axis_name: str | None = None, first: jax.Array | int = 0) -> jax.Array:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import batch_mean
 from wgan_jax.objectives.constraints import clip_parameters
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.penalties import PENALTIES, penalty_points, safe_norm, squared_gradient_norm
@@ -23,7 +22,7 @@ class Objective(NamedTuple):
     # (params, model_state, critic_params, critic_state, latents, real, labels, step, key, hyper, objective_state)
     #   -> loss, (model_state, objective_state, metrics)
     generator: Callable[..., tuple[jax.Array, tuple[Params, Params, Metrics]]]
-    # (params, model_state, real, generated, labels, key, hyper) -> mean |grad f| where the penalty looks; for the log
+    # (params, model_state, real, generated, labels, key, hyper) -> mean |grad f| on this device; for the log
     gradient_norm: Callable[..., jax.Array]
     constrain: Callable[[Params, Hyperparameters], Params]  # the critic's parameters after an update
     init_state: Params  # first objective_state
@@ -60,9 +59,10 @@ def make_objective(
         key: jax.Array,
         hyper: Hyperparameters,
     ) -> jax.Array:
-        """|grad f|^2 where the penalty looks; an interpolated example keeps the real example's label."""
-        where = config.penalty
-        points = penalty_points(where.points, where.perturbation, hyper.noise_scale, key, real, generated, axis_name)
+        """|grad f|^2 where the penalty looks, without one at interpolates; these keep the real example's label."""
+        where = config.penalty.points if penalty is not None else "interpolates"
+        noise = config.penalty.perturbation
+        points = penalty_points(where, noise, hyper.noise_scale, key, real, generated, axis_name)
         labels = jnp.tile(labels, len(points) // len(labels))
         return squared_gradient_norm(lambda x: penalty_critic(params, model_state, x, labels)[0].score, points)
 
@@ -108,7 +108,7 @@ def make_objective(
         return value, (new_state, objective_state, {"generator_loss": value})
 
     def gradient_norm(*arguments: Any) -> jax.Array:
-        return batch_mean(jnp.mean(safe_norm(squared_norms(*arguments))), axis_name)
+        return jnp.mean(safe_norm(squared_norms(*arguments)))
 
     def constrain(params: Params, hyper: Hyperparameters) -> Params:
         return clip_parameters(params, hyper.clip, config.clip_scope) if config.clip > 0 else params

@@ -113,7 +113,12 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
 
 
 def _by_device(feed: Feed, count: int) -> Feed:
-    """Returns the feed with rows [positions, B, ...] as [devices, positions, B / devices, ...]."""
+    """Returns the feed with rows [positions, B, ...] as [devices, positions, B / devices, ...].
+
+    Synthetic data gets rows that nothing reads: pmap asks for at least one argument that differs between devices.
+    """
+    if feed.rows is None:
+        return feed._replace(rows=np.zeros((count, 1), np.int32))
 
     def split(rows: np.ndarray) -> np.ndarray:
         shares = rows.reshape(rows.shape[0], count, -1, *rows.shape[2:])

@@ -132,11 +132,12 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         metrics = {name: values[-1] for name, values in stacked.items()}
         if not objective.penalised:
             real, labels, fake = batches.x[-1], batches.label[-1], generated[-1]
-            metrics["critic_input_gradient_norm"] = jax.lax.cond(
+            norm = jax.lax.cond(
                 measure,
                 lambda: objective.gradient_norm(critic.params, critic.model_state, real, fake, labels, key_measure, hyper),
                 lambda: jnp.zeros((), real.dtype),
             )
+            metrics["critic_input_gradient_norm"] = batch_mean(norm, axis_name)  # no collective inside the cond
         state = state.replace(critic=critic, objective_state=objective_state, critic_step=state.critic_step + jnp.int32(count))
         return state, metrics
 

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
@@ -95,6 +94,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def machine(devices: int) -> dict[str, Any]:
     """Returns what the bits of a trajectory depend on beside the config; a resume on another machine is warned of."""
+    import jax  # here, so that `sample` answers a wrong --workdir at once
+
     return {
         "devices": devices,
         "device_kind": jax.devices()[0].device_kind,

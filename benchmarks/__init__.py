@@ -1,0 +1,1 @@
+"""Measured comparisons, run by hand and never as tests."""
