@@ -1,10 +1,10 @@
 """Trains many seeds of one config as a single program and reports every one of them.
 
-    python -m benchmarks.seeds --config=configs/gan.py:ring8 --seeds=30 --fail="modes<8" [--config.key=value ...] [--out=FILE.json]
+    python -m benchmarks.seeds --config=configs/gan.py:ring8 --seeds=30 --fail="modes<8" [--config.key=value ...]
 
-The seeds are mapped by `vmap` over state and key, so all of them cost one compilation; each has the trajectory of a run of its own,
-up to rounding. Metrics are those of the averaged generator after the last update, on the test split. `--fail` says when a seed has
-failed; the rate comes with its 95 % Wilson interval.
+The seeds are mapped by `vmap` over state and key, so all of them cost one compilation; each has the trajectory of a run of its
+own, up to rounding. Metrics are those of the averaged generator after the last update, on the test split. `--fail` says when a
+seed has failed; the rate comes with its 95 % Wilson interval.
 """
 
 import json
@@ -76,7 +76,7 @@ def train_seeds(config: Any, count: int) -> tuple[list[dict[str, float]], float]
         feeds = [index_feed(dataset, resident, seed, position, config.batch_size) for seed in range(count)]
         feed = feeds[0]._replace(rows=np.stack([feed.rows for feed in feeds])) if stored else feeds[0]
         n = np.int32(min(CALL_UPDATES, config.steps - step))
-        states, _, done = run_updates(states, n, hyper, keys[:, 1], feed)
+        states, _, _ = run_updates(states, n, hyper, keys[:, 1], feed)
         step += int(n)
         alive = int((states.step == step).sum())
         print(

@@ -85,7 +85,7 @@ def start(method: str, preset: str) -> tuple[ConfigDict, str, bool]:
     name, *options = preset.split(",")
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; one of: {', '.join(PRESETS)}")
-    if any(option not in ("paper=True", "paper=False") for option in options):
+    if options not in ([], ["paper=True"], ["paper=False"]):
         raise ValueError(f"unknown option in preset {preset!r}; the only one is paper=True")
     config = default_config()
     config.method, config.preset, config.data.name = method, preset, name

@@ -19,6 +19,5 @@ def get_config(preset: str = "digits") -> ConfigDict:
     if paper:
         default.paper(config)
         config.n_critic = 1
-        config.penalty.weight = 10.0
         default.set_optimizers(config, learning_rate=1e-4, beta1=0.5, beta2=0.9)
     return config

@@ -148,7 +148,7 @@ def test_a_decay_is_below_one(key):
 
 def test_the_wanted_range_is_in_words():
     assert mistakes(with_value("critic.learning_rate", 0.0)) == [
-        "config.critic.learning_rate: 0.0 is not a finite number above 0"
+        "config.critic.learning_rate: 0.0 is not a finite number of at least 1.2e-38"
     ]
     assert mistakes(with_value("data.theta", math.inf)) == ["config.data.theta: inf is not a finite number"]
 

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits, make_swiss_roll
 
 from wgan_jax.data import DATASETS, load_dataset
 from wgan_jax.data.dataset import Dataset, Split, decode, encode
-from wgan_jax.data.source import Feed, draw, index_feed, pixel_feed, positions_per_feed, stream_indices
+from wgan_jax.data.source import ROWS_PER_FEED, Feed, draw, index_feed, pixel_feed, positions_per_feed, stream_indices
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -206,11 +206,11 @@ def test_the_stream_far_out():
 
 
 def test_a_feed_has_one_size_for_a_batch_size():
-    dataset = load("digits")
-    assert positions_per_feed(64) == 2**14
-    assert positions_per_feed(2**21) == 1
-    first, later = (index_feed(dataset, dataset.train, 0, position, 2**16) for position in (0, 5))
-    assert first.rows.shape == later.rows.shape == (16, 2**16)
+    dataset, size = load("digits"), ROWS_PER_FEED // 16
+    assert positions_per_feed(size) == 16
+    assert positions_per_feed(2 * ROWS_PER_FEED) == 1
+    first, later = (index_feed(dataset, dataset.train, 0, position, size) for position in (0, 5))
+    assert first.rows.shape == later.rows.shape == (16, size)
     np.testing.assert_array_equal(first.rows[5:], later.rows[:-5])
     assert (first.first, later.first) == (0, 5)
 

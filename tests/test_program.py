@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from wgan_jax.config import UserError, check, flatten
 from wgan_jax.data import Dataset, load_dataset
@@ -33,7 +34,6 @@ LAYER, BATCH_NORM = {"model.critic_normalization": "layer"}, {"model.generator_n
 # name -> (configs/<file>, preset, changes)
 CELLS = {
     "wgan_gp": ("wgan_gp", "ring8", {}),
-    "wgan_gp digits": ("wgan_gp", "digits", {**LAYER, **BATCH_NORM, "critic.beta1": 0.0, "decay_steps": 30}),
     "wgan_lp": (
         "wgan_lp",
         "swiss_roll",
@@ -44,8 +44,13 @@ CELLS = {
             **{f"{player}.optimizer": "rmsprop" for player in BOTH},
         },
     ),
-    "dragan": ("dragan", "digits", {**BATCH_NORM}),
+    "dragan": ("dragan", "digits", {**LAYER, **BATCH_NORM, "critic.beta1": 0.0, "decay_steps": 30}),
     "dragan, compare_gan's noise": ("dragan", "grid25", {"penalty.perturbation": "uniform_centred", "loss": "least_squares"}),
+    "dragan, the text's noise": (
+        "dragan",
+        "digits",
+        {"penalty.perturbation": "normal", "clip": 0.3, "clip_with_penalty": True, "clip_scope": "kernels", "n_critic": 3},
+    ),
     "wgan": ("wgan", "digits", {"warmup.critic_steps": 6, "warmup.first": 2, "warmup.every": 7}),
     "gan": ("gan", "digits", {**BATCH_NORM, "model.critic_normalization": "batch"}),
     "minimax, R1": (
@@ -58,20 +63,8 @@ CELLS = {
         "gaussian",
         {"loss": "hinge", "penalty.name": "one_sided", "penalty.points": "generated", "model.activation": "tanh"},
     ),
-    "everything clipped": (
-        "wgan_lp",
-        "digits",
-        {
-            "clip": 0.3,
-            "clip_with_penalty": True,
-            "clip_scope": "kernels",
-            "penalty.points": "perturbed_real",
-            "penalty.perturbation": "normal",
-            **BATCH_NORM,
-        },
-    ),
 }
-TWINS = ["wgan_gp digits", "wgan_lp", "wgan", "gan"]
+TWINS = ["wgan", "gan"]
 
 
 def make_config(cell, devices=1, dtype="float64"):
@@ -137,7 +130,7 @@ def run(case, n=N, state=None, feed=None, key=None, **hyper):
     with x64(case.hyper.clip.dtype.name):
         state, *rest = case.program.run_updates(
             case.program.place(case.start if state is None else state),
-            n,
+            case.program.place(np.int32(n)),
             case.program.place(case.hyper.replace(**numbers)),
             case.key if key is None else case.program.place(key),
             case.feed if feed is None else feed,
@@ -169,6 +162,18 @@ def equal(tree, other):
 # --- devices ---
 
 
+def equations(jaxpr):
+    """All equations, those of inner jaxprs included."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
+
+
+def collectives(jaxpr):
+    return [eqn for eqn in equations(jaxpr) if "data" in eqn.params.get("axes", ()) or eqn.primitive.name == "all_gather"]
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_eight_devices_equal_one(cell):
     state, metrics, done = run_once(cell)
@@ -180,6 +185,21 @@ def test_eight_devices_equal_one(cell):
 @pytest.mark.parametrize("cell", TWINS)
 def test_pmap_equals_its_twin(cell):
     close(run_once(cell, 8, "shard_map"), run_once(cell, 8))
+
+
+@pytest.mark.parametrize("cell", ["wgan", "gan"])
+def test_no_collective_waits_inside_a_cond(cell):
+    """XLA runs a branch beside other collectives, which meet the wrong partners there: a crash, now and then, on CPUs."""
+    case = build(cell)
+    pure = make_run_updates(make_config(cell), case.dataset, "data", 8)
+    shard = case.feed._replace(rows=case.feed.rows[:, : BATCH // 8])
+    with x64("float64"):
+        arguments = (case.start, np.int32(N), case.hyper, case.key, shard)
+        jaxpr = jax.make_jaxpr(pure, axis_env=[("data", 8)])(*arguments).jaxpr
+    conds = [eqn for eqn in equations(jaxpr) if eqn.primitive.name == "cond"]
+    assert collectives(jaxpr)
+    assert conds, "without a penalty the input gradient's norm is measured in a cond"
+    assert [eqn for cond in conds for branch in jaxprs_in_params(cond.params) for eqn in collectives(branch)] == []
 
 
 def test_float32_gradients_of_eight_devices_equal_one():
@@ -315,22 +335,24 @@ def compilations():
 def test_one_compilation_serves_all_calls(compilations, devices, mapping):
     case = build("dragan", devices, mapping, "float32")
     program, hyper = case.program, case.hyper
-    state = program.init_state(jax.random.key(5))
-    state, *_ = program.run_updates(state, 2, hyper, case.key, case.feed)  # compiles, unless a test before did
-
+    state, two = program.init_state(jax.random.key(5)), program.place(np.int32(2))
     changed = program.place(hyper.replace(critic_learning_rate=np.float32(1e-3), penalty_weight=np.float32(1)))
     other_feed = program.shard(index_feed(case.dataset, case.feed.resident, 1, 6, BATCH))
-    restored, other_key = program.place(jax.device_get(state)), program.place(jax.random.key(9))
-    assert compilations.clear() is None
-    for numbers, key, feed, n in [
-        (hyper, case.key, case.feed, 2),  # the same again
-        (changed, case.key, case.feed, 2),
-        (hyper, other_key, case.feed, 5),
-        (hyper, case.key, other_feed, 1),
+    other_n, other_key = program.place((np.int32(5), jax.random.key(9)))
+    state, *_ = program.run_updates(state, two, hyper, case.key, case.feed)  # compiles, unless a test before did
+    restored = program.place(jax.device_get(state))
+
+    compilations.clear()
+    for arguments in [
+        (two, hyper, case.key, case.feed),  # the same again
+        (two, changed, case.key, case.feed),
+        (two, hyper, other_key, case.feed),
+        (two, hyper, case.key, other_feed),
+        (other_n, hyper, case.key, case.feed),
     ]:
-        state, *_ = program.run_updates(state, n, numbers, key, feed)
-    program.run_updates(restored, 2, hyper, case.key, case.feed)
-    program.init_state(jax.random.key(6))
+        state, *_ = program.run_updates(state, *arguments)
+    program.run_updates(restored, two, hyper, case.key, case.feed)
+    program.run_updates(program.init_state(jax.random.key(6)), two, hyper, case.key, case.feed)
     assert compilations == []
     jax.jit(lambda x: x + devices)(1.0)
     assert len(compilations) == 1, "the listener hears nothing"
@@ -340,10 +362,23 @@ def test_one_compilation_serves_all_calls(compilations, devices, mapping):
 def test_the_state_is_donated_and_nothing_else(devices, mapping):
     case = build("dragan", devices, mapping, "float32")
     state = case.program.init_state(jax.random.key(0))
-    after, *_ = case.program.run_updates(state, 1, case.hyper, case.key, case.feed)
+    one = case.program.place(np.int32(1))
+    after, *_ = case.program.run_updates(state, one, case.hyper, case.key, case.feed)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-    kept = jax.tree.leaves((after, case.hyper, case.key, case.feed.resident))
+    kept = jax.tree.leaves((after, one, case.hyper, case.key, case.feed.resident))
     assert not any(leaf.is_deleted() for leaf in kept)
+
+
+@MAPPINGS
+def test_a_program_compiled_ahead_is_the_same(devices, mapping):
+    """As the loop does, to know the seconds that it took; for a fresh and for a restored state."""
+    case = build("dragan", devices, mapping, "float32")
+    program = case.program
+    arguments = (program.place(np.int32(2)), case.hyper, case.key, case.feed)
+    compiled = program.run_updates.lower(program.init_state(jax.random.key(0)), *arguments).compile()
+    for state in (program.init_state, lambda key: program.place(jax.device_get(program.init_state(key)))):
+        ahead = compiled(state(jax.random.key(0)), *arguments)
+        equal(jax.device_get(ahead), jax.device_get(program.run_updates(state(jax.random.key(0)), *arguments)))
 
 
 def test_a_fresh_state_is_the_same_on_every_device_count():

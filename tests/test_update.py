@@ -1,7 +1,5 @@
 """The update: against numbers computed by hand, and its rules about what moves when and what is used once."""
 
-from collections import defaultdict
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 
 from configs import default
 from wgan_jax.models import build_networks
-from wgan_jax.models.latent import sample_latents
 from wgan_jax.objectives import make_objective
 from wgan_jax.objectives.penalties import penalty_points
 from wgan_jax.training.update import OPTIMIZERS, make_hyperparameters, make_steps, warmup_phases
@@ -512,9 +509,10 @@ def test_a_penalised_critic_has_its_input_gradients_norm_anyway():
     assert results[0][1]["critic_input_gradient_norm"] > 0
 
 
-def test_the_measured_norm_is_the_last_critics_on_the_last_batch():
-    """Unpenalised, where the penalty would look: here at the real examples, so that the mean norm is computed by hand."""
-    config = make_config(clip=0.5, penalty__points="real", critic__learning_rate=0.05)
+def test_the_measured_norm_is_the_last_critics_on_the_last_batch(monkeypatch):
+    """Unpenalised, at interpolates: here with epsilon 1, the real examples, so that the mean norm is computed by hand."""
+    monkeypatch.setitem(POINTS, "interpolates", lambda keys, real, generated, noise: real)
+    config = make_config(clip=0.5, critic__learning_rate=0.05)
     networks, objective = build(config)
     steps, batches = make_steps(config, networks, objective), stacked_batches(3)
     start = jax.jit(steps.init_state)(jax.random.key(0))

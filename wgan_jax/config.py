@@ -2,6 +2,8 @@
 
 import ast
 import difflib
+import functools
+import importlib.util
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,6 +15,8 @@ from ml_collections import ConfigDict, config_flags
 
 from wgan_jax.errors import UserError
 
+FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1.2e-38  # beyond them a number is inf or 0 in the program
+
 
 class Rule(NamedTuple):
     """What a key's value must be."""
@@ -22,6 +26,7 @@ class Rule(NamedTuple):
     wanted: str
 
 
+@functools.cache
 def registered(module: str, registry: str) -> tuple[str, ...]:
     """Returns the keys of a dict literal such as LOSSES without importing its module, which would import jax.
 
@@ -45,7 +50,7 @@ def _real(low: float, high: float = math.inf, *, above: bool = False, below: boo
     """A finite number in [low, high]; `above` and `below` exclude the bounds."""
 
     def accepts(v: float) -> bool:
-        return math.isfinite(v) and (v > low if above else v >= low) and (v < high if below else v <= high)
+        return abs(v) <= FLOAT32_MAX and (v > low if above else v >= low) and (v < high if below else v <= high)
 
     lower = "" if low == -math.inf else f" {'above' if above else 'of at least'} {low:g}"
     upper = "" if high == math.inf else f"{' and' if lower else ''} {'below' if below else 'at most'} {high:g}"
@@ -116,14 +121,14 @@ def rules() -> dict[str, Rule]:
     }
     for player in ("critic", "generator"):
         table[f"{player}.optimizer"] = _one_of(registered("training/update.py", "OPTIMIZERS"))
-        table[f"{player}.learning_rate"] = _real(0, above=True)
+        table[f"{player}.learning_rate"] = _real(FLOAT32_TINY)  # below it a rate is 0
         table[f"{player}.beta1"] = _real(0, 1, below=True)
         table[f"{player}.beta2"] = _real(0, 1, below=True)
     return table
 
 
 def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns {dotted key: value}, in the config's order."""
+    """Returns {dotted key: value}."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         nested = isinstance(value, ConfigDict | dict)
@@ -134,7 +139,7 @@ def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, 
 def _unknown(key: str, known: Sequence[str]) -> str:
     leaf = key.rsplit(".", 1)[-1]
     close = difflib.get_close_matches(key, known, 1) or [k for k in known if k.rsplit(".", 1)[-1] == leaf]
-    close = close or difflib.get_close_matches(leaf, known, 1)
+    close = close or [k for k in known if difflib.get_close_matches(leaf, [k.rsplit(".", 1)[-1]])]
     return f"config.{key}: no such key" + (f"; did you mean config.{close[0]}?" if close else "")
 
 
@@ -208,18 +213,12 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UserError(f"--config: no file {path}" + (f"; there are: {known}" if known else ""))
 
     def parse(arguments: Sequence[str]) -> ConfigDict:
-        values = flags.FlagValues()
-        argv = ["", f"--config={spec}", *arguments]
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        values, argv = flags.FlagValues(), ["", *arguments]
+        config_flags.DEFINE_config_dict("config", _read(spec), flag_values=values, sys_argv=argv)
         values(argv)
         return values["config"].value
 
-    try:
-        config = parse(())
-    except (ValueError, SyntaxError, flags.Error) as error:
-        raise UserError(f"--config={spec}: {_reason(error)}") from error
-    except AttributeError as error:
-        raise UserError(f"--config: {path} has no function get_config(preset)") from error
+    config = parse(())
     good: list[str] = []
     lines: list[str] = []
     keys = list(flatten(config))
@@ -242,11 +241,20 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return config
 
 
-def _reason(error: BaseException) -> str:
-    """Returns the message of the innermost cause on one line."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return " ".join(str(error).split())
+def _read(spec: str) -> ConfigDict:
+    """Returns get_config(preset) of a file; ml_collections' own loader lets an earlier file stand in for a lacking function."""
+    path, colon, preset = spec.partition(":")
+    found = importlib.util.spec_from_file_location("config_file", path)
+    if found is None or found.loader is None:
+        raise UserError(f"--config: {path} is no Python file")
+    module = importlib.util.module_from_spec(found)
+    try:
+        found.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"--config: {path} has no function get_config(preset)")
+        return module.get_config(preset) if colon else module.get_config()
+    except (ValueError, SyntaxError, ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"--config={spec}: {' '.join(str(error).split())}") from error
 
 
 def default_workdir(config: ConfigDict) -> str:

@@ -51,6 +51,10 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
     critic, penalty_critic = make_critic(critic_style), make_critic(critic_style._replace(dtype=wide))
     no_label = jnp.zeros((1,), jnp.int32)
 
+    def init(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:
+        variables = module.init(key, jnp.zeros(shape, wide), no_label, train=True)
+        return jax.tree.map(lambda leaf: leaf.astype(wide), variables)  # flax makes batch statistics float32 at any dtype
+
     def generate(variables: Params, latents: jax.Array) -> jax.Array:
         return generator.apply(variables, latents, jnp.zeros(latents.shape[:1], jnp.int32), train=False)
 
@@ -59,8 +63,8 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         return output.score
 
     return Networks(
-        init_generator=lambda key: generator.init(key, jnp.zeros((1, config.latent.dim), wide), no_label, train=True),
-        init_critic=lambda key: critic.init(key, jnp.zeros((1, *shape), wide), no_label, train=True),
+        init_generator=lambda key: init(generator, key, (1, config.latent.dim)),
+        init_critic=lambda key: init(critic, key, (1, *shape)),
         generator=_train_apply(generator),
         critic=_train_apply(critic),
         penalty_critic=_train_apply(penalty_critic),

@@ -36,12 +36,12 @@ INITIALIZERS: dict[str, nn.initializers.Initializer] = {
 
 def _batch(x: jax.Array, style: Style, train: bool) -> jax.Array:
     dtype = style.param_dtype
-    return nn.BatchNorm(not train, momentum=0.9, dtype=dtype, param_dtype=dtype, axis_name=style.axis_name)(x)
+    return nn.BatchNorm(not train, momentum=0.9, dtype=dtype, param_dtype=dtype, axis_name=style.axis_name)(x.astype(dtype))
 
 
 def _layer(x: jax.Array, style: Style, train: bool) -> jax.Array:
     del train
-    return nn.LayerNorm(dtype=style.param_dtype, param_dtype=style.param_dtype)(x)
+    return nn.LayerNorm(dtype=style.param_dtype, param_dtype=style.param_dtype)(x.astype(style.param_dtype))
 
 
 # Called inside a module's compact method: (x, style, train) -> x, in style.param_dtype.

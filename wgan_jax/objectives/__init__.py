@@ -79,6 +79,7 @@ def make_objective(
     ) -> tuple[jax.Array, tuple[Params, Params, Metrics]]:
         del step
         real_score, generated_score, new_state = scores(params, model_state, real, generated, labels)
+        assert real_score.shape == generated_score.shape == labels.shape, "scores are [B], or they would broadcast"
         value = jnp.mean(loss.critic(real_score, generated_score))
         metrics = {"wasserstein_estimate": jnp.mean(real_score) - jnp.mean(generated_score)}
         if penalty is not None:

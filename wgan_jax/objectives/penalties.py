@@ -70,6 +70,15 @@ def _mix(key: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return epsilon * x + (1 - epsilon) * y
 
 
+def _both(real: jax.Array, generated: jax.Array) -> jax.Array:
+    return jnp.concatenate([real, generated])
+
+
+def _two(keys: jax.Array) -> jax.Array:
+    """Returns two keys per example, [B] to [2B]: one for its real and one for its generated example."""
+    return jax.vmap(jax.random.split, out_axes=1)(keys).reshape(-1)
+
+
 # example keys [B], real [B, ...], generated [B, ...], noise(keys, x) -> points [B or 2B, ...]
 POINTS: dict[str, Callable[..., jax.Array]] = {
     "interpolates": _interpolates,
@@ -77,13 +86,8 @@ POINTS: dict[str, Callable[..., jax.Array]] = {
     "generated": lambda key, real, generated, noise: generated,
     # around the data: DRAGAN, Kodali 2017, section 2.3
     "perturbed_real": lambda key, real, generated, noise: real + noise(key, real),
-    # around real and generated together: the local perturbation of Petzka 2017, after Kodali
-    "perturbed_both": lambda key, real, generated, noise: jnp.concatenate(
-        [
-            real + noise(jax.vmap(lambda k: jax.random.fold_in(k, 0))(key), real),
-            generated + noise(jax.vmap(lambda k: jax.random.fold_in(k, 1))(key), generated),
-        ]
-    ),
+    # around real and generated together: Petzka 2017's local perturbation, of the concatenated batch
+    "perturbed_both": lambda key, real, generated, noise: _both(real, generated) + noise(_two(key), _both(real, generated)),
 }
 
 

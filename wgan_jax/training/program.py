@@ -60,8 +60,8 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
         metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         carry = (jnp.zeros((), jnp.int32), state, metrics, jnp.asarray(True))
         done, state, metrics, _ = jax.lax.while_loop(lambda c: (c[0] < n) & c[3], body, carry)
-        metrics["critic_parameter_norm"] = optax.global_norm(state.critic.params)
-        metrics["generator_parameter_norm"] = optax.global_norm(state.generator.params)
+        metrics["critic_parameter_norm"] = optax.tree.norm(state.critic.params)
+        metrics["generator_parameter_norm"] = optax.tree.norm(state.generator.params)
         return state, metrics, done
 
     return run_updates

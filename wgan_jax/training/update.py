@@ -55,7 +55,7 @@ def make_hyperparameters(config: ConfigDict) -> Hyperparameters:
 def warmup_phases(config: ConfigDict, step: jax.Array | int) -> jax.Array | int:
     """Returns the number of critic phases before the generator update of a step: 1, or more where the warm-up asks."""
     warm = (step < config.warmup.first) | (step % config.warmup.every == 0)
-    return 1 + warm * (config.warmup.critic_steps // config.n_critic - 1) if config.warmup.critic_steps else 1
+    return jnp.where(warm, config.warmup.critic_steps // config.n_critic, 1) if config.warmup.critic_steps else 1
 
 
 def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axis_name: str | None = None) -> Steps:
@@ -122,7 +122,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
                 objective_state,
             )
             gradients, (model_state, objective_state, metrics) = batch_mean((gradients, aux), axis_name)
-            metrics["critic_gradient_norm"] = optax.global_norm(gradients)
+            metrics["critic_gradient_norm"] = optax.tree.norm(gradients)
             critic = descend("critic", critic, gradients, model_state, state.step, hyper)
             critic = critic.replace(params=objective.constrain(critic.params, hyper))
             return (critic, objective_state), metrics
@@ -159,7 +159,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
             state.objective_state,
         )
         gradients, (model_state, objective_state, metrics) = batch_mean((gradients, aux), axis_name)
-        metrics["generator_gradient_norm"] = optax.global_norm(gradients)
+        metrics["generator_gradient_norm"] = optax.tree.norm(gradients)
         generator = descend("generator", generator, gradients, model_state, state.step, hyper)
         t = state.step.astype(hyper.ema_decay.dtype)
         decay = jnp.minimum(hyper.ema_decay, (1 + t) / (10 + t))
