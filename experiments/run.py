@@ -15,6 +15,7 @@ from pathlib import Path  # noqa: E402 - the clock starts before the imports
 
 from experiments import launch  # noqa: E402
 from wgan_jax.config import default_workdir, load  # noqa: E402
+from wgan_jax.training.workdir import open_workdir  # noqa: E402
 
 
 def run(argv: list[str]) -> None:
@@ -25,10 +26,11 @@ def run(argv: list[str]) -> None:
     flags, overrides = parser.parse(argv)
     config = load(flags.config, overrides)
     workdir = Path(default_workdir(config) if flags.workdir is None else flags.workdir)
-    launch.configure_jax(config)
-    from wgan_jax.training.loop import train
+    with open_workdir(workdir, config):
+        launch.configure_jax(config)
+        from wgan_jax.training.loop import train
 
-    train(config, workdir, STARTED)
+        train(config, workdir, STARTED)
 
 
 if __name__ == "__main__":

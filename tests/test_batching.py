@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wgan_jax.batching import batch_mean, batch_std, example_keys
+from wgan_jax.objectives.penalties import PERTURBATIONS, POINTS, penalty_points
 
 DEVICES, SHARE = 8, 3
 
@@ -78,3 +79,20 @@ def test_a_larger_batch_begins_with_the_smaller_ones_keys_and_other_keys_differ(
     np.testing.assert_array_equal(many[:4], few)
     other = jax.random.key_data(example_keys(jax.random.key(1), 4, None))
     assert not np.any(np.all(few == other, axis=1))
+
+
+@pytest.mark.parametrize("perturbation", PERTURBATIONS)
+def test_penalised_points_are_one_devices(x, perturbation):
+    """Everywhere that a penalty may look: epsilons and noise of the global example, in deviations of the global batch."""
+    real, generated, key = x.astype(float), x[::-1].astype(float) / 2, jax.random.key(4)
+
+    def points(real, fake, axis_name):
+        return {name: penalty_points(name, perturbation, 0.5, key, real, fake, axis_name) for name in POINTS}
+
+    with jax.enable_x64(True):
+        one = points(real, generated, None)
+        eight = on_devices(lambda *shares: points(*shares, "data"), real, generated)
+    for name in POINTS:  # [devices, kinds * share, D] to [kinds * batch, D], kinds: real, generated or both
+        shares = eight[name].reshape(DEVICES, -1, SHARE, x.shape[1])
+        everything = np.moveaxis(shares, 1, 0).reshape(one[name].shape)
+        np.testing.assert_allclose(everything, one[name], rtol=1e-9, atol=1e-9, err_msg=name)

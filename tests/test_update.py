@@ -8,7 +8,7 @@ import pytest
 from configs import default
 from wgan_jax.models import build_networks
 from wgan_jax.objectives import make_objective
-from wgan_jax.objectives.penalties import penalty_points
+from wgan_jax.objectives.penalties import POINTS, penalty_points
 from wgan_jax.training.update import OPTIMIZERS, make_hyperparameters, make_steps, warmup_phases
 from wgan_jax.types import Batch
 

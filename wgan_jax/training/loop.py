@@ -21,7 +21,7 @@ from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import Display, MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters, warmup_phases
-from wgan_jax.training.workdir import machine, now, open_workdir, provenance, write_json
+from wgan_jax.training.workdir import machine, now, provenance, write_json
 from wgan_jax.types import Params, TrainState
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
@@ -30,16 +30,16 @@ CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_no
 
 
 def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
-    """Trains a checked config in a run directory, resuming what is there, and returns the summary.
+    """Trains a checked config in a run directory that `open_workdir` holds, resuming what is there; returns the summary.
 
     `started` is when the process began, on time.perf_counter's clock.
 
     Raises:
-      UserError: of the run directory, the devices, or the checkpoints.
+      UserError: of the devices or the checkpoints.
       NonFiniteError: training became non-finite; the checkpoints before it are kept.
       Interrupted: by SIGINT or SIGTERM, after saving.
     """
-    with open_workdir(workdir, config), Signals() as signals:
+    with Signals() as signals:
         seconds = dict.fromkeys(("total", "startup", "compile", "train", "evaluate"), 0.0)
         summary = {"status": "running", "step": 0, "critic_step": 0, "final": {}, "best": None, "seconds": seconds}
         try:

@@ -95,7 +95,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
 
         The generator is fixed meanwhile, so all the generated examples are made at once, each minibatch with batch
         statistics of its own. Without a penalty the input gradient's norm costs a pass of its own, after the last
-        update, and is computed only if `measure`.
+        update, and is computed only if `measure` (with a batch-normalised critic always).
         """
         key_latents, key_objective, key_measure = jax.random.split(key, 3)
         count, size = batches.label.shape
@@ -132,12 +132,15 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         metrics = {name: values[-1] for name, values in stacked.items()}
         if not objective.penalised:
             real, labels, fake = batches.x[-1], batches.label[-1], generated[-1]
-            norm = jax.lax.cond(
-                measure,
-                lambda: objective.gradient_norm(critic.params, critic.model_state, real, fake, labels, key_measure, hyper),
-                lambda: jnp.zeros((), real.dtype),
-            )
-            metrics["critic_input_gradient_norm"] = batch_mean(norm, axis_name)  # no collective inside the cond
+
+            def gradient_norm() -> jax.Array:
+                return objective.gradient_norm(critic.params, critic.model_state, real, fake, labels, key_measure, hyper)
+
+            if config.model.critic_normalization == "batch":
+                norm = gradient_norm()  # its statistics are collectives, which must not wait inside a cond
+            else:
+                norm = jax.lax.cond(measure, gradient_norm, lambda: jnp.zeros((), real.dtype))
+            metrics["critic_input_gradient_norm"] = batch_mean(norm, axis_name)
         state = state.replace(critic=critic, objective_state=objective_state, critic_step=state.critic_step + jnp.int32(count))
         return state, metrics
 

@@ -39,8 +39,11 @@ def open_workdir(workdir: Path, config: ConfigDict) -> Iterator[None]:
     Raises:
       UserError: another process holds it, it holds something else than a run, or a run of another config.
     """
+    stored = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is not a directory")
+    if workdir.is_dir() and not stored.exists() and any(path.name != ".lock" for path in workdir.iterdir()):
+        raise UserError(f"--workdir: {workdir} is not empty and holds no run (no config.json); choose another")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(workdir / ".lock", timeout=0)
@@ -50,11 +53,8 @@ def open_workdir(workdir: Path, config: ConfigDict) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--workdir: {workdir}: {error.strerror}") from error
     with lock:
-        stored = workdir / "config.json"
         if stored.exists():
             _same(workdir, flatten(read_config(workdir)), flatten(config))
-        elif any(path.name != ".lock" for path in workdir.iterdir()):
-            raise UserError(f"--workdir: {workdir} is not empty and holds no run (no config.json); choose another")
         write_json(stored, config.to_dict())
         yield
 
