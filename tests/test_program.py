@@ -201,7 +201,7 @@ def test_no_collective_waits_inside_a_cond(cell):
     jaxpr = jax.make_jaxpr(pure, axis_env=[("data", 8)])(*arguments).jaxpr
     conds = [eqn for eqn in equations(jaxpr) if eqn.primitive.name == "cond"]
     assert collectives(jaxpr)
-    assert conds, "without a penalty the input gradient's norm is measured in a cond"
+    assert bool(conds) == (cell == "wgan"), "the input gradient's norm is measured in a cond, but not with batch statistics"
     assert [eqn for cond in conds for branch in jaxprs_in_params(cond.params) for eqn in collectives(branch)] == []
 
 

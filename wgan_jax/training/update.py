@@ -95,7 +95,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
 
         The generator is fixed meanwhile, so all the generated examples are made at once, each minibatch with batch
         statistics of its own. Without a penalty the input gradient's norm costs a pass of its own, after the last
-        update, and is computed only if `measure` (with a batch-normalised critic always).
+        update, and is computed only if `measure`.
         """
         key_latents, key_objective, key_measure = jax.random.split(key, 3)
         count, size = batches.label.shape
@@ -137,7 +137,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
                 return objective.gradient_norm(critic.params, critic.model_state, real, fake, labels, key_measure, hyper)
 
             if config.model.critic_normalization == "batch":
-                norm = gradient_norm()  # its statistics are collectives, which must not wait inside a cond
+                norm = jnp.where(measure, gradient_norm(), 0)  # its statistics are collectives: none may wait inside a cond
             else:
                 norm = jax.lax.cond(measure, gradient_norm, lambda: jnp.zeros((), real.dtype))
             metrics["critic_input_gradient_norm"] = batch_mean(norm, axis_name)
