@@ -1,6 +1,6 @@
 """Milliseconds per generator update of WGAN-GP on the 2-D toy ring8: this project's compiled program against eager PyTorch.
 
-Run it from the repository's root, with nothing else running on the machine (about 3 minutes with PyTorch):
+Run it from the repository's root, with nothing else running on the machine (about 4 minutes with PyTorch):
 
     python -m benchmarks.toy [--torch-python=PYTHON] [--widths=32,128,512] [--rounds=7] [--seconds=1] [--out=FILE.json]
     python -m benchmarks.toy --torch-python=PYTHON --check
