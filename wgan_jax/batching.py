@@ -11,8 +11,8 @@ from jax.flatten_util import ravel_pytree
 def batch_mean[T](tree: T, axis_name: str | None) -> T:
     """Returns the mean over devices of every leaf; of means over equal shares this is the mean over the global batch.
 
-    The leaves travel as one vector: one collective in place of one per leaf, which is faster, and XLA:CPU (jaxlib 0.12.0)
-    crashes now and then when independent collectives of one program run at the same time.
+    The leaves, all floating, travel as one vector: one collective in place of one per leaf. Never call it inside a
+    `lax.cond`: there XLA:CPU (jaxlib 0.12.0.1) crashes now and then.
     """
     if axis_name is None:
         return tree
