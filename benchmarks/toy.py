@@ -34,6 +34,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import wgan_gp
+from experiments.launch import choose_matmul_library
 from wgan_jax.config import check
 
 TORCH_SIDE = Path(__file__).with_name("toy_torch.py")
@@ -439,6 +440,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, arg
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser, options = parse(arguments)
+    choose_matmul_library()
     with open_torch(parser, options.torch_python) as torch:
         import jax
 

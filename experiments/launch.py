@@ -93,12 +93,17 @@ def _stop(code: int, *lines: str) -> NoReturn:
     sys.exit(code)
 
 
-def configure_jax(config: ConfigDict) -> None:
-    """Sets what a config asks of JAX: float64, so many virtual CPU devices, and the cache of compiled programs."""
+def choose_matmul_library() -> None:
+    """Turns XLA:CPU's default matmul library off, unless XLA_FLAGS chooses one; takes effect before jax starts a backend."""
     if "ynn_fusion_type" not in os.environ.get("XLA_FLAGS", ""):
         # XLA:CPU's default matmul library is slower than Eigen on the small matrices of a critic's minibatch
         # (jaxlib 0.12.0.1, ring8 at width 128: 14.9 against 10.4 ms per update)
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_experimental_ynn_fusion_type="
+
+
+def configure_jax(config: ConfigDict) -> None:
+    """Sets what a config asks of JAX: float64, so many virtual CPU devices, and the cache of compiled programs."""
+    choose_matmul_library()
     import jax
 
     jax.config.update("jax_enable_x64", config.dtype == "float64")
