@@ -102,8 +102,8 @@ def set_optimizers(config: ConfigDict, **values: float | str) -> None:
 def _digits(config: ConfigDict) -> None:
     config.latent.dim = 32
     config.model.width = 256
-    config.steps = config.decay_steps = 4500
-    set_optimizers(config, learning_rate=5e-4)
+    config.steps = config.decay_steps = 3600
+    set_optimizers(config, learning_rate=7e-4)
 
 
 def _toy(config: ConfigDict) -> None:
