@@ -56,7 +56,7 @@ def train_seeds(config: Any, count: int) -> tuple[list[dict[str, float]], float]
     import numpy as np
 
     from wgan_jax.data import load_dataset
-    from wgan_jax.data.source import Feed, index_feed
+    from wgan_jax.data.source import ROWS_PER_FEED, Feed, make_feed
     from wgan_jax.evaluation.evaluator import make_evaluator, summarise
     from wgan_jax.training.program import make_parts, make_run_updates
     from wgan_jax.training.update import make_hyperparameters
@@ -73,7 +73,8 @@ def train_seeds(config: Any, count: int) -> tuple[list[dict[str, float]], float]
     hyper, began, step = make_hyperparameters(config), time.perf_counter(), 0
     while step < config.steps:
         position = int(states.step[0]) + int(states.critic_step[0])
-        feeds = [index_feed(dataset, resident, seed, position, config.batch_size) for seed in range(count)]
+        room = max(ROWS_PER_FEED // config.batch_size, CALL_UPDATES * (config.n_critic + 1))
+        feeds = [make_feed(dataset, resident, seed, position, room, config.batch_size) for seed in range(count)]
         feed = feeds[0]._replace(rows=np.stack([feed.rows for feed in feeds])) if stored else feeds[0]
         n = np.int32(min(CALL_UPDATES, config.steps - step))
         states, _, _ = run_updates(states, n, hyper, keys[:, 1], feed)

@@ -1,9 +1,10 @@
 """Every key that the code reads, with its meaning and the source of its value, and the datasets' presets.
 
 A method's file starts from `start(method, preset)` and overrides a few lines. A preset string is the name of a dataset, by
-itself or followed by `,paper=True` for a paper's full budget: `digits` (default), `gaussian`, `ring8`, `grid25`, `swiss_roll`,
-`parallel_lines`.
+itself or followed by `,paper=True` for a paper's full budget; PRESETS below has them all.
 """
+
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -24,6 +25,20 @@ def default_config() -> ConfigDict:
     config.data.name = "digits"
     config.data.dim = 1  # gaussian: its dimension
     config.data.theta = 1.0  # parallel_lines: the line's distance from (0, u)
+    config.data.builder = "fashion_mnist"  # tfds: name[/config][:version] in TensorFlow Datasets' catalogue
+    config.data.data_dir = ""  # tfds: where prepared datasets lie; empty for ~/tensorflow_datasets
+    config.data.download = False  # tfds: whether what is not there may be downloaded
+    config.data.path = ""  # folder: of images
+    config.data.label = ""  # folder: the column of metadata.csv that is the label; empty for the names of subfolders
+    config.data.image_size = 0  # height and width, by a centred square and antialiased resizing; 0 for as stored
+    config.data.channels = 0  # 1 or 3; 0 for as stored
+    config.data.background = "white"  # colour behind transparent pixels, as CSS writes it
+    config.data.skip_damaged = False  # leave damaged images out; else they stop the run
+    config.data.holdout = 0.1  # share of the images that validation gets, and test where the source has none of its own
+    config.data.dequantise = False  # add uniform noise of one pixel level (Gulrajani 2017's code for CIFAR-10)
+    config.data.flip = False  # mirror each training image left to right with probability 1/2
+    config.data.cache_dir = "~/.cache/wgan_jax/images"  # of decoded images
+    config.data.resident_mb = 2048  # training images of more megabytes stay on disk, and batches are read ahead
 
     config.latent = ConfigDict()
     config.latent.name = "normal"  # normal: N(0, I); uniform: U[low, high]
@@ -32,13 +47,15 @@ def default_config() -> ConfigDict:
     config.latent.high = 1.0
 
     config.model = ConfigDict()
-    config.model.name = "mlp"
-    config.model.width = 512
-    config.model.depth = 3  # hidden layers
-    config.model.activation = "relu"  # relu, leaky_relu (slope 0.2), tanh
-    config.model.initializer = "he_normal"  # he_normal, glorot_uniform, orthogonal
+    config.model.name = "mlp"  # mlp, dcgan, mlp_dcgan (generator 4 x 8 width), resnet
+    config.model.width = 512  # of hidden layers; of the layer next to the image in dcgan and resnet
+    config.model.depth = 3  # hidden layers of an mlp
+    config.model.generator_activation = "relu"  # relu, leaky_relu (slope 0.2), tanh
+    config.model.critic_activation = "relu"
+    config.model.initializer = "he_normal"  # he_normal, glorot_uniform, orthogonal, normal (standard deviation .02)
     config.model.generator_normalization = "none"  # none, batch, layer
     config.model.critic_normalization = "none"  # batch is refused together with a penalty
+    config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
 
     config.loss = "wasserstein"  # wasserstein, minimax, non_saturating, hinge, least_squares
     config.penalty = ConfigDict()
@@ -128,14 +145,50 @@ def _gaussian(config: ConfigDict) -> None:
     set_optimizers(config, learning_rate=2e-4)
 
 
-PRESETS = {
-    "digits": _digits,
+def _image(config: ConfigDict) -> None:
+    """DCGAN at a laptop's width; Gulrajani 2017's code has 64."""
+    config.latent.dim = 128
+    config.model.update({"name": "dcgan", "width": 32, "generator_normalization": "batch", "critic_activation": "leaky_relu"})
+    config.steps, config.decay_steps = 4000, 0
+    config.log_every, config.sample_every, config.eval_every, config.checkpoint_every = 20, 200, 500, 500
+    set_optimizers(config, learning_rate=2e-4)
+
+
+def _tfds(builder: str) -> Callable[[ConfigDict], None]:
+    def preset(config: ConfigDict) -> None:
+        _image(config)
+        config.data.update({"name": "tfds", "builder": builder})
+
+    return preset
+
+
+def _folder(config: ConfigDict) -> None:
+    """Images of any folder, 64 x 64, by the anime-face report's DCGAN: latent 100, and at full size batch 128 and width 64."""
+    _image(config)
+    config.data.update({"name": "folder", "image_size": 64, "channels": 3})
+    config.latent.dim = 100
+
+
+def _faces64(config: ConfigDict) -> None:
+    _folder(config)
+    config.data.flip = True
+
+
+TOYS = {
     "gaussian": _gaussian,
     "ring8": _toy,
     "grid25": _toy,
     "swiss_roll": _toy,
     "parallel_lines": _toy,
 }
+IMAGES = {
+    "mnist": _tfds("mnist"),
+    "fashion_mnist": _tfds("fashion_mnist"),
+    "cifar10": _tfds("cifar10"),
+    "faces64": _faces64,
+    "folder": _folder,
+}
+PRESETS = {"digits": _digits, **TOYS, **IMAGES}
 
 
 def paper(config: ConfigDict) -> None:
@@ -143,12 +196,24 @@ def paper(config: ConfigDict) -> None:
 
     Toys: 3 x 512 ReLU, batch 256, Adam 1e-4 (.5, .9), 100,000 steps (Gulrajani 2017, toy code). Digits has no paper of its
     own: the algorithm's numbers of Gulrajani 2017 (Adam 1e-4 with betas 0, .9, batch 64) for 100,000 steps. Gaussian keeps its
-    2 x 128.
+    2 x 128. MNIST and Fashion-MNIST: DCGAN of width 64, batch 50, Adam 1e-4 (.5, .9), 200,000 steps (Gulrajani 2017, MNIST
+    code). CIFAR-10: ResNet of width 128, Adam 2e-4 (0, .9) falling to 0 over 100,000 steps, dequantised (Gulrajani 2017,
+    appendix F). Folders: width 64, batch 128, Adam 1e-4 (.5, .9), 15,000 steps (anime-face report: 50 epochs).
     """
+    name = config.preset.split(",", maxsplit=1)[0]
     config.steps, config.decay_steps = 100_000, 0
-    if config.data.name == "digits":
+    if name == "digits":
         set_optimizers(config, learning_rate=1e-4, beta1=0.0, beta2=0.9)
     else:
         set_optimizers(config, learning_rate=1e-4, beta1=0.5, beta2=0.9)
-    if config.data.name not in ("digits", "gaussian"):
+    if name in TOYS and name != "gaussian":
         config.model.width = 512
+    elif name in ("mnist", "fashion_mnist"):
+        config.model.width, config.batch_size, config.steps = 64, 50, 200_000
+    elif name == "cifar10":
+        config.model.update({"name": "resnet", "width": 128, "critic_activation": "relu"})
+        config.decay_steps = config.steps
+        config.data.dequantise = True
+        set_optimizers(config, learning_rate=2e-4, beta1=0.0, beta2=0.9)
+    elif name in ("faces64", "folder"):
+        config.model.width, config.batch_size, config.steps = 64, 128, 15_000

@@ -13,10 +13,12 @@ from configs import default
 
 
 def get_config(preset: str = "digits") -> ConfigDict:
-    config, _, paper = default.start("gan", preset)
+    config, name, paper = default.start("gan", preset)
     config.loss = "non_saturating"
     config.n_critic = 1
     default.set_optimizers(config, beta2=0.999)
+    if name in default.IMAGES:
+        config.model.critic_normalization = "batch"  # DCGAN (Radford 2016)
     if paper:
         default.paper(config)
         config.n_critic = 1

@@ -12,10 +12,12 @@ from configs import default
 
 
 def get_config(preset: str = "digits") -> ConfigDict:
-    config, _, paper = default.start("wgan", preset)
+    config, name, paper = default.start("wgan", preset)
     config.loss = "wasserstein"
     config.clip = 0.05
     default.set_optimizers(config, optimizer="rmsprop", learning_rate=2e-4, beta2=0.99)
+    if name in default.IMAGES:
+        config.model.critic_normalization = "batch"  # as the authors' DCGAN critic
     if paper:
         default.paper(config)
         config.clip = 0.01

@@ -21,7 +21,7 @@ def get_config(preset: str = "digits") -> ConfigDict:
         default.paper(config)
         config.steps = 20_000
         config.n_critic = 10
-        config.model.activation = "leaky_relu"
+        config.model.update({"generator_activation": "leaky_relu", "critic_activation": "leaky_relu"})
         config.penalty.update({"weight": 5.0, "points": "perturbed_both"})
         default.set_optimizers(config, optimizer="rmsprop", learning_rate=5e-5, beta2=0.99)
     return config

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import default
 from wgan_jax.config import flatten, mistakes, rules
 from wgan_jax.data import load_dataset
-from wgan_jax.data.source import index_feed
+from wgan_jax.data.source import make_feed
 from wgan_jax.training.program import make_parts, make_run_updates
 from wgan_jax.training.update import make_hyperparameters
 
@@ -31,7 +31,7 @@ def build(config):
     dataset = load_dataset(config)
     _, steps = make_parts(config, dataset.shape)
     state = jax.eval_shape(steps.init_state, jax.random.key(0))
-    feed = index_feed(dataset, dataset.train, 0, 0, config.batch_size)
+    feed = make_feed(dataset, dataset.train, 0, 0, 8, config.batch_size)
     hyper = make_hyperparameters(config)
     new_state, metrics, done = jax.eval_shape(
         make_run_updates(config, dataset), state, jnp.int32(1), hyper, jax.random.key(1), feed
@@ -102,7 +102,7 @@ PAPERS = {
         "n_critic": 10,
         "critic.optimizer": "rmsprop",
         "critic.learning_rate": 5e-5,
-        "model.activation": "leaky_relu",
+        "model.critic_activation": "leaky_relu",
         "steps": 20_000,
     },
     "dragan": {

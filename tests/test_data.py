@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits, make_swiss_roll
 
 from wgan_jax.data import DATASETS, load_dataset
 from wgan_jax.data.dataset import Dataset, Split, decode, encode
-from wgan_jax.data.source import ROWS_PER_FEED, Feed, draw, index_feed, pixel_feed, positions_per_feed, stream_indices
+from wgan_jax.data.source import ROWS_PER_FEED, STREAMED_BYTES, Feed, draw, make_feed, positions_per_feed, stream_indices
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -145,7 +145,7 @@ def test_the_digits_split_is_the_public_one():
     found = np.concatenate([split.labels for split in splits])
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, labels[order])
-    assert (dataset.shape, dataset.num_classes) == ((8, 8, 1), 10)
+    assert (dataset.shape, len(dataset.class_names)) == ((8, 8, 1), 10)
 
 
 def test_encode_is_the_exact_inverse_of_decode():
@@ -205,18 +205,19 @@ def test_the_stream_far_out():
     np.testing.assert_array_equal(np.sort(rows[: (-(2**28)) % 10 + 10][-10:].ravel()), np.arange(640))
 
 
-def test_a_feed_has_one_size_for_a_batch_size():
+def test_a_feed_has_one_size_for_a_config():
     dataset, size = load("digits"), ROWS_PER_FEED // 16
-    assert positions_per_feed(size) == 16
-    assert positions_per_feed(2 * ROWS_PER_FEED) == 1
-    first, later = (index_feed(dataset, dataset.train, 0, position, size) for position in (0, 5))
+    assert positions_per_feed(dataset, size, 6, streamed=False) == 16
+    assert positions_per_feed(dataset, 2 * ROWS_PER_FEED, 6, streamed=False) == 6  # an update's
+    assert positions_per_feed(dataset, 64, 6, streamed=True) == STREAMED_BYTES // 64 // 64
+    first, later = (make_feed(dataset, dataset.train, 0, position, 16, size) for position in (0, 5))
     assert first.rows.shape == later.rows.shape == (16, size)
     np.testing.assert_array_equal(first.rows[5:], later.rows[:-5])
     assert (first.first, later.first) == (0, 5)
 
 
 def test_synthetic_data_needs_no_feed():
-    assert index_feed(load("ring8"), None, 0, 0, 4) == Feed(None, None, None)
+    assert make_feed(load("ring8"), None, 0, 0, 3, 4) == Feed(None, None, None)
 
 
 # Batches
@@ -226,14 +227,14 @@ def stored():
     """11 images [2, 2, 1] whose pixels tell which they are, labelled 0..10."""
     index = np.arange(11)
     images = (20 * index[:, None] + np.arange(4)).astype(np.uint8).reshape(11, 2, 2, 1)
-    return Dataset(shape=(2, 2, 1), num_classes=11, train=Split(images, index.astype(np.int32)))
+    return Dataset(shape=(2, 2, 1), class_names=tuple("abcdefghijk"), train=Split(images, index.astype(np.int32)))
 
 
 def feeds(dataset, first, positions, size):
     """The same positions as indices into resident data and as streamed pixels."""
     rows = stream_indices(7, first, positions, size, len(dataset.train.images))
     resident = Feed(jax.tree.map(jnp.asarray, dataset.train), np.int32(first), jnp.asarray(rows))
-    return rows, resident, pixel_feed(dataset, 7, first, positions, size)
+    return rows, resident, make_feed(dataset, None, 7, first, positions, size)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

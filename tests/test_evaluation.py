@@ -7,6 +7,7 @@ import pytest
 
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset
+from wgan_jax.data.dataset import flatten
 from wgan_jax.evaluation import METRICS, Generated, evaluate, make_reference
 from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.evaluation.evaluator import make_evaluator, summarise
@@ -46,7 +47,7 @@ def test_the_sides_of_a_reference_share_no_example():
     for split, size in (("validation", 297), ("test", 500)):
         reference = make_reference(DIGITS, split, 500)
         assert len(reference.real) == len(reference.again) == size
-        seen = [set(map(bytes, side)) for side in (reference.real, reference.spare, reference.train)]
+        seen = [set(map(bytes, side)) for side in (reference.real, reference.spare, flatten(reference.train))]
         assert not seen[0] & seen[1]
         assert not seen[0] & seen[2]
         assert not seen[1] & seen[2]

@@ -168,7 +168,7 @@ def test_an_activation(tiny, name):
     x = np.linspace(-3, 3, 25, dtype=np.float32)
     y = ACTIVATIONS[name](jnp.asarray(x))
     np.testing.assert_allclose(y, PUBLISHED_ACTIVATIONS[name](x.astype(np.float64)), rtol=1e-5, atol=1e-6)
-    _, networks = tiny(activation=name)
+    _, networks = tiny(critic_activation=name)
     params = initial(networks, "critic")["params"]
     features = networks.critic(params, {}, uniform(0, 4, 2), jnp.zeros(4, jnp.int32))[0].features
     first, second = (in_numpy(params["Hidden_0"][f"Dense_{i}"]["kernel"]) for i in (0, 1))  # biases begin at 0
@@ -222,7 +222,7 @@ def test_hidden_kernels_have_the_configs_law_and_the_last_glorots(tiny, name):
 
 def test_batch_normalisation_in_training_and_in_evaluation(tiny):
     """By hand: tanh of normalised sums in training, of running statistics, begun at (0, 1) with momentum .9, in evaluation."""
-    _, networks = tiny(critic_normalization="batch", activation="tanh", depth=1)
+    _, networks = tiny(critic_normalization="batch", critic_activation="tanh", depth=1)
     variables = initial(networks, "critic")
     params, state = split(variables)
     x = uniform(1, 64, 2) + 1
@@ -238,7 +238,7 @@ def test_batch_normalisation_in_training_and_in_evaluation(tiny):
 
 
 def test_layer_normalisation_is_per_example(tiny):
-    _, networks = tiny(critic_normalization="layer", activation="tanh", depth=1)
+    _, networks = tiny(critic_normalization="layer", critic_activation="tanh", depth=1)
     params, state = split(initial(networks, "critic"))
     x = uniform(1, 6, 2)
     sums = in_numpy(x) @ in_numpy(params["Hidden_0"]["Dense_0"]["kernel"])

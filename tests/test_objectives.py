@@ -242,7 +242,7 @@ def test_a_batch_normalised_critic_equals_two_passes_and_not_one(make_config):
 
 def test_the_penalty_pass_is_not_rounded(make_config):
     """Under bfloat16 the scores are rounded, the penalty and its parameter gradient are those of float32."""
-    changes = {"model.width": 8, "model.depth": 2, "model.activation": "tanh"}
+    changes = {"model.width": 8, "model.depth": 2, "model.critic_activation": "tanh"}
 
     params = jax.jit(build_networks(make_config("wgan_gp.py:ring8", changes), (2,)).init_critic)(KEY)["params"]
 

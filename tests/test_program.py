@@ -17,7 +17,7 @@ from jax.extend.core import jaxprs_in_params
 
 from wgan_jax.config import UserError, check, flatten
 from wgan_jax.data import Dataset, load_dataset
-from wgan_jax.data.source import Feed, index_feed, pixel_feed
+from wgan_jax.data.source import Feed, make_feed
 from wgan_jax.objectives.constraints import CLIP_SCOPES
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.penalties import PENALTIES, POINTS
@@ -27,6 +27,7 @@ from wgan_jax.types import Hyperparameters
 
 N = 20
 BATCH = 16
+POSITIONS = 3 * N * 6  # of a feed: three runs of N updates with up to 5 critic updates each
 
 BOTH = ("critic", "generator")
 LAYER, BATCH_NORM = {"model.critic_normalization": "layer"}, {"model.generator_normalization": "batch"}
@@ -40,7 +41,7 @@ CELLS = {
         {
             "penalty.points": "perturbed_both",
             "penalty.perturbation": "uniform_interpolated",
-            "model.activation": "leaky_relu",
+            "model.critic_activation": "leaky_relu",
             **{f"{player}.optimizer": "rmsprop" for player in BOTH},
         },
     ),
@@ -67,7 +68,7 @@ CELLS = {
     "hinge": (
         "wgan_gp",
         "gaussian",
-        {"loss": "hinge", "penalty.name": "one_sided", "penalty.points": "generated", "model.activation": "tanh"},
+        {"loss": "hinge", "penalty.name": "one_sided", "penalty.points": "generated", "model.critic_activation": "tanh"},
     ),
 }
 TWINS = ["wgan", "dragan"]
@@ -120,7 +121,7 @@ def build(cell, devices=1, mapping="auto", dtype="float64"):
     config = make_config(cell, devices, dtype)
     dataset = load_dataset(config)
     program = make_program(config, dataset, mapping)
-    feed = program.shard(index_feed(dataset, program.place(dataset.train), config.seed, 0, BATCH))
+    feed = program.shard(make_feed(dataset, program.place(dataset.train), config.seed, 0, POSITIONS, BATCH))
     if (devices, mapping) == (1, "auto"):
         start = jax.device_get(program.init_state(jax.random.key(0)))
     else:
@@ -219,7 +220,7 @@ def test_float32_gradients_of_eight_devices_equal_one():
 
 def test_a_streamed_program_equals_the_resident_one():
     case = build("dragan", 8)
-    pixels = case.program.shard(pixel_feed(case.dataset, 0, 0, 3 * N, BATCH))
+    pixels = case.program.shard(make_feed(case.dataset, None, 0, 0, POSITIONS, BATCH))
     assert pixels.resident is None
     equal(run(case, feed=pixels), run(case))
 
@@ -303,7 +304,7 @@ def test_how_calls_are_cut_does_not_show(cell, devices, mapping):
     state, _, done = run(case, 7)
     assert done == state.step == 7
     used = int(state.step + state.critic_step)
-    later = case.program.shard(index_feed(case.dataset, case.feed.resident, 0, used, BATCH))
+    later = case.program.shard(make_feed(case.dataset, case.feed.resident, 0, used, POSITIONS, BATCH))
     for feed in (case.feed, later):
         rest, metrics, done = run(case, 13, state=state, feed=feed)
         assert done == 13
@@ -338,7 +339,7 @@ def test_one_compilation_serves_all_calls(compilations, devices, mapping):
     program, hyper = case.program, case.hyper
     state, two = program.init_state(jax.random.key(5)), program.place(np.int32(2))
     changed = program.place(hyper.replace(critic_learning_rate=np.float64(1e-3), penalty_weight=np.float64(1)))
-    other_feed = program.shard(index_feed(case.dataset, case.feed.resident, 1, 6, BATCH))
+    other_feed = program.shard(make_feed(case.dataset, case.feed.resident, 1, 6, POSITIONS, BATCH))
     other_n, other_key = program.place((np.int32(5), jax.random.key(9)))
     state, *_ = program.run_updates(state, two, hyper, case.key, case.feed)  # compiles, unless a test before did
     restored = program.place(jax.device_get(state))

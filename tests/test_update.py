@@ -30,7 +30,7 @@ def make_config(**changes):
     config.update({"batch_size": 4, "n_critic": 3, "dtype": "float64"})
     config.data.update({"name": "gaussian", "dim": 2})
     config.latent.dim = 2
-    config.model.update({"width": 5, "depth": 2, "activation": "tanh"})
+    config.model.update({"width": 5, "depth": 2, "critic_activation": "tanh", "generator_activation": "tanh"})
     config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
     return config
 

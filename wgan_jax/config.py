@@ -69,10 +69,19 @@ def _truth() -> Rule:
     return Rule(bool, lambda _: True, "True or False")
 
 
+def _is_colour(text: str) -> bool:
+    from PIL import ImageColor
+
+    try:
+        return bool(ImageColor.getrgb(text))
+    except ValueError:
+        return False
+
+
 def rules() -> dict[str, Rule]:
     """Returns the rule of every key of configs/default.py, by its dotted name."""
     layers, penalties = "models/layers.py", "objectives/penalties.py"
-    normalization = _one_of(registered(layers, "NORMALIZATIONS"))
+    normalization, activation = (_one_of(registered(layers, name)) for name in ("NORMALIZATIONS", "ACTIVATIONS"))
     table = {
         "method": Rule(str, lambda v: v != "" and "/" not in v and "\0" not in v, "a name without slashes"),
         "preset": Rule(str, lambda v: "/" not in v and "\0" not in v, "a name without slashes"),
@@ -85,6 +94,20 @@ def rules() -> dict[str, Rule]:
         "data.name": _one_of(registered("data/__init__.py", "DATASETS")),
         "data.dim": _whole(1),
         "data.theta": _real(-math.inf),
+        "data.builder": Rule(str, lambda v: bool(v) and ".." not in v.split("/") and v[0] != "/" and "\0" not in v, "a name"),
+        "data.data_dir": _text(),
+        "data.download": _truth(),
+        "data.path": _text(),
+        "data.label": _text(),
+        "data.image_size": _whole(0),
+        "data.channels": Rule(int, lambda v: v in (0, 1, 3), "0, 1 or 3"),
+        "data.background": Rule(str, _is_colour, "a colour as CSS writes it, such as white or #ff8800"),
+        "data.skip_damaged": _truth(),
+        "data.holdout": _real(0, 0.45, above=True),
+        "data.dequantise": _truth(),
+        "data.flip": _truth(),
+        "data.cache_dir": Rule(str, lambda v: v != "" and "\0" not in v, "a folder"),
+        "data.resident_mb": _whole(0),
         "latent.name": _one_of(registered("models/latent.py", "LATENTS")),
         "latent.dim": _whole(1),
         "latent.low": _real(-math.inf),
@@ -92,10 +115,12 @@ def rules() -> dict[str, Rule]:
         "model.name": _one_of(registered("models/__init__.py", "ARCHITECTURES")),
         "model.width": _whole(1),
         "model.depth": _whole(1),
-        "model.activation": _one_of(registered(layers, "ACTIVATIONS")),
+        "model.generator_activation": activation,
+        "model.critic_activation": activation,
         "model.initializer": _one_of(registered(layers, "INITIALIZERS")),
         "model.generator_normalization": normalization,
         "model.critic_normalization": normalization,
+        "model.normalize_first": _truth(),
         "loss": _one_of(registered("objectives/losses.py", "LOSSES")),
         "penalty.name": _one_of(registered(penalties, "PENALTIES")),
         "penalty.weight": _real(0),

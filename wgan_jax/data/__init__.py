@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from wgan_jax.data import digits, synthetic
+from wgan_jax.data import digits, folder, synthetic, tfds
 from wgan_jax.data.dataset import Dataset
 
 DATASETS: dict[str, Callable[[ConfigDict], Dataset]] = {
     "digits": digits.load,
+    "tfds": tfds.load,
+    "folder": folder.load,
     "gaussian": synthetic.gaussian,
     "ring8": synthetic.ring8,
     "grid25": synthetic.grid25,

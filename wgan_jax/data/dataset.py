@@ -23,10 +23,12 @@ class Modes(NamedTuple):
 
 class Dataset(NamedTuple):
     shape: tuple[int, ...]  # of one example
-    num_classes: int = 0  # 0 for no labels
+    class_names: tuple[str, ...] = ()  # () for no labels
     train: Split | None = None  # the three splits of a stored dataset, or none of them
     validation: Split | None = None
     test: Split | None = None
+    flip: bool = False  # whether training images are mirrored at random
+    dequantise: bool = False  # whether they get uniform noise of one pixel level
     sample: Callable[[jax.Array], jax.Array] | None = None  # of a synthetic dataset: key -> one example
     stratified: Callable[[jax.Array, int], jax.Array] | None = None  # key, n -> [n, D], with equal shares of the modes
     modes: Modes | None = None
@@ -41,3 +43,9 @@ def decode[A: (np.ndarray, jax.Array)](images: A, dtype: jax.typing.DTypeLike = 
 def encode(images: jax.Array | np.ndarray) -> np.ndarray:
     """Returns network units as uint8 pixels, the inverse of `decode`: rounded to the nearest level, clipped to [-1, 1]."""
     return np.round((np.clip(np.asarray(images), -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def flatten(examples: np.ndarray) -> np.ndarray:
+    """Returns examples as vectors [n, D] float64: uint8 images [n, H, W, C] decoded, everything else as it is."""
+    x = decode(examples) if examples.dtype == np.uint8 else examples
+    return x.reshape(len(x), -1).astype(np.float64)

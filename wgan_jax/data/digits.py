@@ -18,4 +18,4 @@ def load(config: ConfigDict) -> Dataset:
     pixels = np.round(images[order] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
     labels = labels[order].astype(np.int32)
     train, validation, test = (Split(pixels[a:b], labels[a:b]) for a, b in [(0, 1000), (1000, 1297), (1297, 1797)])
-    return Dataset(shape=(8, 8, 1), num_classes=10, train=train, validation=validation, test=test)
+    return Dataset((8, 8, 1), tuple(map(str, range(10))), train=train, validation=validation, test=test)

@@ -17,6 +17,7 @@ from wgan_jax.data.dataset import Dataset, Split, decode
 from wgan_jax.types import Batch
 
 ROWS_PER_FEED = 2**17  # examples; their permutations take about 5 ms to make
+STREAMED_BYTES = 2**26  # of pixels in a feed, about a call's batches
 
 
 class Feed(NamedTuple):
@@ -39,15 +40,22 @@ def draw(
 ) -> Batch:
     """Returns `count` consecutive batches of `size` examples on this device: x [count, size, ...], label [count, size].
 
-    Synthetic data depends on `key` and the global example index; stored data on `position` alone.
+    Synthetic data depends on `key` and the global example index, stored data on `position`; its flips and noise, on both.
     """
+    keys = jax.vmap(lambda k: example_keys(k, size, axis_name))(jax.random.split(key, count))
     if dataset.sample is not None:
-        keys = jax.vmap(lambda k: example_keys(k, size, axis_name))(jax.random.split(key, count))
         x = jax.vmap(jax.vmap(dataset.sample))(keys).astype(dtype)
         return Batch(x, jnp.zeros((count, size), jnp.int32))
     rows = jax.tree.map(lambda r: jax.lax.dynamic_slice_in_dim(r, position - feed.first, count), feed.rows)
     images, labels = rows if feed.resident is None else jax.tree.map(lambda stored: stored[rows], feed.resident)
-    return Batch(decode(images, dtype), labels)
+    x = decode(images, dtype)
+    if dataset.flip:
+        flips = jax.vmap(jax.vmap(jax.random.bernoulli))(keys)
+        x = jnp.where(flips[:, :, None, None, None], x[:, :, :, ::-1], x)
+    if dataset.dequantise:
+        noise = jax.vmap(jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 1), dataset.shape, dtype)))(keys)
+        x = x + (2 * noise - 1) / 255
+    return Batch(x, labels)
 
 
 @functools.lru_cache(maxsize=4)
@@ -64,21 +72,31 @@ def stream_indices(seed: int, first: int, positions: int, size: int, examples: i
     return stream[start - offset : stop - offset].reshape(positions, size)
 
 
-def positions_per_feed(size: int) -> int:
-    """Returns how many batches of `size` a feed holds: a constant of the config, so that the program is compiled once."""
-    return max(1, ROWS_PER_FEED // size)
+def make_feed(dataset: Dataset, resident: Split | None, seed: int, first: int, positions: int, size: int) -> Feed:
+    """Returns the feed of `positions` batches from position `first` on; empty for synthetic data.
 
-
-def index_feed(dataset: Dataset, resident: Split | None, seed: int, first: int, size: int) -> Feed:
-    """Returns the feed of indices that starts at a position; empty for synthetic data."""
+    resident: the training split on the device, for a feed of indices into it; None for one that carries the pixels of
+    the same indices. `positions` is a constant of the config, so that the program is compiled once.
+    """
     if dataset.train is None:
         return Feed()
-    examples = len(dataset.train.images)
-    return Feed(resident, np.int32(first), stream_indices(seed, first, positions_per_feed(size), size, examples))
-
-
-def pixel_feed(dataset: Dataset, seed: int, first: int, positions: int, size: int) -> Feed:
-    """Returns the feed that carries the pixels of the same indices, for data that does not fit on the device."""
-    assert dataset.train is not None
     rows = stream_indices(seed, first, positions, size, len(dataset.train.images))
-    return Feed(None, np.int32(first), Split(dataset.train.images[rows], dataset.train.labels[rows]))
+    if resident is not None:
+        return Feed(resident, np.int32(first), rows)
+    return Feed(None, np.int32(first), Split(_gather(dataset.train.images, rows), dataset.train.labels[rows]))
+
+
+def _gather(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns images[rows], read in the order in which they lie on disk."""
+    flat = rows.ravel()
+    order = np.argsort(flat, kind="stable")
+    gathered = np.empty((flat.size, *images.shape[1:]), np.uint8)
+    gathered[order] = images[flat[order]]
+    return gathered.reshape(*rows.shape, *images.shape[1:])
+
+
+def positions_per_feed(dataset: Dataset, size: int, least: int, *, streamed: bool) -> int:
+    """Returns how many batches of `size` a feed holds: ROWS_PER_FEED indices or STREAMED_BYTES of pixels, at least `least`."""
+    assert dataset.train is not None
+    example = int(np.prod(dataset.shape))
+    return max(least, (STREAMED_BYTES // example if streamed else ROWS_PER_FEED) // size)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from wgan_jax.data.dataset import Dataset, decode, encode
+from wgan_jax.data.dataset import Dataset, decode, encode, flatten
 from wgan_jax.evaluation.fidelity import class_shares, copying_z, label_classifier, precision_recall
 from wgan_jax.evaluation.modes import mode_statistics
 from wgan_jax.evaluation.wasserstein import empirical_wasserstein, quantile_wasserstein
@@ -24,7 +24,7 @@ class Reference(NamedTuple):
     real: np.ndarray  # [n, D], held-out
     again: np.ndarray  # [n, D], other real examples
     spare: np.ndarray  # [m, D], real examples that are neither of these nor in `train`
-    train: np.ndarray  # [N, D], the training split; [n, D] fresh examples of a synthetic law
+    train: np.ndarray  # [N, H, W, C] uint8, the training split; [n, D] fresh examples of a synthetic law
     floor: float  # empirical Wasserstein distance between `real` and `again`
     dataset: Dataset
     classifier: Any  # of labelled data, fitted to the training split; else None
@@ -104,12 +104,6 @@ def evaluate(reference: Reference, generated: Generated) -> dict[str, float]:
     return values
 
 
-def flatten(images: np.ndarray) -> np.ndarray:
-    """Returns examples as vectors: uint8 images [n, H, W, C] decoded, points as they are, [n, D] float."""
-    x = decode(images) if images.dtype == np.uint8 else images
-    return x.reshape(len(x), -1).astype(np.float64)
-
-
 def round_to_pixels(x: np.ndarray) -> np.ndarray:
     """Returns generated images [n, H, W, C] rounded as saving them would; points [n, D] pass."""
     return decode(encode(x), x.dtype) if x.ndim == 4 else x
@@ -131,8 +125,9 @@ def make_reference(dataset: Dataset, split: str, samples: int, draw: int = 0, cl
         real = held.images[rng.permutation(len(held.images))[:n]]
         again = dataset.train.images[rng.permutation(len(dataset.train.images))[:n]]
         spare = other.images[rng.permutation(len(other.images))[:n]]
-        real, again, spare, train = (flatten(x) for x in (real, again, spare, dataset.train.images))
-        classifier = classifier or (label_classifier(train, dataset.train.labels) if dataset.num_classes else None)
+        real, again, spare = (flatten(x) for x in (real, again, spare))
+        train = dataset.train.images
+        classifier = classifier or (label_classifier(train, dataset.train.labels) if dataset.class_names else None)
     else:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(20_000 + draw), split == "test"), 4)
         real, again, spare, train = (flatten(jax.device_get(sample_law(dataset, key, samples))) for key in keys)

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data.dataset import Dataset
-from wgan_jax.evaluation import QUANTILE_SAMPLES, Generated, Reference, evaluate, flatten, make_reference, round_to_pixels
+from wgan_jax.data.dataset import Dataset, flatten
+from wgan_jax.evaluation import QUANTILE_SAMPLES, Generated, Reference, evaluate, make_reference, round_to_pixels
 from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.models import Networks, make_sampler
 from wgan_jax.types import Params
@@ -37,7 +37,8 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         samples = round_to_pixels(jax.device_get(sample(generator, key, 0, 2 * n + many)[1]))
         flat = flatten(samples)
         values = evaluate(reference, Generated(flat[:n], flat[n : 2 * n], flat[2 * n :]))
-        shaped = [np.asarray(x[:n], samples.dtype).reshape(-1, *dataset.shape) for x in (reference.train, reference.real)]
+        both = (flatten(reference.train[:n]), reference.real)
+        shaped = [x.astype(samples.dtype).reshape(-1, *dataset.shape) for x in both]
         return values | critic_statistics(critic, *shaped, samples[:n])
 
     return evaluator

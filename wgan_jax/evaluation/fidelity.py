@@ -1,10 +1,17 @@
 """Fidelity and coverage: precision and recall, copying of the training data, shares of the classes."""
 
 import numpy as np
-from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
+from sklearn.decomposition import PCA
+from sklearn.metrics import pairwise_distances_argmin_min
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
+
+from wgan_jax.data.dataset import flatten
+
+CHUNK = 4096  # training examples compared at once
+CLASSIFIER_EXAMPLES, CLASSIFIER_COMPONENTS = 5000, 64
 
 
 def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tuple[float, float]:
@@ -21,24 +28,35 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     return covered(generated, real), covered(real, generated)
 
 
+def nearest_distances(points: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Returns each point's distance [n] to the nearest training example; points [n, D], train as `flatten` takes it."""
+    chunks = (flatten(train[start : start + CHUNK]) for start in range(0, len(train), CHUNK))
+    return np.min([pairwise_distances_argmin_min(points, chunk)[1] for chunk in chunks], axis=0)
+
+
 def copying_z(train: np.ndarray, test: np.ndarray, generated: np.ndarray) -> float:
     """Returns the Mann-Whitney z of the generated points' distances to the training set against the test points'.
 
     Positive where generated points lie farther from the training set than fresh real ones do, below about -3 where they are
-    copies (Meehan 2020, data-copying test, over the whole space as one cell). All samples are [., D].
+    copies (Meehan 2020, data-copying test, over the whole space as one cell). Samples are [., D], train as `flatten` takes it.
     """
-    tree = cKDTree(train)
-    distances = np.concatenate([tree.query(generated)[0], tree.query(test)[0]])
+    distances = nearest_distances(np.concatenate([generated, test]), train)
     n, m = len(generated), len(test)
     u = rankdata(distances)[:n].sum() - n * (n + 1) / 2
     return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
 
 
-def label_classifier(train: np.ndarray, labels: np.ndarray) -> SVC:
-    """Returns a support vector machine (RBF, C = 10) fitted to labelled training images [N, D]."""
-    return SVC(gamma="scale", C=10.0).fit(train, labels)
+def label_classifier(images: np.ndarray, labels: np.ndarray) -> Pipeline:
+    """Returns a support vector machine (RBF, C = 10) fitted to labelled images [N, H, W, C] uint8.
+
+    At most 5,000 of them are used, and their first 64 principal components where they have more values than that.
+    """
+    chosen = np.random.default_rng(0).permutation(len(images))[:CLASSIFIER_EXAMPLES]
+    x = flatten(images[chosen])
+    project = [PCA(CLASSIFIER_COMPONENTS, random_state=0)] if min(x.shape) > CLASSIFIER_COMPONENTS else []
+    return make_pipeline(*project, SVC(gamma="scale", C=10.0)).fit(x, labels[chosen])
 
 
-def class_shares(classifier: SVC, images: np.ndarray) -> np.ndarray:
+def class_shares(classifier: Pipeline, images: np.ndarray) -> np.ndarray:
     """Returns the share of images [n, D] that the classifier puts in each of its classes, [classes]."""
     return (classifier.predict(images)[:, None] == classifier.classes_).mean(axis=0)

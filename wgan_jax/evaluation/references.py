@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.cluster import KMeans
 
-from wgan_jax.data.dataset import Dataset
-from wgan_jax.evaluation import QUANTILE_SAMPLES, Generated, evaluate, flatten, make_reference, round_to_pixels, sample_law
+from wgan_jax.data.dataset import Dataset, flatten
+from wgan_jax.evaluation import QUANTILE_SAMPLES, Generated, evaluate, make_reference, round_to_pixels, sample_law
 from wgan_jax.models import build_networks, make_sampler
 
 

@@ -10,14 +10,34 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import example_keys
-from wgan_jax.models import mlp
+from wgan_jax.errors import UserError
+from wgan_jax.models import dcgan, mlp, resnet
 from wgan_jax.models.latent import sample_latents
 from wgan_jax.models.layers import Style
 from wgan_jax.types import Apply, CriticOutput, Params
 
-# name -> (Generator(style, shape), Critic(style))
-ARCHITECTURES: dict[str, tuple[Any, Any]] = {
-    "mlp": (mlp.Generator, mlp.Critic),
+
+class Architecture(NamedTuple):
+    """A pair of networks, and the examples that they are for."""
+
+    generator: Any  # (style, shape) -> a flax module
+    critic: Any  # (style) -> a flax module
+    accepts: Callable[[tuple[int, ...]], bool]  # of an example's shape
+    wanted: str
+
+
+def _square(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] == shape[1] > dcgan.SMALLEST
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "mlp": Architecture(mlp.Generator, mlp.Critic, lambda shape: True, "anything"),
+    "dcgan": Architecture(dcgan.Generator, dcgan.Critic, _square, "square images"),
+    # the generator with which a plain GAN collapses (Arjovsky 2017, figure 7)
+    "mlp_dcgan": Architecture(mlp.four_layers, dcgan.Critic, _square, "square images"),
+    "resnet": Architecture(
+        resnet.Generator, resnet.Critic, lambda shape: _square(shape) and resnet.fits(shape[0]), "square images 4 * 2^k wide"
+    ),
 }
 
 
@@ -40,15 +60,23 @@ def param_dtype(config: ConfigDict) -> Any:
 
 
 def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None) -> Networks:
-    """Returns the networks that config.model names, for examples of a shape."""
-    model, wide = config.model, param_dtype(config)
-    style = Style(
-        model.width, model.depth, model.activation, model.initializer, "none", axis_name, jnp.dtype(config.dtype), wide
-    )
-    make_generator, make_critic = ARCHITECTURES[model.name]
-    generator = make_generator(style._replace(normalization=model.generator_normalization), shape)
-    critic_style = style._replace(normalization=model.critic_normalization)
-    critic, penalty_critic = make_critic(critic_style), make_critic(critic_style._replace(dtype=wide))
+    """Returns the networks that config.model names, for examples of a shape.
+
+    Raises:
+      UserError: they are not for such examples.
+    """
+    model, wide, architecture = config.model, param_dtype(config), ARCHITECTURES[config.model.name]
+    if not architecture.accepts(shape):
+        raise UserError(f"config.model.name: {model.name} is for {architecture.wanted}, not for examples of shape {shape}")
+
+    def style(player: str) -> Style:
+        activation, normalization = model[f"{player}_activation"], model[f"{player}_normalization"]
+        dtype = jnp.dtype(config.dtype)
+        first = model.normalize_first
+        return Style(model.width, model.depth, activation, model.initializer, normalization, first, axis_name, dtype, wide)
+
+    generator, critic = architecture.generator(style("generator"), shape), architecture.critic(style("critic"))
+    penalty_critic = architecture.critic(style("critic")._replace(dtype=wide))
     no_label = jnp.zeros((1,), jnp.int32)
 
     def init(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:

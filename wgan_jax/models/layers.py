@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wgan_jax.ops.convolution import convolve, convolve_transpose
+
 
 class Style(NamedTuple):
     """What the networks of a config have in common."""
@@ -16,6 +18,7 @@ class Style(NamedTuple):
     activation: str
     initializer: str
     normalization: str
+    normalize_first: bool  # whether a convolutional critic's first layer is normalised too
     axis_name: str | None  # device axis over which batch statistics are synchronised
     dtype: jax.typing.DTypeLike  # of the computation
     param_dtype: jax.typing.DTypeLike  # of parameters, normalisations and outputs
@@ -27,10 +30,13 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
 }
 
-INITIALIZERS: dict[str, nn.initializers.Initializer] = {
-    "he_normal": nn.initializers.he_normal(),
-    "glorot_uniform": nn.initializers.glorot_uniform(),
-    "orthogonal": nn.initializers.orthogonal(1.4),  # the gain of the unrolled GAN's notebook (Metz 2016)
+# (share of a kernel's taps that an output sees: 1, but 1 / stride^2 in a transposed convolution) -> initialiser. The
+# variance is for the inputs that count (as in Gulrajani 2017's code).
+INITIALIZERS: dict[str, Callable[[float], nn.initializers.Initializer]] = {
+    "he_normal": lambda share: nn.initializers.variance_scaling(2 / share, "fan_in", "truncated_normal"),
+    "glorot_uniform": lambda share: nn.initializers.variance_scaling(1 / share, "fan_avg", "uniform"),
+    "orthogonal": lambda share: nn.initializers.orthogonal(1.4),  # the gain of the unrolled GAN's notebook (Metz 2016)
+    "normal": lambda share: nn.initializers.normal(0.02),  # DCGAN (Radford 2016)
 }
 
 
@@ -41,7 +47,9 @@ def _batch(x: jax.Array, style: Style, train: bool) -> jax.Array:
 
 def _layer(x: jax.Array, style: Style, train: bool) -> jax.Array:
     del train
-    return nn.LayerNorm(dtype=style.param_dtype, param_dtype=style.param_dtype)(x.astype(style.param_dtype))
+    axes = tuple(range(1, x.ndim))  # over the whole example, with a scale and bias per channel (Gulrajani 2017)
+    norm = nn.LayerNorm(dtype=style.param_dtype, param_dtype=style.param_dtype, reduction_axes=axes, feature_axes=-1)
+    return norm(x.astype(style.param_dtype))
 
 
 # Called inside a module's compact method: (x, style, train) -> x, in style.param_dtype.
@@ -50,3 +58,53 @@ NORMALIZATIONS: dict[str, Callable[[jax.Array, Style, bool], jax.Array]] = {
     "batch": _batch,
     "layer": _layer,
 }
+
+
+def dense(features: int, style: Style, *, initializer: str = "", use_bias: bool = True) -> nn.Dense:
+    """Returns a dense layer, with the style's initialiser unless another is named."""
+    kernel_init = INITIALIZERS[initializer or style.initializer](1)
+    return nn.Dense(features, use_bias, kernel_init=kernel_init, dtype=style.dtype, param_dtype=style.param_dtype)
+
+
+def _bias(module: "Convolution | TransposedConvolution") -> jax.Array:
+    return module.param("bias", nn.initializers.zeros, (module.features,), module.style.param_dtype)
+
+
+class Convolution(nn.Module):
+    """SAME convolution: [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features] in style.dtype."""
+
+    features: int
+    style: Style
+    taps: int
+    stride: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        style, shape = self.style, (self.taps, self.taps, x.shape[-1], self.features)
+        kernel = self.param("kernel", INITIALIZERS[style.initializer](1), shape, style.param_dtype)
+        y = convolve(x.astype(style.dtype), kernel.astype(style.dtype), self.stride)
+        return y + _bias(self).astype(style.dtype) if self.use_bias else y
+
+
+class TransposedConvolution(nn.Module):
+    """The transpose of the SAME convolution that takes [B, size, size, features] to the input's size, in style.dtype."""
+
+    features: int
+    size: int
+    style: Style
+    taps: int
+    stride: int = 2
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, y: jax.Array) -> jax.Array:
+        style, inputs = self.style, y.shape[-1]
+
+        def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
+            law = INITIALIZERS[style.initializer](1 / self.stride**2)
+            return jnp.swapaxes(law(key, (*shape[:2], inputs, self.features), dtype), 2, 3)  # its input is the kernel's output
+
+        kernel = self.param("kernel", init, (self.taps, self.taps, self.features, inputs), style.param_dtype)
+        x = convolve_transpose(y.astype(style.dtype), kernel.astype(style.dtype), (self.size, self.size), self.stride)
+        return x + _bias(self).astype(style.dtype) if self.use_bias else x

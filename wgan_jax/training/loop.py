@@ -2,7 +2,9 @@
 
 import functools
 import logging
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data import load_dataset
-from wgan_jax.data.source import index_feed, positions_per_feed
+from wgan_jax.data.dataset import Dataset, Split
+from wgan_jax.data.source import Feed, make_feed, positions_per_feed
 from wgan_jax.errors import Interrupted, NonFiniteError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist, save_curves
@@ -70,14 +73,13 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     state, seconds_before = _restore(checkpoints, program, program.init_state(init_key), here)
     step, critic_step = int(state.step), int(state.critic_step)
-    hyper, run_key, resident = program.place((make_hyperparameters(config), run_key, dataset.train))
-
-    def feed() -> Any:
-        return program.shard(index_feed(dataset, resident, config.seed, step + critic_step, config.batch_size))
+    hyper, run_key = program.place((make_hyperparameters(config), run_key))
+    feed_at, room = _feeds(config, dataset, program)
+    feed = feed_at(step + critic_step)
 
     seconds = summary["seconds"]
     seconds["startup"] = time.perf_counter() - started
-    lower = functools.partial(program.run_updates.lower, state, program.place(np.int32(1)), hyper, run_key, feed())
+    lower = functools.partial(program.run_updates.lower, state, program.place(np.int32(1)), hyper, run_key, feed)
     run_updates, seconds["compile"] = _timed(lambda: in_background(lambda: lower().compile()))
     evaluator, artist = make_evaluator(config, dataset, program.networks), make_artist(dataset, program.networks)
     best_score, per_update, first = checkpoints.best_score(), 0.0, step
@@ -87,10 +89,10 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     ):
         while step < config.steps:
             signals.deferred = True
-            n = _updates_until_event(config, step, per_update)
-            fed = feed()
+            n, positions = _updates_until_event(config, step, per_update, room)
             began = time.perf_counter()
-            state, metrics, done = run_updates(state, program.place(np.int32(n)), hyper, run_key, fed)
+            state, metrics, done = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
+            feed = feed_at(step + critic_step + positions)  # read while the device works
             metrics, done, critic_step = jax.device_get((metrics, done, state.critic_step))
             per_update = (time.perf_counter() - began) / int(done)
             seconds["train"] += per_update * int(done)
@@ -150,18 +152,36 @@ def _restore(checkpoints: Checkpoints, program: Program, fresh: TrainState, here
     return program.place(state), info["seconds"]
 
 
-def _updates_until_event(config: ConfigDict, step: int, per_update: float) -> int:
-    """Returns how many updates the next call takes: up to the next event, within CALL_SECONDS and the feed; at first 1."""
+def _feeds(config: ConfigDict, dataset: Dataset, program: Program) -> tuple[Callable[[int], Feed], float]:
+    """Returns the feed of a position, and how many positions it has room for; it is endless for synthetic data.
+
+    Training images of up to config.data.resident_mb are put on the devices, others streamed from where they lie.
+    """
+    if dataset.train is None:
+        return lambda position: program.shard(Feed()), math.inf
+    streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
+    resident = None if streamed else program.place(Split(*map(np.asarray, dataset.train)))
+    least = max(config.n_critic, config.warmup.critic_steps) + 1  # of one update
+    room = positions_per_feed(dataset, config.batch_size, least, streamed=streamed)
+    feed = lambda first: make_feed(dataset, resident, config.seed, first, room, config.batch_size)  # noqa: E731
+    return lambda first: program.shard(feed(first)), room
+
+
+def _updates_until_event(config: ConfigDict, step: int, per_update: float, room: float) -> tuple[int, int]:
+    """Returns how many updates the next call takes, and how many positions of the data they read.
+
+    Up to the next event, within CALL_SECONDS and the feed; at first 1.
+    """
     intervals = (config.log_every, config.eval_every, config.sample_every, config.checkpoint_every)
     event = min(config.steps, *(step - step % every + every for every in intervals))
     count = min(event - step, max(1, int(CALL_SECONDS / per_update)) if per_update else 1)
-    positions, fits = positions_per_feed(config.batch_size), 0
-    for later in range(step, step + count):
-        positions -= int(warmup_phases(config, later)) * config.n_critic + 1
-        if positions < 0:
-            break
-        fits += 1
-    return max(1, fits)
+    positions = 0
+    for fits, later in enumerate(range(step, step + count)):
+        needed = int(warmup_phases(config, later)) * config.n_critic + 1
+        if positions + needed > room:
+            return fits, positions
+        positions += needed
+    return count, positions
 
 
 def _check_finite(step: int, metrics: dict[str, Any], checkpoints: Checkpoints) -> None:

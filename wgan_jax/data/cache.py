@@ -1,0 +1,160 @@
+"""Images decoded once: a memory-mapped uint8 cache, keyed by the content and the options, written atomically."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from rich.progress import track
+
+from wgan_jax.data.dataset import Dataset, Split
+from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
+from wgan_jax.errors import UserError
+
+VERSION = 1  # of the decoding: another one makes all caches anew
+BLOCK = 512  # images decoded ahead of the writing
+SHOWN = 3  # damaged images named in a message
+SPLITS = ("train", "validation", "test")
+
+
+class Record(NamedTuple):
+    """An image before decoding."""
+
+    name: str
+    image: Path | bytes
+    label: int
+
+
+class Source(NamedTuple):
+    """Images on disk. `records` is called only where the cache is not there yet."""
+
+    identity: dict[str, Any]  # JSON; the content and everything that its decoding depends on
+    records: Callable[[], tuple[dict[str, list[Callable[[], Record]]], list[str]]]  # readers by split, names of the classes
+
+
+def form_of(config: ConfigDict) -> Form:
+    """Returns what config.data makes of every image."""
+    return Form(config.image_size, config.channels, config.background)
+
+
+def hold_out(count: int, share: float, parts: int) -> list[np.ndarray]:
+    """Returns a fixed permutation of range(count), cut into the rest and `parts` parts of about count * share each."""
+    order = np.random.RandomState(0).permutation(count)
+    held = max(1, round(count * share))
+    return np.split(order, [count - held * (parts - index) for index in range(parts)])
+
+
+def stamp(paths: Iterable[Path]) -> str:
+    """Returns a hash of files' names, sizes and times of change: what tells one content from another without reading it."""
+    digest = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def load(source: Source, config: ConfigDict) -> Dataset:
+    """Returns the dataset of a source by config.data, from the cache where it is there; else decodes it first.
+
+    Raises:
+      UserError: damaged images, images of different sizes, too few of them, no room for the cache.
+    """
+    options = {**form_of(config)._asdict(), "skip_damaged": config.skip_damaged, "holdout": config.holdout, "version": VERSION}
+    identity = {"source": source.identity, "options": options}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    folder = Path(config.cache_dir).expanduser() / key
+    meta = _read(folder)
+    if meta is None:
+        _build(source, folder, identity, config)
+        meta = _read(folder)
+        assert meta is not None
+    shape = tuple(meta["shape"])
+    total = sum(meta["counts"].values())
+    images = np.memmap(folder / "images.bin", np.uint8, "r", shape=(total, *shape))
+    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    ends = np.cumsum([meta["counts"][name] for name in SPLITS])
+    bounds = zip(ends - [meta["counts"][name] for name in SPLITS], ends, strict=True)
+    train, validation, test = (Split(images[a:b], labels[a:b]) for a, b in bounds)
+    classes = tuple(meta["classes"])
+    return Dataset(shape, classes, train, validation, test, config.flip, config.dequantise)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """Returns what a finished cache says of itself; None where there is none, or not all of it."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        size = sum(meta["counts"].values()) * int(np.prod(meta["shape"]))
+        return meta if (folder / "images.bin").stat().st_size == size and (folder / "labels.npy").is_file() else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _build(source: Source, folder: Path, identity: dict[str, Any], config: ConfigDict) -> None:
+    readers, classes = source.records()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"config.data.cache_dir: {folder.parent}: {(error.strerror or str(error)).lower()}") from error
+    try:
+        meta = _decode(readers, building, config)
+        text = json.dumps({**meta, "classes": classes, "identity": identity}, indent=1)
+        (building / "meta.json").write_text(text, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # an unfinished or damaged one
+        building.replace(folder)
+    except OSError as error:
+        if _read(folder) is None:  # else another process was faster
+            where = "config.data.cache_dir"
+            raise UserError(f"{where}: {folder.parent}: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, config: ConfigDict) -> dict[str, Any]:
+    """Decodes into images.bin and labels.npy, in the order of SPLITS; returns counts, shape and the damaged images."""
+    form, damaged = form_of(config), []
+    counts, labels = dict.fromkeys(SPLITS, 0), []
+    shape: tuple[int, ...] | None = None
+
+    def decode(read: Callable[[], Record]) -> tuple[Record, np.ndarray | None, str]:
+        record = read()
+        try:
+            return record._replace(image=b""), decode_image(record.image, form), ""
+        except DamagedImageError as error:
+            return record._replace(image=b""), None, str(error)
+
+    queue = [(name, read) for name in SPLITS for read in readers[name]]
+    with bombs_refused(), open(building / "images.bin", "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        blocks = range(0, len(queue), BLOCK)
+        for start in track(blocks, "decoding images, once", disable=len(queue) < BLOCK, transient=True):
+            block = queue[start : start + BLOCK]
+            for (name, _), (record, pixels, why) in zip(block, pool.map(decode, [read for _, read in block]), strict=True):
+                if pixels is None:
+                    damaged.append(f"{record.name} ({why})")
+                    continue
+                shape = shape or pixels.shape
+                if pixels.shape != shape:
+                    sizes = f"{record.name} is {pixels.shape} and others {shape}"
+                    raise UserError(f"config.data: {sizes}; set config.data.image_size (and channels)")
+                file.write(pixels.tobytes())
+                labels.append(record.label)
+                counts[name] += 1
+        file.flush()
+        os.fsync(file.fileno())
+    if damaged and not config.skip_damaged:
+        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
+        raise UserError(
+            f"config.data: {len(damaged)} of {len(queue)} images damaged: {'; '.join(damaged[:SHOWN])}{more}; "
+            "mend or remove them, or set --config.data.skip_damaged=True"
+        )
+    if shape is None or min(counts.values()) == 0:
+        raise UserError(f"config.data: too few images for three splits: {counts}")
+    np.save(building / "labels.npy", np.asarray(labels, np.int32), allow_pickle=False)
+    return {"counts": counts, "shape": shape, "damaged": damaged}

@@ -1,0 +1,66 @@
+"""Decoding: any image file as uint8 pixels of one size and number of channels."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+
+
+class DamagedImageError(Exception):
+    """An image that cannot be decoded; the message says why."""
+
+
+class Form(NamedTuple):
+    """What all images are made."""
+
+    size: int  # height and width; 0 for as stored
+    channels: int  # 1 or 3; 0 for as stored
+    background: str  # colour behind transparent pixels, as CSS writes it
+
+
+@contextmanager
+def bombs_refused() -> Iterator[None]:
+    """Turns Pillow's warning of a decompression bomb into an error, in all threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def decode_image(source: Path | bytes, form: Form) -> np.ndarray:
+    """Returns an image file's first frame as [H, W, C] uint8: turned upright, cut to a centred square, resized antialiased.
+
+    Raises:
+      DamagedImageError: it is no image, truncated, damaged, or large enough to be a decompression bomb.
+    """
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            image = ImageOps.exif_transpose(_flat(opened, form))
+            grey = form.channels == 1 or (form.channels == 0 and image.mode == "L")
+            image = image.convert("L" if grey else "RGB")
+            if form.size and image.size != (form.size, form.size):
+                image = ImageOps.fit(image, (form.size, form.size), Image.Resampling.LANCZOS)
+            pixels = np.asarray(image, np.uint8)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DamagedImageError("too many pixels: a decompression bomb?") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:  # what Pillow's decoders raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DamagedImageError("no image" if "cannot identify" in reason else reason) from error
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _flat(image: Image.Image, form: Form) -> Image.Image:
+    """Returns the image without palette, transparency or deep greys: mode L or RGB."""
+    if image.mode in ("I", "F", "I;16", "I;16B", "I;16L"):  # 16 bits: Pillow's own conversion would clip them at 255
+        return Image.fromarray((np.clip(np.asarray(image, np.float64), 0, 65535) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        behind = Image.new("RGBA", layer.size, ImageColor.getrgb(form.background))
+        return Image.alpha_composite(behind, layer).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")

@@ -1,0 +1,87 @@
+"""Any dataset of TensorFlow Datasets that has an image feature, read without TensorFlow."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from wgan_jax.data.cache import Record, Source, hold_out, stamp
+from wgan_jax.data.cache import load as load_source
+from wgan_jax.data.dataset import Dataset
+from wgan_jax.errors import UserError
+
+
+def load(config: ConfigDict) -> Dataset:
+    """Returns the dataset that config.builder names, from config.data_dir.
+
+    Validation is a fixed share (config.holdout) of its training split, and test its own split of that name, or as large a
+    share again. Prepared data is looked for on disk first; only config.download lets it be fetched.
+
+    Raises:
+      UserError: it is not there, holds no image, or cannot be read.
+    """
+    root = Path(config.data_dir or "~/tensorflow_datasets").expanduser()
+    folder = _prepared(root, config.builder)
+    if folder is None:
+        folder = _download(config, root)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    identity = {"tfds": config.builder, "version": folder.name, "files": stamp(files)}
+    return load_source(Source(identity, lambda: _records(folder, config)), config)
+
+
+def _prepared(root: Path, name: str) -> Path | None:
+    """Returns the folder of a builder's newest prepared version, name[/config][:version]."""
+    name, _, version = name.partition(":")
+    found = [path.parent for path in (root / name).glob(f"{version or '*'}/dataset_info.json")]
+    return max(found, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")], default=None)
+
+
+def _download(config: ConfigDict, root: Path) -> Path:
+    if not config.download:
+        raise UserError(
+            f"config.data.builder: {config.builder} is not prepared in {root}; put it there, name another place with "
+            "--config.data.data_dir=DIR, or allow the download with --config.data.download=True"
+        )
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(config.builder, data_dir=root, file_format="array_record")
+        builder.download_and_prepare()
+    except Exception as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"config.data.builder: {config.builder} could not be downloaded: {why}") from error
+    return Path(builder.data_path)
+
+
+def _records(folder: Path, config: ConfigDict) -> tuple[dict[str, list[Callable[[], Record]]], list[str]]:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(folder)
+    features = builder.info.features
+    images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    classes = [name for name, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    if not images or "train" not in builder.info.splits:
+        raise UserError(f"config.data.builder: {config.builder} has no split train with an image feature")
+    image, label = images[0], classes[0] if classes else None
+
+    def readers(split: str) -> list[Callable[[], Record]]:
+        try:
+            source: Any = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
+        except NotImplementedError as error:
+            why = "is stored in a format without random access; prepare it again with file_format='array_record'"
+            raise UserError(f"config.data.builder: {folder} {why}") from error
+
+        def reader(index: int) -> Callable[[], Record]:
+            def read() -> Record:
+                record = source[index]
+                return Record(f"{split}[{index}]", bytes(record[image]), int(record[label]) if label else 0)
+
+            return read
+
+        return [reader(index) for index in range(len(source))]
+
+    train, test = readers("train"), readers("test") if "test" in builder.info.splits else None
+    parts = hold_out(len(train), config.holdout, 1 if test else 2)
+    kept, validation, *rest = [[train[index] for index in part] for part in parts]
+    return {"train": kept, "validation": validation, "test": test or rest[0]}, list(features[label].names) if label else []

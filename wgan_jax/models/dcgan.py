@@ -1,0 +1,63 @@
+"""DCGAN (Radford 2016) for square images of any size, in the sizes of Gulrajani 2017's code and the anime-face report.
+
+5x5 convolutions of stride 2 halve the image until it is at most 4 wide: 28, 14, 7, 4, or 64, 32, 16, 8, 4. The first has
+`width` channels and each next one twice as many; the generator runs the same ladder upwards.
+"""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Style, TransposedConvolution, dense
+from wgan_jax.types import CriticOutput
+
+SMALLEST = 4
+
+
+def ladder(size: int) -> list[int]:
+    """Returns the sizes from the image down to the smallest: 28, 14, 7, 4."""
+    sizes = [size]
+    while sizes[-1] > SMALLEST:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes
+
+
+class Generator(nn.Module):
+    """Latents [B, Z] to images [B, H, H, C] in (-1, 1)."""
+
+    style: Style
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
+        del label
+        style, sizes = self.style, ladder(self.shape[0])
+        widths = [self.shape[-1], *(style.width * 2**i for i in range(len(sizes) - 1))]
+        hidden = style.normalization == "none"  # no bias before a normalisation
+        x = dense(sizes[-1] ** 2 * widths[-1], style, use_bias=hidden)(latent)
+        x = x.reshape(-1, sizes[-1], sizes[-1], widths[-1])
+        for size, width in reversed(list(zip(sizes[:-1], widths[:-1], strict=True))):
+            x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization](x, style, train))
+            x = TransposedConvolution(width, size, style, taps=5, use_bias=hidden or size == sizes[0])(x)
+        return jnp.tanh(x.astype(style.param_dtype))
+
+
+class Critic(nn.Module):
+    """Images [B, H, H, C] to a score each, without a sigmoid. The first layer is not normalised, unless `normalize_first`."""
+
+    style: Style
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
+        del label
+        style = self.style
+        for index, _ in enumerate(itertools.pairwise(ladder(x.shape[1]))):
+            normalization = style.normalization if index or style.normalize_first else "none"
+            use_bias = normalization == "none"
+            x = Convolution(style.width * 2**index, style, taps=5, stride=2, use_bias=use_bias)(x)
+            x = ACTIVATIONS[style.activation](NORMALIZATIONS[normalization](x, style, train))
+        features = x.reshape(x.shape[0], -1)
+        score = dense(1, style)(features)
+        return CriticOutput(score[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)

@@ -1,0 +1,114 @@
+"""The residual networks of Gulrajani 2017 for images 4 * 2^k wide, appendix F (CIFAR-10) and its 64x64 code.
+
+Up to 32 all layers have `width` channels (128 in the paper), and the critic ends in two blocks without pooling and a mean over
+the image. Larger images: 1, 2, 4, 8, 8 ... times `width` (64 in the paper) from the image inwards, and a dense end.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Style, dense
+from wgan_jax.types import CriticOutput
+
+SMALLEST, CONSTANT, WIDEST = 4, 32, 8  # start size; largest image with one width; largest multiple of the width
+
+
+def widths(size: int, width: int) -> list[int]:
+    """Returns the channels at size, size / 2, ..., 4. `size` is 4 * 2^k: `check_size` has seen to it."""
+    levels = (size // SMALLEST).bit_length()
+    return [width if size <= CONSTANT else width * min(2**level, WIDEST) for level in range(levels)]
+
+
+def fits(size: int) -> bool:
+    """Returns whether images of this size can be halved down to 4."""
+    return size >= SMALLEST and size % SMALLEST == 0 and (size // SMALLEST).bit_count() == 1
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """Returns nearest neighbours: [B, H, W, C] to [B, 2H, 2W, C]."""
+    b, h, w, c = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+
+
+def mean_pool(x: jax.Array) -> jax.Array:
+    """Returns means of 2x2: [B, H, W, C] to [B, H/2, W/2, C]."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+class Block(nn.Module):
+    """norm, activation, 3x3, norm, activation, 3x3, beside a 1x1 shortcut; `up` doubles the image, `down` halves it.
+
+    `first`: the critic's first block of the 32x32 network, which begins with a convolution and pools before its shortcut.
+    """
+
+    features: int
+    style: Style
+    resample: str = ""  # up, down or neither
+    first: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        style, resample, channels = self.style, self.resample, x.shape[-1]
+        middle = channels if resample == "down" and not self.first else self.features
+
+        def prepare(h: jax.Array, normalization: str) -> jax.Array:
+            return ACTIVATIONS[style.activation](NORMALIZATIONS[normalization](h, style, train))
+
+        h = x if self.first else prepare(x, style.normalization)
+        h = upsample(h) if resample == "up" else h
+        second = "none" if self.first else style.normalization
+        h = Convolution(middle, style, taps=3, use_bias=second == "none")(h)
+        h = Convolution(self.features, style, taps=3)(prepare(h, second))
+        h = mean_pool(h) if resample == "down" else h
+        if self.first:
+            return h + Convolution(self.features, style, taps=1)(mean_pool(x))
+        if not resample and channels == self.features:
+            return h + x
+        # a 1x1 convolution commutes with both: it runs on the smaller image
+        shortcut = Convolution(self.features, style, taps=1)(mean_pool(x) if resample == "down" else x)
+        return h + (upsample(shortcut) if resample == "up" else shortcut)
+
+
+class Generator(nn.Module):
+    """Latents [B, Z] to images [B, H, H, C] in (-1, 1)."""
+
+    style: Style
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
+        del label
+        style = self.style
+        inwards = widths(self.shape[0], style.width)
+        x = dense(SMALLEST**2 * inwards[-1], style)(latent).reshape(-1, SMALLEST, SMALLEST, inwards[-1])
+        for features in reversed(inwards[:-1]):
+            x = Block(features, style, "up")(x, train)
+        x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization](x, style, train))
+        x = Convolution(self.shape[-1], style, taps=3)(x)
+        return jnp.tanh(x.astype(style.param_dtype))
+
+
+class Critic(nn.Module):
+    """Images [B, H, H, C] to a score each, without a sigmoid."""
+
+    style: Style
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
+        del label
+        style, small = self.style, x.shape[1] <= CONSTANT
+        inwards = widths(x.shape[1], style.width)
+        if small:
+            x = Block(style.width, style, "down", first=True)(x, train)
+            for resample in ("down", "", ""):
+                x = Block(style.width, style, resample)(x, train)
+            features = ACTIVATIONS[style.activation](x).mean((1, 2))
+        else:
+            x = Convolution(inwards[0], style, taps=3)(x)
+            for width in inwards[1:]:
+                x = Block(width, style, "down")(x, train)
+            features = x.reshape(x.shape[0], -1)
+        score = dense(1, style)(features)
+        return CriticOutput(score[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)

@@ -1,0 +1,1 @@
+"""Operations that XLA does not do well everywhere."""
