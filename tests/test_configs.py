@@ -7,13 +7,17 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from configs import default
 from wgan_jax.config import flatten, mistakes, rules
 from wgan_jax.data import load_dataset
+from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.data.source import make_feed
+from wgan_jax.errors import UserError
 from wgan_jax.training.program import make_parts, make_run_updates
 from wgan_jax.training.update import make_hyperparameters
 
@@ -26,12 +30,30 @@ def get_config(method, preset):
     return importlib.import_module(f"configs.{method}").get_config(preset)
 
 
+IMAGE_SHAPES = {
+    "mnist": (28, 28, 1),
+    "fashion_mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "faces64": (64, 64, 3),
+    "folder": (64, 64, 3),
+}
+
+
+def dataset_of(config):
+    """The dataset of a config; for images that are not shipped, blank ones of their shape."""
+    shape = IMAGE_SHAPES.get(config.preset.split(",", maxsplit=1)[0])
+    if shape is None:
+        return load_dataset(config)
+    blank = Split(np.zeros((20, *shape), np.uint8), np.zeros(20, np.int32))
+    return Dataset(shape, train=blank, flip=config.data.flip, dequantise=config.data.dequantise)
+
+
 def build(config):
     """Traces init_state and one call of the program, without compiling or running either."""
-    dataset = load_dataset(config)
+    dataset = dataset_of(config)
     _, steps = make_parts(config, dataset.shape)
     state = jax.eval_shape(steps.init_state, jax.random.key(0))
-    feed = make_feed(dataset, dataset.train, 0, 0, 8, config.batch_size)
+    feed = make_feed(dataset, dataset.train, 0, 0, 16, config.batch_size)
     hyper = make_hyperparameters(config)
     new_state, metrics, done = jax.eval_shape(
         make_run_updates(config, dataset), state, jnp.int32(1), hyper, jax.random.key(1), feed
@@ -46,7 +68,10 @@ def test_every_config_builds(method, preset, paper):
     spec = f"{preset},paper=True" if paper else preset
     config = get_config(method, spec)
     assert mistakes(config) == []
-    assert (config.method, config.preset, config.data.name) == (method, spec, preset)
+    assert (config.method, config.preset) == (method, spec)
+    assert config.data.name == {"faces64": "folder", "folder": "folder"}.get(
+        preset, "tfds" if preset in default.IMAGES else preset
+    )
     config.model.depth = 1  # tracing the same layer again shows nothing new
     state, new_state, metrics, done = build(config)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new_state) == jax.tree.map(
@@ -165,6 +190,22 @@ def read_when_built():
     read = set()
     for method, preset in [("wgan", "parallel_lines,paper=True"), ("wgan", "gaussian"), ("dragan", "ring8")]:
         build(Recorder(get_config(method, preset), read))
+    build(Recorder(get_config("wgan", "mnist"), read))  # normalize_first belongs to DCGAN
+    return read
+
+
+def read_by_loaders(tmp_path):
+    """The keys that loading images reads: a folder with labels, and a TFDS dataset that is not there."""
+    read = set()
+    for name in "abcdefghijkl":
+        Image.new("L", (4, 4)).save(tmp_path / f"{name}.png")
+    (tmp_path / "metadata.csv").write_text("file_name,a\n" + "".join(f"{name}.png,x\n" for name in "abcdefghijkl"))
+    config = get_config("wgan", "folder")
+    config.data.update({"path": str(tmp_path), "cache_dir": str(tmp_path / "cache"), "label": "a", "data_dir": str(tmp_path)})
+    load_dataset(Recorder(config, read))
+    config.data.name = "tfds"
+    with pytest.raises(UserError):
+        load_dataset(Recorder(config, read))
     return read
 
 
@@ -187,8 +228,10 @@ def read_in_source(source):
     return {name[:-1] for name in map(key, loads) if name}
 
 
-def test_every_key_is_read():
-    read = read_when_built().union(*(read_in_source(path.read_text(encoding="utf-8")) for path in SOURCES))
+def test_every_key_is_read(tmp_path):
+    read = (read_when_built() | read_by_loaders(tmp_path)).union(
+        *(read_in_source(path.read_text(encoding="utf-8")) for path in SOURCES)
+    )
     # Not evidence for a key in general, since a check reads it: these three serve the default workdir and a check alone.
     validation = read_in_source((ROOT / "wgan_jax" / "config.py").read_text(encoding="utf-8"))
     read |= validation & {"method", "preset", "clip_with_penalty"}

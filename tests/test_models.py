@@ -198,7 +198,17 @@ def check_orthogonal(kernel):
     np.testing.assert_allclose(square, 1.4**2 * np.eye(len(square)), atol=1e-5)
 
 
-INITIAL = {"he_normal": check_he_normal, "glorot_uniform": check_glorot_uniform, "orthogonal": check_orthogonal}
+def check_normal(kernel):
+    """N(0, .02^2), whatever the shape (Radford 2016)."""
+    assert scipy.stats.kstest(kernel.ravel() / 0.02, "norm").pvalue > 0.01
+
+
+INITIAL = {
+    "he_normal": check_he_normal,
+    "glorot_uniform": check_glorot_uniform,
+    "orthogonal": check_orthogonal,
+    "normal": check_normal,
+}
 
 
 @pytest.mark.parametrize("name", sorted(INITIALIZERS))

@@ -50,6 +50,8 @@ def _download(config: ConfigDict, root: Path) -> Path:
         builder.download_and_prepare()
     except Exception as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "tensorflow" in f"{error} {error.__cause__}":
+            why = "its preparation needs TensorFlow, this once: pip install tensorflow"
         raise UserError(f"config.data.builder: {config.builder} could not be downloaded: {why}") from error
     return Path(builder.data_path)
 

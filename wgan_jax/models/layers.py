@@ -67,7 +67,8 @@ def dense(features: int, style: Style, *, initializer: str = "", use_bias: bool 
 
 
 def _bias(module: "Convolution | TransposedConvolution") -> jax.Array:
-    return module.param("bias", nn.initializers.zeros, (module.features,), module.style.param_dtype)
+    bias = module.param("bias", nn.initializers.zeros, (module.features,), module.style.param_dtype)
+    return bias.astype(module.style.dtype).reshape(1, 1, 1, -1)
 
 
 class Convolution(nn.Module):
@@ -84,7 +85,7 @@ class Convolution(nn.Module):
         style, shape = self.style, (self.taps, self.taps, x.shape[-1], self.features)
         kernel = self.param("kernel", INITIALIZERS[style.initializer](1), shape, style.param_dtype)
         y = convolve(x.astype(style.dtype), kernel.astype(style.dtype), self.stride)
-        return y + _bias(self).astype(style.dtype) if self.use_bias else y
+        return y + _bias(self) if self.use_bias else y
 
 
 class TransposedConvolution(nn.Module):
@@ -107,4 +108,4 @@ class TransposedConvolution(nn.Module):
 
         kernel = self.param("kernel", init, (self.taps, self.taps, self.features, inputs), style.param_dtype)
         x = convolve_transpose(y.astype(style.dtype), kernel.astype(style.dtype), (self.size, self.size), self.stride)
-        return x + _bias(self).astype(style.dtype) if self.use_bias else x
+        return x + _bias(self) if self.use_bias else x

@@ -1,0 +1,339 @@
+"""Images of any kind, from disk to the splits: decoding, the cache, folders, TFDS; and what is wrong with them in one line."""
+
+import csv
+import io
+import json
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import default
+from wgan_jax.data import cache, folder, tfds
+from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
+from wgan_jax.errors import UserError
+
+FORM = Form(size=8, channels=3, background="white")
+
+
+@pytest.fixture
+def data(tmp_path):
+    """config.data with its cache and images inside the test's folder."""
+    (tmp_path / "images").mkdir()
+    config = default.default_config().data
+    config.update({"name": "folder", "path": str(tmp_path / "images"), "cache_dir": str(tmp_path / "cache")})
+    return config
+
+
+def colour(index):
+    return (index * 7 % 256, index * 3 % 256, 255 - index)
+
+
+def fill(root, count=20, size=(6, 6), pattern="{:02d}.png"):
+    for index in range(count):
+        path = root / pattern.format(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, colour(index)).save(path)
+
+
+def refused(load, data, *words):
+    with pytest.raises(UserError) as caught:
+        load(data)
+    assert len(caught.value.lines) == 1
+    for word in words:
+        assert word in caught.value.lines[0]
+
+
+# Decoding
+
+
+def save(tmp_path, image, name="a.png", **options):
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "gif", "bmp"])
+def test_formats_keep_a_flat_colour(tmp_path, suffix):
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path, Image.new("RGB", (8, 8), (200, 100, 50)), f"a.{suffix}", **options)
+    np.testing.assert_array_equal(decode_image(path, FORM), np.full((8, 8, 3), (200, 100, 50)))
+    np.testing.assert_array_equal(decode_image(path.read_bytes(), FORM), np.full((8, 8, 3), (200, 100, 50)))
+
+
+def test_jpeg_nearly_keeps_it(tmp_path):
+    pixels = decode_image(save(tmp_path, Image.new("RGB", (8, 8), (200, 100, 50)), "a.jpeg"), FORM)
+    assert np.abs(pixels.astype(int) - (200, 100, 50)).max() <= 3
+
+
+def test_transparency_shows_the_background(tmp_path):
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 4, 8))
+    image.putpixel((7, 7), (0, 0, 0, 51))  # a fifth
+    pixels = decode_image(save(tmp_path, image), FORM._replace(background="#ff8800"))
+    np.testing.assert_array_equal(pixels[0, 0], (0, 0, 255))
+    np.testing.assert_array_equal(pixels[0, 6], (255, 136, 0))
+    np.testing.assert_allclose(pixels[7, 7], (204, 109, 0), atol=1)
+
+
+def test_palettes_with_a_transparent_colour(tmp_path):
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.paste(0, (0, 0, 4, 8))
+    pixels = decode_image(save(tmp_path, image, transparency=1), FORM)
+    np.testing.assert_array_equal(pixels[0, 0], (10, 20, 30))
+    np.testing.assert_array_equal(pixels[0, 7], (255, 255, 255))
+
+
+def test_greys(tmp_path):
+    deep = Image.fromarray(np.full((8, 8), 257 * 100, np.uint16))
+    np.testing.assert_array_equal(decode_image(save(tmp_path, deep), FORM._replace(channels=0)), np.full((8, 8, 1), 100))
+    grey = save(tmp_path, Image.new("L", (8, 8), 77))
+    np.testing.assert_array_equal(decode_image(grey, FORM), np.full((8, 8, 3), 77))
+    red = save(tmp_path, Image.new("RGB", (8, 8), (255, 0, 0)))
+    np.testing.assert_array_equal(decode_image(red, FORM._replace(channels=1)), np.full((8, 8, 1), 76))  # ITU-R 601 luma
+    assert decode_image(red, FORM._replace(channels=0)).shape == (8, 8, 3)
+
+
+def test_a_wide_image_is_cut_at_its_centre(tmp_path):
+    image = Image.new("RGB", (32, 8), (255, 0, 0))
+    image.paste((0, 255, 0), (12, 0, 20, 8))
+    np.testing.assert_array_equal(decode_image(save(tmp_path, image), FORM), np.full((8, 8, 3), (0, 255, 0)))
+
+
+def test_resizing_is_antialiased(tmp_path):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    pixels = decode_image(save(tmp_path, Image.fromarray(stripes)), FORM)
+    assert 110 < pixels[:, 1:-1].min() <= pixels[:, 1:-1].max() < 145
+
+
+def test_a_camera_held_upright(tmp_path):
+    image = Image.new("RGB", (8, 8), (0, 0, 0))
+    image.paste((255, 255, 255), (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    pixels = decode_image(save(tmp_path, image, exif=exif), FORM)
+    assert (pixels[0].max(), pixels[-1].min()) == (0, 255)
+
+
+def bomb():
+    """A PNG header that promises 20,000 x 20,000 pixels."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda png: b"", "no image"),
+        (lambda png: b"not an image", "no image"),
+        (lambda png: png[: len(png) // 2], "truncated"),
+        (lambda png: png[:60] + bytes(20) + png[80:], "broken|truncated|checksum|bad|error"),
+        (lambda png: bomb(), "bomb"),
+    ],
+)
+def test_damaged_images_are_told_apart_from_bugs(tmp_path, damage, why):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    png = save(tmp_path, Image.fromarray(noise)).read_bytes()
+    with bombs_refused(), pytest.raises(DamagedImageError, match=why):
+        decode_image(damage(png), FORM)
+
+
+# Folders
+
+
+def test_a_folder_is_split_once_and_for_all(data, tmp_path):
+    fill(tmp_path / "images", 40)
+    dataset = folder.load(data)
+    assert (dataset.shape, dataset.class_names) == ((6, 6, 3), ())
+    sizes = [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)]
+    assert sizes == [32, 4, 4]
+    seen = np.concatenate([split.images[:, 0, 0] for split in (dataset.train, dataset.validation, dataset.test)])
+    assert sorted(map(tuple, seen)) == sorted(colour(index) for index in range(40))
+    again = folder.load(data)
+    np.testing.assert_array_equal(again.test.images, dataset.test.images)
+    data.cache_dir = str(tmp_path / "another")
+    np.testing.assert_array_equal(folder.load(data).test.images, dataset.test.images)
+
+
+def test_the_second_start_decodes_nothing(data, tmp_path, monkeypatch):
+    fill(tmp_path / "images")
+    first = folder.load(data)
+    monkeypatch.setattr(cache, "decode_image", None)
+    second = folder.load(data)
+    np.testing.assert_array_equal(second.train.images, first.train.images)
+    assert isinstance(second.train.images, np.memmap)
+
+
+def test_other_options_or_contents_are_decoded_anew(data, tmp_path):
+    fill(tmp_path / "images")
+    folder.load(data)
+    data.image_size = 4
+    assert folder.load(data).shape == (4, 4, 3)
+    Image.new("RGB", (6, 6), (1, 2, 3)).save(tmp_path / "images" / "new.png")
+    assert len(folder.load(data).train.images) == 17
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+@pytest.mark.parametrize("damage", ["shorter", "no meta", "bad meta"])
+def test_a_damaged_cache_is_rebuilt(data, tmp_path, damage):
+    fill(tmp_path / "images")
+    whole = np.array(folder.load(data).train.images)
+    (built,) = (tmp_path / "cache").iterdir()
+    if damage == "shorter":
+        (built / "images.bin").write_bytes((built / "images.bin").read_bytes()[:-1])
+    elif damage == "no meta":
+        (built / "meta.json").unlink()
+    else:
+        (built / "meta.json").write_text("{", encoding="utf-8")
+    np.testing.assert_array_equal(folder.load(data).train.images, whole)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [built.name]
+
+
+def test_class_subfolders_are_labels(data, tmp_path):
+    for name, count in (("cat", 12), ("dog", 8)):
+        fill(tmp_path / "images" / name, count)
+    dataset = folder.load(data)
+    assert dataset.class_names == ("cat", "dog")
+    labels = np.concatenate([split.labels for split in (dataset.train, dataset.validation, dataset.test)])
+    assert (labels == 0).sum() == 12
+    assert labels.dtype == np.int32
+
+
+def test_split_subfolders_are_the_splits(data, tmp_path):
+    for name, count in (("train", 5), ("validation", 2), ("test", 3)):
+        fill(tmp_path / "images" / name / "a", count)
+        fill(tmp_path / "images" / name / "b", 1)
+    dataset = folder.load(data)
+    assert [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)] == [6, 3, 4]
+    assert dataset.class_names == ("a", "b")
+
+
+def write_table(root, rows, columns=("file_name", "hair")):
+    with open(root / "metadata.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def test_a_column_of_the_table_is_the_label(data, tmp_path):
+    root = tmp_path / "images"
+    fill(root)
+    write_table(root, [(f"{index:02d}.png", ("blond", "red")[index % 2]) for index in range(20)])
+    assert folder.load(data).class_names == ()
+    data.label = "hair"
+    dataset = folder.load(data)
+    assert dataset.class_names == ("blond", "red")
+    index_of = {colour(index): index for index in range(20)}
+    for image, label in zip(*dataset.train, strict=True):
+        assert label == index_of[tuple(map(int, image[0, 0]))] % 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "words"),
+    [
+        ([("00.png", "red")], ("file_name", "hair"), ["lacks 19 images", "01.png"]),
+        ([("absent.png", "red")], ("file_name", "hair"), ["not there", "absent.png"]),
+        ([("../00.png", "red")], ("file_name", "hair"), ["line 2", "out of the folder"]),
+        ([("00.png",)], ("file_name", "hair"), ["line 2", "too few columns"]),
+        ([("00.png", "red")], ("file", "hair"), ["['file', 'hair']", "file_name"]),
+        ([("00.png", "red")], ("file_name", "eyes"), ["'eyes'", "hair"]),
+    ],
+)
+def test_a_table_that_does_not_fit(data, tmp_path, rows, columns, words):
+    fill(tmp_path / "images")
+    write_table(tmp_path / "images", rows, columns)
+    data.label = "hair"
+    refused(folder.load, data, *words)
+
+
+def test_a_label_without_a_table(data, tmp_path):
+    fill(tmp_path / "images")
+    data.label = "hair"
+    refused(folder.load, data, "'hair'", "no metadata.csv")
+
+
+def test_damaged_images_stop_the_run_or_are_left_out(data, tmp_path):
+    fill(tmp_path / "images", 30)
+    for index in range(5):
+        (tmp_path / "images" / f"{index:02d}.png").write_bytes(b"damaged")
+    refused(folder.load, data, "5 of 30 images damaged", "no image", "and 2 more", "skip_damaged=True")
+    assert list((tmp_path / "cache").iterdir()) == []
+    data.skip_damaged = True
+    dataset = folder.load(data)
+    assert sum(len(split.images) for split in (dataset.train, dataset.validation, dataset.test)) == 25
+    (built,) = (tmp_path / "cache").iterdir()
+    assert len(json.loads((built / "meta.json").read_text(encoding="utf-8"))["damaged"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (shutil.rmtree, ["no such folder"]),
+        (lambda root: None, ["no images under"]),
+        (lambda root: (root / "a.png").write_bytes(b""), ["1 of 1 images damaged"]),
+        (lambda root: fill(root, 2), ["too few images"]),
+        (lambda root: (fill(root), Image.new("RGB", (5, 7)).save(root / "odd.png")), ["(7, 5, 3)", "image_size"]),
+    ],
+)
+def test_folders_that_cannot_be_read(data, tmp_path, prepare, words):
+    prepare(tmp_path / "images")
+    refused(folder.load, data, *words)
+
+
+def test_a_cache_that_cannot_be_written(data, tmp_path):
+    fill(tmp_path / "images")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    data.cache_dir = str(tmp_path / "file" / "cache")
+    refused(folder.load, data, "config.data.cache_dir", "not a directory")
+
+
+# TFDS
+
+
+@pytest.fixture
+def prepared(tmp_path, data):
+    """A dataset of 30 training and 6 test images that TFDS itself wrote as array_record files."""
+    import tensorflow_datasets as library
+
+    features = {"image": library.features.Image(shape=(4, 4, 1)), "label": library.features.ClassLabel(names=["dark", "light"])}
+
+    class Tiny(library.core.GeneratorBasedBuilder):
+        VERSION = library.core.Version("1.2.0")
+
+        def _info(self):
+            return library.core.DatasetInfo(builder=self, features=library.features.FeaturesDict(features))
+
+        def _split_generators(self, _):
+            return {"train": self._generate_examples(30, 0), "test": self._generate_examples(6, 100)}
+
+        def _generate_examples(self, count, offset):
+            for index in range(count):
+                png = io.BytesIO()
+                Image.new("L", (4, 4), offset + index).save(png, "png")
+                png.seek(0)
+                yield index, {"image": png, "label": index % 2}
+
+    Tiny(data_dir=tmp_path / "tfds", file_format="array_record").download_and_prepare()
+    data.update({"name": "tfds", "builder": "tiny", "data_dir": str(tmp_path / "tfds")})
+    return data
+
+
+def test_a_tfds_dataset(prepared):
+    dataset = tfds.load(prepared)
+    assert (dataset.shape, dataset.class_names) == ((4, 4, 1), ("dark", "light"))
+    assert [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)] == [27, 3, 6]
+    np.testing.assert_array_equal(np.sort(dataset.test.images[:, 0, 0, 0]), np.arange(100, 106))  # TFDS shuffles
+    seen = np.concatenate([dataset.train.images[:, 0, 0, 0], dataset.validation.images[:, 0, 0, 0]])
+    np.testing.assert_array_equal(np.sort(seen), np.arange(30))
+    np.testing.assert_array_equal(dataset.train.labels, dataset.train.images[:, 0, 0, 0] % 2)
+
+
+def test_a_tfds_dataset_that_is_not_there_is_not_fetched(data):
+    data.update({"name": "tfds", "builder": "mnist", "data_dir": data.path})
+    refused(tfds.load, data, "mnist is not prepared in", "data_dir=DIR", "download=True")
