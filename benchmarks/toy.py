@@ -43,10 +43,10 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
 
 
 class TorchSide:
-    """benchmarks/toy_torch.py in a process of its own, asked over pipes."""
+    """A script such as benchmarks/toy_torch.py in a process of its own, asked over pipes."""
 
-    def __init__(self, python: str) -> None:
-        command = [python, str(TORCH_SIDE)]
+    def __init__(self, python: str, script: Path = TORCH_SIDE) -> None:
+        command = [python, str(script)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -96,9 +96,9 @@ def layer_sizes(config: ConfigDict) -> tuple[list[int], list[int]]:
 def update_flops(critic: Sequence[int], generator: Sequence[int], batch: int, n_critic: int) -> int:
     """Returns the floating point operations of the matmuls that one update cannot do without.
 
-    critic, generator: numbers of units from input to output. The matmul of a layer on B examples counts 2 B in out. The
+    critic, generator: multiplications per example of each layer, from input to output; in * out of a dense one. The
     critic's one output unit has constant cotangents, so that beside its scores its matmuls are scaled rows and sums, which
-    are not counted. With c the in * out of the critic's layers, a critic update takes
+    are not counted. With c the critic's layers, a critic update takes
 
         real and generated, 2B: forward c, gradients of activations c[1:-1], gradients of weights c[:-1]
         penalty, B:             forward c[:-1], without the scores, and input gradient c[:-1]
@@ -108,7 +108,7 @@ def update_flops(critic: Sequence[int], generator: Sequence[int], batch: int, n_
     generator update takes g, the critic forward c, its input gradient c[:-1], and the generator's gradients of weights g and
     of activations g[1:].
     """
-    c, g = ([a * b for a, b in pairwise(sizes)] for sizes in (critic, generator))
+    c, g = critic, generator
     critic_update = 2 * batch * (sum(c) + sum(c[1:-1]) + sum(c[:-1])) + batch * 4 * sum(c[:-1])
     fakes = batch * sum(g)
     generator_update = batch * (sum(g) + sum(c) + sum(c[:-1]) + sum(g) + sum(g[1:]))
@@ -155,17 +155,15 @@ def save_players(path: Path, state: Any, **arrays: Any) -> None:
 class JaxSide:
     """The compiled program of a config."""
 
-    def __init__(self, config: ConfigDict) -> None:
+    def __init__(self, config: ConfigDict, dataset: Any, feed: Any) -> None:
         import jax
 
-        from wgan_jax.data import load_dataset
-        from wgan_jax.data.source import Feed
         from wgan_jax.training.program import make_program
         from wgan_jax.training.update import make_hyperparameters
 
-        program = make_program(config, load_dataset(config))
+        program = make_program(config, dataset)
         self.state = program.init_state(jax.random.key(config.seed))
-        self.rest = (*program.place((make_hyperparameters(config), jax.random.key(config.seed + 1))), Feed())
+        self.rest = (*program.place((make_hyperparameters(config), jax.random.key(config.seed + 1))), program.place(feed))
         start = time.perf_counter()
         self.compiled = program.run_updates.lower(self.state, np.int32(1), *self.rest).compile()
         self.compile_seconds = time.perf_counter() - start
@@ -219,10 +217,12 @@ def measure_width(
     width: int, rounds: int, seconds: float, matmul: Matmul, torch: TorchSide | None, folder: Path
 ) -> tuple[dict[str, Any], list[float]]:
     """Returns the measurements of a width and the matmul rates seen meanwhile."""
+    from wgan_jax.data import load_dataset
+    from wgan_jax.data.source import Feed
     from wgan_jax.training.workdir import machine
 
     config = make_config(width)
-    jax_side, cores = JaxSide(config), machine(1)["cores"]
+    jax_side, cores = JaxSide(config, load_dataset(config), Feed()), machine(1)["cores"]
     sides: list[dict[str, Any]] = [{"side": "jax", "variant": "run_updates", "threads": cores}]
     if torch is not None:
         about = torch.ask("hello")
@@ -246,7 +246,8 @@ def measure_width(
         rate = matmul.best_rate(seconds if turn >= 0 else 0)
         if turn >= 0:
             rates.append(rate)
-    flops = update_flops(*layer_sizes(config), config.batch_size, config.n_critic)
+    critic, generator = ([a * b for a, b in pairwise(sizes)] for sizes in layer_sizes(config))
+    flops = update_flops(critic, generator, config.batch_size, config.n_critic)
     measured = [{**side, "milliseconds": summary(values)} for side, values in zip(sides, times, strict=True)]
     return {"width": width, "flops": flops, "compile_seconds": jax_side.compile_seconds, "sides": measured}, rates
 
@@ -295,28 +296,28 @@ def table(report: dict[str, Any]) -> Iterator[str]:
             yield row
 
 
-def critic_and_noise(config: ConfigDict, whole: bool) -> tuple[Any, Any, dict[str, np.ndarray]]:
-    """Returns the state before and after one critic update, or a `whole` update, in JAX, and the noise that it used.
+def update_and_noise(
+    config: ConfigDict, shape: tuple[int, ...], real: Any, *, whole: bool = True
+) -> tuple[Any, Any, dict[str, np.ndarray]]:
+    """Returns the state before and after a `whole` update, or its critic updates, in JAX, and the noise that it used.
 
-    Latents and epsilons are drawn again here with the keys that the update makes of its own; real examples are given to it.
+    real: its examples [n_critic, B, *shape]. Latents and epsilons are drawn again here with the keys that the update makes.
     """
     import jax
     import jax.numpy as jnp
 
     from wgan_jax.batching import example_keys
-    from wgan_jax.data import load_dataset
-    from wgan_jax.data.source import Feed, draw
     from wgan_jax.models import param_dtype
     from wgan_jax.models.latent import sample_latents
     from wgan_jax.objectives.penalties import POINTS
     from wgan_jax.training.program import make_parts
     from wgan_jax.training.update import make_hyperparameters
+    from wgan_jax.types import Batch
 
-    dataset, dtype, size = load_dataset(config), param_dtype(config), config.batch_size
-    count = config.n_critic
-    _, steps = make_parts(config, dataset.shape)
+    dtype, size, count = param_dtype(config), config.batch_size, config.n_critic
+    _, steps = make_parts(config, shape)
     hyper = make_hyperparameters(config)
-    key_state, key_real, key_critic, key_generator = jax.random.split(jax.random.key(config.seed), 4)
+    key_state, key_critic, key_generator = jax.random.split(jax.random.key(config.seed), 3)
 
     def latents(key: jax.Array) -> jax.Array:
         return sample_latents(example_keys(key, size, None), config, dtype)
@@ -326,7 +327,7 @@ def critic_and_noise(config: ConfigDict, whole: bool) -> tuple[Any, Any, dict[st
         return POINTS["interpolates"](example_keys(key, size, None), one, 0 * one, None)  # eps 1 + (1 - eps) 0
 
     key_latents, key_objective, _ = jax.random.split(key_critic, 3)
-    batches = draw(dataset, Feed(), jnp.int32(0), key_real, count, size, None, dtype)
+    batches = Batch(real, jnp.zeros((count, size), jnp.int32))
     noise = {
         "real": batches.x,
         "latents": jax.vmap(latents)(jax.random.split(key_latents, count)),
@@ -341,6 +342,18 @@ def critic_and_noise(config: ConfigDict, whole: bool) -> tuple[Any, Any, dict[st
     return before, after, {name: np.asarray(array) for name, array in noise.items()}
 
 
+def ring8(config: ConfigDict, key: Any) -> Any:
+    """Returns the real examples of an update, [n_critic, B, 2]."""
+    import jax.numpy as jnp
+
+    from wgan_jax.data import load_dataset
+    from wgan_jax.data.source import Feed, draw
+    from wgan_jax.models import param_dtype
+
+    dataset = load_dataset(config)
+    return draw(dataset, Feed(), jnp.int32(0), key, config.n_critic, config.batch_size, None, param_dtype(config)).x
+
+
 def compare(widths: Sequence[int], torch: TorchSide) -> bool:
     """Prints how far the two sides' parameters are apart after the same update; returns whether that is rounding."""
     import jax
@@ -352,7 +365,8 @@ def compare(widths: Sequence[int], torch: TorchSide) -> bool:
             config = make_config(width, dtype)
             config.n_critic = config.n_critic if whole else 1
             with jax.enable_x64(whole), tempfile.TemporaryDirectory() as name:
-                before, after, noise = critic_and_noise(config, whole)
+                real = ring8(config, jax.random.key(config.seed))
+                before, after, noise = update_and_noise(config, real.shape[2:], real, whole=whole)
                 given, out = Path(name, "given.npz"), Path(name, "out.npz")
                 save_players(given, before, **noise)
                 torch.ask("load", file=str(given), settings=torch_settings(config))
@@ -363,7 +377,7 @@ def compare(widths: Sequence[int], torch: TorchSide) -> bool:
                     torch.ask("check", variant=variant, file=str(given), out=str(out))
                     with np.load(out, allow_pickle=False) as got:
                         distances = [
-                            _distance(got[f"{player}_{index}"], array)
+                            distance(got[f"{player}_{index}"], array)
                             for player, arrays in wanted.items()
                             for index, array in enumerate(arrays)
                         ]
@@ -375,27 +389,27 @@ def compare(widths: Sequence[int], torch: TorchSide) -> bool:
     return good
 
 
-def _distance(got: np.ndarray, wanted: np.ndarray) -> float:
+def distance(got: np.ndarray, wanted: np.ndarray) -> float:
     """Returns |got - wanted| / |wanted|, 0 for two zeros."""
     difference = float(np.linalg.norm(got - wanted))
     return difference / max(float(np.linalg.norm(wanted)), 1e-30)
 
 
 @contextmanager
-def open_torch(parser: argparse.ArgumentParser, python: str | None) -> Iterator[TorchSide | None]:
+def open_torch(parser: argparse.ArgumentParser, python: str | None, script: Path = TORCH_SIDE) -> Iterator[TorchSide | None]:
     """Yields PyTorch's side, or None without an interpreter; one that does not answer is a mistake in the arguments."""
     if python is None:
         yield None
         return
     try:
-        side = TorchSide(python)
+        side = TorchSide(python, script)
     except OSError as error:
         parser.error(f"--torch-python: {error.strerror}: {python}")
     with side:
         try:
             side.ask("hello")
         except RuntimeError as error:
-            parser.error(f"--torch-python: {python} does not run {TORCH_SIDE.name}: {error}")
+            parser.error(f"--torch-python: {python} does not run {script.name}: {error}")
         yield side
 
 
