@@ -15,7 +15,8 @@ CASES = [
     (6, 6, 2, 3, 5, 2, "SAME", 2),
     (7, 7, 2, 3, 5, 2, "SAME", 2),  # DCGAN-28: 7 -> 4 -> 7
     (8, 5, 1, 2, 5, 2, "SAME", 1),  # one channel, one example
-    (6, 7, 6, 1, 4, 2, "SAME", 2),  # more channels than FUSED_CHANNELS
+    (7, 6, 1, 2, 5, 2, EXPLICIT, 2),
+    (6, 7, 6, 1, 4, 2, "SAME", 2),  # more than FEW_CHANNELS, here and below
     (7, 6, 5, 2, 3, 2, EXPLICIT, 2),
     (6, 6, 2, 2, 3, 1, "SAME", 2),
     (5, 6, 2, 1, 2, 1, EXPLICIT, 1),

@@ -23,9 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Up to so many output channels the parities of a strided input gradient are one convolution: a matmul as narrow as
-# the channels wastes more than the zeros in the shared window do.
-FUSED_CHANNELS = 4
+FEW_CHANNELS = 4  # up to which a convolution per phase would be slow: a matmul with as many columns
 
 type Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
@@ -159,44 +157,89 @@ def _phases(taps: int, low: int, stride: int) -> list[_Phase]:
 
 
 def _canonical_input(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
-    """A stride-1 convolution per phase (row and column modulo the stride), interleaved; or one for all: FUSED_CHANNELS."""
-    stride, channels = geometry.stride, w.shape[2]
-    phases = [_phases(taps, low, stride) for taps, (low, _) in zip(geometry.kernel, geometry.padding, strict=True)]
-    counts = [-(-size // stride) for size in geometry.size]
-    if stride > 1 and channels <= FUSED_CHANNELS:
-        windows = [_window(axis) for axis in phases]
-        kernels = [[_kernel(w, row, column, stride, windows) for column in phases[1]] for row in phases[0]]
-        kernel = jnp.stack([jnp.stack(row, 3) for row in kernels], 3)  # [th, tw, F, stride, stride, C]
-        x = _stride_one(y, kernel.reshape(*kernel.shape[:3], -1), windows, counts)
-        x = x.reshape(*x.shape[:3], stride, stride, channels)
-    else:
-        rows = []
-        for row in phases[0]:
-            columns = []
-            for column in phases[1]:
-                windows = [_window([row]), _window([column])]
-                columns.append(_stride_one(y, _kernel(w, row, column, stride, windows), windows, counts))
-            rows.append(columns)
-        if stride == 1:
-            return rows[0][0]
-        x = jnp.stack([jnp.stack(columns, 3) for columns in rows], 3)  # [B, counts, counts, stride, stride, C]
-    x = jnp.transpose(x, (0, 1, 3, 2, 4, 5)).reshape(x.shape[0], counts[0] * stride, counts[1] * stride, channels)
-    return x[:, : geometry.size[0], : geometry.size[1]]
+    """The phases (rows and columns modulo the stride), interleaved: concatenated along axes that are contiguous."""
+    (height, width), stride, channels = geometry.size, geometry.stride, w.shape[2]
+    grid = _Grid(
+        [_phases(taps, low, stride) for taps, (low, _) in zip(geometry.kernel, geometry.padding, strict=True)],
+        [-(-size // stride) for size in geometry.size],
+        stride,
+    )
+    make = _by_convolutions if stride == 1 or channels > FEW_CHANNELS else _by_one_convolution if channels > 1 else _by_dot
+    phase = make(grid, y, w)
+    rows = [jnp.concatenate([phase(row, column) for column in range(stride)], axis=3) for row in range(stride)]
+    x = jnp.concatenate([row.reshape(len(y), grid.counts[0], -1) for row in rows], axis=2)
+    return x.reshape(len(y), grid.counts[0] * stride, grid.counts[1] * stride, channels)[:, :height, :width]
 
 
-def _window(phases: list[_Phase]) -> tuple[int, int]:
-    """Returns the least and the greatest offset of y that the phases look at; a phase without taps looks at one, for zeros."""
-    return min(p.shift - max(p.taps, 1) + 1 for p in phases), max(p.shift for p in phases)
+class _Grid(NamedTuple):
+    """The phases of an input gradient."""
+
+    phases: list[list[_Phase]]  # of the rows and of the columns, `stride` each
+    counts: list[int]  # pixels of a phase: rows and columns
+    stride: int
+
+    def windows(self) -> list[tuple[int, int]]:
+        """Returns the least and the greatest offset of y that any phase looks at, of rows and of columns."""
+        return [(min(p.shift - p.taps + 1 for p in axis), max(p.shift for p in axis)) for axis in self.phases]
 
 
-def _kernel(w: jax.Array, row: _Phase, column: _Phase, stride: int, windows: list[tuple[int, int]]) -> jax.Array:
-    """Returns the taps of a phase as the kernel [th, tw, F, C] of a stride-1 convolution over the windows."""
-    taps = jnp.swapaxes(w[row.first :: stride, column.first :: stride], 2, 3)[::-1, ::-1]
-    pads = [(p.shift - p.taps + 1 - least, most - p.shift) for p, (least, most) in zip((row, column), windows, strict=True)]
-    return jnp.pad(taps, [*pads, (0, 0), (0, 0)])
+type _Phased = Callable[[int, int], jax.Array]  # numbers of a row's and a column's phase -> [B, *counts, C]
 
 
-def _stride_one(y: jax.Array, kernel: jax.Array, windows: list[tuple[int, int]], counts: list[int]) -> jax.Array:
-    sizes = zip(windows, counts, y.shape[1:3], strict=True)
+def _stride_one(grid: _Grid, y: jax.Array, kernel: jax.Array, windows: list[tuple[int, int]]) -> jax.Array:
+    sizes = zip(windows, grid.counts, y.shape[1:3], strict=True)
     padding = [(-least, most + count - size) for (least, most), count, size in sizes]
     return lax.conv_general_dilated(y, kernel, (1, 1), padding, dimension_numbers=LAYOUT)
+
+
+def _taps(grid: _Grid, w: jax.Array, row: _Phase, column: _Phase) -> jax.Array:
+    """Returns a phase's taps as the kernel [., ., F, C] of a stride-1 convolution."""
+    return jnp.swapaxes(w[row.first :: grid.stride, column.first :: grid.stride], 2, 3)[::-1, ::-1]
+
+
+def _by_convolutions(grid: _Grid, y: jax.Array, w: jax.Array) -> _Phased:
+    """A convolution per phase."""
+
+    def phased(i: int, j: int) -> jax.Array:
+        row, column = grid.phases[0][i], grid.phases[1][j]
+        if row.taps == 0 or column.taps == 0:
+            return jnp.zeros((len(y), *grid.counts, w.shape[2]), y.dtype)
+        windows = [(p.shift - p.taps + 1, p.shift) for p in (row, column)]
+        return _stride_one(grid, y, _taps(grid, w, row, column), windows)
+
+    return phased
+
+
+def _by_one_convolution(grid: _Grid, y: jax.Array, w: jax.Array) -> _Phased:
+    """One convolution for all phases, over the window that they share: for channels too few to fill a matmul's columns."""
+    windows = grid.windows()
+
+    def kernel(row: _Phase, column: _Phase) -> jax.Array:
+        ends = zip((row, column), windows, strict=True)
+        pads = [(p.shift - p.taps + 1 - least, most - p.shift) for p, (least, most) in ends]
+        return jnp.pad(_taps(grid, w, row, column), [*pads, (0, 0), (0, 0)])
+
+    kernels = [kernel(row, column) for row in grid.phases[0] for column in grid.phases[1]]
+    parts = jnp.split(_stride_one(grid, y, jnp.concatenate(kernels, 3), windows), len(kernels), axis=3)
+    return lambda i, j: parts[i * grid.stride + j]
+
+
+def _by_dot(grid: _Grid, y: jax.Array, w: jax.Array) -> _Phased:
+    """A matmul of every pixel of y with all taps; a phase is the sum of its own, each shifted: for one channel."""
+    products = lax.dot_general(y, w, (((3,), (3,)), ((), ())))  # [B, h, w, kh, kw, C]
+    ends = zip(grid.windows(), grid.counts, y.shape[1:3], strict=True)
+    pads = [(max(0, -least), max(0, most + count - size)) for (least, most), count, size in ends]
+    products = jnp.pad(products, ((0, 0), *pads, (0, 0), (0, 0), (0, 0)))
+
+    def phased(i: int, j: int) -> jax.Array:
+        row, column = grid.phases[0][i], grid.phases[1][j]
+        total = jnp.zeros((len(y), *grid.counts, w.shape[2]), y.dtype)
+        for t in range(row.taps):
+            top = row.shift - t + pads[0][0]
+            for u in range(column.taps):
+                left = column.shift - u + pads[1][0]
+                shifted = products[:, top : top + grid.counts[0], left : left + grid.counts[1]]
+                total = total + shifted[..., row.first + grid.stride * t, column.first + grid.stride * u, :]
+        return total
+
+    return phased
