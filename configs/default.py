@@ -119,8 +119,8 @@ def set_optimizers(config: ConfigDict, **values: float | str) -> None:
 def _digits(config: ConfigDict) -> None:
     config.latent.dim = 32
     config.model.width = 256
-    config.steps = config.decay_steps = 3600
-    set_optimizers(config, learning_rate=7e-4)
+    config.steps = config.decay_steps = 3000
+    set_optimizers(config, learning_rate=1e-3)
 
 
 def _toy(config: ConfigDict) -> None:

@@ -268,6 +268,27 @@ def test_stored_batches_do_not_depend_on_the_key_or_the_feeds_cut():
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def test_flips_mirror_about_half_of_the_images_and_nothing_else():
+    dataset = stored()
+    rows, resident, streamed = feeds(dataset, 0, 40, 5)
+    plain = dataset.train.images[rows]
+    for feed in (resident, streamed):
+        x = encode(draw(dataset._replace(flip=True), feed, jnp.int32(0), jax.random.key(3), 40, 5).x)
+        flipped = (x == plain[:, :, :, ::-1]).all((2, 3, 4))
+        np.testing.assert_array_equal(flipped | (x == plain).all((2, 3, 4)), np.ones((40, 5), bool))
+        assert 70 < flipped.sum() < 130  # of 200
+
+
+def test_dequantised_pixels_stay_on_their_level():
+    dataset = stored()
+    rows, resident, _ = feeds(dataset, 0, 40, 5)
+    x = draw(dataset._replace(dequantise=True), resident, jnp.int32(0), jax.random.key(3), 40, 5).x
+    noise = (np.asarray(x) + 1) * 127.5 - dataset.train.images[rows]
+    assert -0.501 < noise.min() < -0.45
+    assert 0.45 < noise.max() < 0.501
+    assert abs(noise.mean()) < 0.05
+
+
 def test_synthetic_batches_are_the_same_inside_a_program():
     dataset, key = load("gaussian"), jax.random.key(5)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from configs import default
 from wgan_jax.data import cache, folder, tfds
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
+from wgan_jax.data.tags import read_tags, write_metadata
 from wgan_jax.errors import UserError
 
 FORM = Form(size=8, channels=3, background="white")
@@ -337,3 +338,28 @@ def test_a_tfds_dataset(prepared):
 def test_a_tfds_dataset_that_is_not_there_is_not_fetched(data):
     data.update({"name": "tfds", "builder": "mnist", "data_dir": data.path})
     refused(tfds.load, data, "mnist is not prepared in", "data_dir=DIR", "download=True")
+
+
+# Tag archives
+
+
+def test_tags_of_both_forms():
+    lines = ["1,blonde hair:2\tred eyes:7\tblue hair:9\ttouhou:100", "2,aqua hair purple eyes", "", "3,dress:4"]
+    assert list(read_tags(lines)) == [("1", "blue", "red"), ("2", "aqua", "purple"), ("3", "unknown", "unknown")]
+
+
+@pytest.mark.parametrize("line", ["no comma", ",blue hair red eyes", "4,only words"])
+def test_a_line_that_is_no_tags(line):
+    with pytest.raises(UserError, match="line 2"):
+        list(read_tags(["1,a hair b eyes", line]))
+
+
+def test_a_tag_archive_becomes_labels(data, tmp_path):
+    root = tmp_path / "images"
+    fill(root, 20, pattern="{}.png")
+    (tmp_path / "tags.csv").write_text("".join(f"{i},{('red', 'blue')[i % 2]} hair green eyes\n" for i in range(19)))
+    assert write_metadata(tmp_path / "tags.csv", root) == 20
+    data.label = "hair"
+    assert folder.load(data).class_names == ("blue", "red", "unknown")
+    with pytest.raises(UserError, match="there already"):
+        write_metadata(tmp_path / "tags.csv", root)

@@ -237,3 +237,15 @@ def test_help_answers_without_importing_jax():
         assert f"python -m experiments.{module}" in out
     probe = "import sys, experiments.run, experiments.sample, experiments.references; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], cwd=Path(__file__).parents[1], check=False).returncode == 0
+
+
+def test_data_that_stays_on_disk_trains_the_same(tmp_path):
+    """Pixels read ahead give the numbers that resident data gives, up to how the two programs round."""
+    for name, limit in (("resident", 1), ("streamed", 0)):
+        code, _, error = _run("--config.steps=60", f"--config.data.resident_mb={limit}", f"--workdir={tmp_path / name}")
+        assert (code, error) == (0, "")
+    resident, streamed = (_lines(tmp_path / name) for name in ("resident", "streamed"))
+    assert len(resident) == len(streamed) == 6
+    for ours, theirs in zip(resident, streamed, strict=True):
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose(ours["wasserstein_estimate"], theirs["wasserstein_estimate"], rtol=1e-3, atol=1e-4)

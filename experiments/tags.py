@@ -1,0 +1,32 @@
+"""Turns a tag archive of anime faces into the metadata.csv of its folder of images.
+
+    python -m experiments.tags --tags=tags.csv --images=DIR
+
+Then train with --config.data.path=DIR --config.data.label=hair (or eyes). Lines are `id,tag:count<TAB>tag:count...` or
+`id,<hair> hair <eyes> eyes`.
+"""
+
+from pathlib import Path
+
+from experiments import launch
+from wgan_jax.errors import UserError
+
+
+def tags(argv: list[str]) -> None:
+    """Parses the flags and writes metadata.csv."""
+    parser = launch.Parser("experiments.tags", __doc__)
+    parser.add_argument("--tags", required=True, metavar="FILE", help="the archive's file of tags")
+    parser.add_argument("--images", required=True, metavar="DIR", help="the folder of images, each named by its id")
+    flags, overrides = parser.parse(argv)
+    if overrides:
+        raise UserError(f"{overrides[0]}: there is no config here")
+    if not Path(flags.images).is_dir():
+        raise UserError(f"--images: {flags.images}: no such folder")
+    from wgan_jax.data.tags import write_metadata
+
+    count = write_metadata(Path(flags.tags), Path(flags.images))
+    print(f"{count} images: {Path(flags.images) / 'metadata.csv'}")
+
+
+if __name__ == "__main__":
+    launch.main(tags)
