@@ -34,7 +34,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import wgan_gp
-from experiments.launch import choose_matmul_library
+from experiments.launch import choose_matmul_library, choose_threads
 from wgan_jax.config import check
 
 TORCH_SIDE = Path(__file__).with_name("toy_torch.py")
@@ -455,6 +455,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser, options = parse(arguments)
     choose_matmul_library()
+    choose_threads(make_config(max(options.widths)))
     with open_torch(parser, options.torch_python) as torch:
         import jax
 

@@ -200,9 +200,9 @@ def read_when_built():
 def read_by_loaders(tmp_path):
     """The keys that loading images reads: a folder with labels, and a TFDS dataset that is not there."""
     read = set()
-    for name in "abcdefghijkl":
-        Image.new("L", (4, 4)).save(tmp_path / f"{name}.png")
-    (tmp_path / "metadata.csv").write_text("file_name,a\n" + "".join(f"{name}.png,x\n" for name in "abcdefghijkl"))
+    for index in range(40):
+        Image.new("L", (4, 4)).save(tmp_path / f"{index}.png")
+    (tmp_path / "metadata.csv").write_text("file_name,a\n" + "".join(f"{index}.png,{index % 2}\n" for index in range(40)))
     config = get_config("wgan", "folder")
     config.data.update({"path": str(tmp_path), "cache_dir": str(tmp_path / "cache"), "label": "a", "data_dir": str(tmp_path)})
     load_dataset(Recorder(config, read))

@@ -1,5 +1,7 @@
 """Convolutions against lax's own, with its own derivatives, up to the third order; and under every transformation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,10 +115,12 @@ def test_in_bfloat16():
     np.testing.assert_allclose(ours.astype(jnp.float64), exact, atol=0.05 * jnp.abs(exact).max())
 
 
-def test_only_canonical_convolutions_run_on_a_cpu():
+@pytest.mark.parametrize(("channels", "stride"), [(1, 2), (2, 2), (6, 2), (2, 1)])
+def test_only_canonical_convolutions_run_on_a_cpu(channels, stride):
     """No reversal, no dilated input, NHWC x HWIO -> NHWC: others are naive loops inside a scan on XLA:CPU."""
-    w, x = draw(0, 5, 5, 2, 6), draw(1, 2, 8, 8, 2)
-    text = jax.jit(penalty).trace(w, x).lower(lowering_platforms=("cpu",)).as_text()
+    w, x = draw(0, 5, 5, channels, 6), draw(1, 2, 8, 8, channels)
+    derivative = functools.partial(penalty, convolution=lambda x, w, *_: convolve(x, w, stride))
+    text = jax.jit(derivative).trace(w, x).lower(lowering_platforms=("cpu",)).as_text()
     lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
     assert len(lines) > 3
     for line in lines:

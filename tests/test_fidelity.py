@@ -3,7 +3,8 @@
 import numpy as np
 import scipy.stats
 
-from wgan_jax.evaluation.fidelity import class_shares, copying_z, label_classifier, precision_recall
+from wgan_jax.evaluation import fidelity
+from wgan_jax.evaluation.fidelity import class_shares, copying_z, label_classifier, nearest_distances, precision_recall
 
 
 def _slow_precision(real, generated, k):
@@ -41,14 +42,25 @@ def test_copying_z_is_the_mann_whitney_statistic():
     distance = lambda x: np.min(np.linalg.norm(x[:, None] - train, axis=-1), axis=1)  # noqa: E731
     u = scipy.stats.mannwhitneyu(distance(generated), distance(test)).statistic
     expected = (u - 80 * 80 / 2) / np.sqrt(80 * 80 * 161 / 12)
-    np.testing.assert_allclose(copying_z(train, test, generated), expected)
+    np.testing.assert_allclose(copying_z(*(nearest_distances(x, train) for x in (test, generated))), expected)
 
 
 def test_copies_are_flagged_and_fresh_samples_are_not():
     rng = np.random.default_rng(4)
     train, test, fresh = rng.normal(size=(3, 300, 5))
-    assert copying_z(train, test, train[:200] + 1e-3) < -10
-    assert abs(copying_z(train, test, fresh)) < 3
+    real, copies, others = (nearest_distances(x, train) for x in (test, train[:200] + 1e-3, fresh))
+    assert copying_z(real, copies) < -10
+    assert abs(copying_z(real, others)) < 3
+
+
+def test_nearest_distances_in_chunks(monkeypatch):
+    rng = np.random.default_rng(6)
+    points, train = rng.normal(size=(30, 4)), rng.normal(size=(50, 4))
+    expected = np.linalg.norm(points[:, None] - train, axis=2)
+    monkeypatch.setattr(fidelity, "CHUNK_VALUES", 4 * 7)
+    np.testing.assert_allclose(nearest_distances(points, train), expected.min(1))
+    monkeypatch.setattr(fidelity, "COMPARED_VALUES", 4 * 20)
+    np.testing.assert_allclose(nearest_distances(points, train), expected[:, :20].min(1))
 
 
 def test_class_shares_count_what_the_classifier_sees():

@@ -25,7 +25,7 @@ def data(tmp_path):
     """config.data with its cache and images inside the test's folder."""
     (tmp_path / "images").mkdir()
     config = default.default_config().data
-    config.update({"name": "folder", "path": str(tmp_path / "images"), "cache_dir": str(tmp_path / "cache")})
+    config.update({"name": "folder", "path": str(tmp_path / "images"), "cache_dir": str(tmp_path / "cache"), "holdout": 0.2})
     return config
 
 
@@ -111,9 +111,11 @@ def test_resizing_is_antialiased(tmp_path):
     assert 110 < pixels[:, 1:-1].min() <= pixels[:, 1:-1].max() < 145
 
 
-def test_a_camera_held_upright(tmp_path):
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_a_camera_held_upright(tmp_path, mode):
     image = Image.new("RGB", (8, 8), (0, 0, 0))
     image.paste((255, 255, 255), (0, 0, 8, 4))
+    image = image.convert(mode)
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by 180 degrees
     pixels = decode_image(save(tmp_path, image, exif=exif), FORM)
@@ -133,6 +135,7 @@ def bomb():
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
+        (lambda png: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image"),  # Pillow would start Ghostscript
         (lambda png: b"", "no image"),
         (lambda png: b"not an image", "no image"),
         (lambda png: png[: len(png) // 2], "truncated"),
@@ -155,7 +158,7 @@ def test_a_folder_is_split_once_and_for_all(data, tmp_path):
     dataset = folder.load(data)
     assert (dataset.shape, dataset.class_names) == ((6, 6, 3), ())
     sizes = [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)]
-    assert sizes == [32, 4, 4]
+    assert sizes == [24, 8, 8]
     seen = np.concatenate([split.images[:, 0, 0] for split in (dataset.train, dataset.validation, dataset.test)])
     assert sorted(map(tuple, seen)) == sorted(colour(index) for index in range(40))
     again = folder.load(data)
@@ -179,11 +182,11 @@ def test_other_options_or_contents_are_decoded_anew(data, tmp_path):
     data.image_size = 4
     assert folder.load(data).shape == (4, 4, 3)
     Image.new("RGB", (6, 6), (1, 2, 3)).save(tmp_path / "images" / "new.png")
-    assert len(folder.load(data).train.images) == 17
+    assert len(folder.load(data).train.images) == 13
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
-@pytest.mark.parametrize("damage", ["shorter", "no meta", "bad meta"])
+@pytest.mark.parametrize("damage", ["shorter", "no meta", "bad meta", "null meta", "bad labels"])
 def test_a_damaged_cache_is_rebuilt(data, tmp_path, damage):
     fill(tmp_path / "images")
     whole = np.array(folder.load(data).train.images)
@@ -192,8 +195,10 @@ def test_a_damaged_cache_is_rebuilt(data, tmp_path, damage):
         (built / "images.bin").write_bytes((built / "images.bin").read_bytes()[:-1])
     elif damage == "no meta":
         (built / "meta.json").unlink()
+    elif damage == "bad labels":
+        (built / "labels.npy").write_bytes((built / "labels.npy").read_bytes()[:-8])
     else:
-        (built / "meta.json").write_text("{", encoding="utf-8")
+        (built / "meta.json").write_text("{" if damage == "bad meta" else "null", encoding="utf-8")
     np.testing.assert_array_equal(folder.load(data).train.images, whole)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [built.name]
 
@@ -209,12 +214,17 @@ def test_class_subfolders_are_labels(data, tmp_path):
 
 
 def test_split_subfolders_are_the_splits(data, tmp_path):
-    for name, count in (("train", 5), ("validation", 2), ("test", 3)):
-        fill(tmp_path / "images" / name / "a", count)
-        fill(tmp_path / "images" / name / "b", 1)
-    dataset = folder.load(data)
-    assert [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)] == [6, 3, 4]
+    root = tmp_path / "images"
+    for name, count in (("train", 25), ("test", 5)):
+        fill(root / name / "a", count)
+        fill(root / name / "b", 1)
+    dataset = folder.load(data)  # validation is held out of train
+    assert [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)] == [21, 5, 6]
     assert dataset.class_names == ("a", "b")
+    fill(root / "val" / "a", 4)
+    assert [len(split.images) for split in (folder.load(data).train, folder.load(data).validation)] == [26, 4]
+    fill(root, 1)
+    refused(folder.load, data, "00.png", "beside the folder train")
 
 
 def write_table(root, rows, columns=("file_name", "hair")):
@@ -253,13 +263,21 @@ def test_a_table_that_does_not_fit(data, tmp_path, rows, columns, words):
     refused(folder.load, data, *words)
 
 
+def test_a_column_that_is_no_class(data, tmp_path):
+    fill(tmp_path / "images")
+    for values in (["red"] * 20, [f"{index}" for index in range(20)]):
+        write_table(tmp_path / "images", [(f"{index:02d}.png", value) for index, value in enumerate(values)])
+        data.label = "hair"
+        refused(folder.load, data, "hair", "no classes")
+
+
 def test_a_label_without_a_table(data, tmp_path):
     fill(tmp_path / "images")
     data.label = "hair"
     refused(folder.load, data, "'hair'", "no metadata.csv")
 
 
-def test_damaged_images_stop_the_run_or_are_left_out(data, tmp_path):
+def test_damaged_images_stop_the_run_or_are_left_out(data, tmp_path, caplog):
     fill(tmp_path / "images", 30)
     for index in range(5):
         (tmp_path / "images" / f"{index:02d}.png").write_bytes(b"damaged")
@@ -267,6 +285,7 @@ def test_damaged_images_stop_the_run_or_are_left_out(data, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
     data.skip_damaged = True
     dataset = folder.load(data)
+    assert "5 damaged images were left out: 0" in caplog.text
     assert sum(len(split.images) for split in (dataset.train, dataset.validation, dataset.test)) == 25
     (built,) = (tmp_path / "cache").iterdir()
     assert len(json.loads((built / "meta.json").read_text(encoding="utf-8"))["damaged"]) == 5
@@ -278,7 +297,7 @@ def test_damaged_images_stop_the_run_or_are_left_out(data, tmp_path):
         (shutil.rmtree, ["no such folder"]),
         (lambda root: None, ["no images under"]),
         (lambda root: (root / "a.png").write_bytes(b""), ["1 of 1 images damaged"]),
-        (lambda root: fill(root, 2), ["too few images"]),
+        (lambda root: fill(root, 12), ["too few images", "'test': 2"]),
         (lambda root: (fill(root), Image.new("RGB", (5, 7)).save(root / "odd.png")), ["(7, 5, 3)", "image_size"]),
     ],
 )
@@ -328,7 +347,7 @@ def prepared(tmp_path, data):
 def test_a_tfds_dataset(prepared):
     dataset = tfds.load(prepared)
     assert (dataset.shape, dataset.class_names) == ((4, 4, 1), ("dark", "light"))
-    assert [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)] == [27, 3, 6]
+    assert [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)] == [24, 6, 6]
     np.testing.assert_array_equal(np.sort(dataset.test.images[:, 0, 0, 0]), np.arange(100, 106))  # TFDS shuffles
     seen = np.concatenate([dataset.train.images[:, 0, 0, 0], dataset.validation.images[:, 0, 0, 0]])
     np.testing.assert_array_equal(np.sort(seen), np.arange(30))

@@ -249,3 +249,33 @@ def test_data_that_stays_on_disk_trains_the_same(tmp_path):
     for ours, theirs in zip(resident, streamed, strict=True):
         assert ours.keys() == theirs.keys()
         np.testing.assert_allclose(ours["wasserstein_estimate"], theirs["wasserstein_estimate"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(tmp_path):
+    """The suggested flag mends the first try in the same workdir; other images are then refused."""
+    for index in range(60):
+        folder = tmp_path / "images" / ("light", "dark")[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 7), (4 * index, index, 255 - 4 * index)).save(folder / f"{index}.png")
+    tiny = (
+        "--config=configs/wgan_gp.py:folder",
+        "--config.data.image_size=8",
+        "--config.model.width=2",
+        "--config.batch_size=8",
+    )
+    tiny += ("--config.data.resident_mb=0", "--config.eval.draws=1", "--config.eval_every=6", f"--workdir={tmp_path / 'run'}")
+    tiny += (f"--config.data.cache_dir={tmp_path / 'cache'}", "--config.n_critic=2")
+    code, _, error = _call("run", *tiny)
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "--config.data.path=DIR" in error
+    tiny += (f"--config.data.path={tmp_path / 'images'}",)
+    code, _, error = _call("run", *tiny, "--config.steps=6")
+    assert (code, error) == (0, "")
+    provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert provenance["data"]["examples"] == {"train": 48, "validation": 6, "test": 6}
+    assert provenance["data"]["classes"] == ["dark", "light"]
+    assert "eval/smallest_class" in _lines(tmp_path / "run")[-1]
+    (tmp_path / "images" / "light" / "0.png").unlink()
+    code, _, error = _call("run", *tiny, "--config.steps=8")
+    assert code == 2
+    assert "not those that this run was trained on" in error

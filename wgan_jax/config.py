@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,12 +95,14 @@ def rules() -> dict[str, Rule]:
         "data.name": _one_of(registered("data/__init__.py", "DATASETS")),
         "data.dim": _whole(1),
         "data.theta": _real(-math.inf),
-        "data.builder": Rule(str, lambda v: bool(v) and ".." not in v.split("/") and v[0] != "/" and "\0" not in v, "a name"),
+        "data.builder": Rule(
+            str, lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v) is not None, "name[/config][:version]"
+        ),
         "data.data_dir": _text(),
         "data.download": _truth(),
         "data.path": _text(),
         "data.label": _text(),
-        "data.image_size": _whole(0),
+        "data.image_size": Rule(int, lambda v: 0 <= v <= 4096, "a whole number from 0 to 4096"),
         "data.channels": Rule(int, lambda v: v in (0, 1, 3), "0, 1 or 3"),
         "data.background": Rule(str, _is_colour, "a colour as CSS writes it, such as white or #ff8800"),
         "data.skip_damaged": _truth(),

@@ -1,7 +1,11 @@
-"""Images decoded once: a memory-mapped uint8 cache, keyed by the content and the options, written atomically."""
+"""Images decoded once: a memory-mapped uint8 cache, keyed by files and options, written atomically.
+
+Files are told apart by name, size and time of change, as `make` does; what was decoded, by a hash of every pixel and label.
+"""
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +25,7 @@ from wgan_jax.errors import UserError
 VERSION = 1  # of the decoding: another one makes all caches anew
 BLOCK = 512  # images decoded ahead of the writing
 SHOWN = 3  # damaged images named in a message
+LEAST = 4  # images of a split: precision and recall look at the third neighbour
 SPLITS = ("train", "validation", "test")
 
 
@@ -47,7 +52,7 @@ def form_of(config: ConfigDict) -> Form:
 def hold_out(count: int, share: float, parts: int) -> list[np.ndarray]:
     """Returns a fixed permutation of range(count), cut into the rest and `parts` parts of about count * share each."""
     order = np.random.RandomState(0).permutation(count)
-    held = max(1, round(count * share))
+    held = round(count * share)
     return np.split(order, [count - held * (parts - index) for index in range(parts)])
 
 
@@ -79,21 +84,30 @@ def load(source: Source, config: ConfigDict) -> Dataset:
     total = sum(meta["counts"].values())
     images = np.memmap(folder / "images.bin", np.uint8, "r", shape=(total, *shape))
     labels = np.load(folder / "labels.npy", allow_pickle=False)
+    if meta["damaged"]:
+        logging.getLogger(__name__).warning("%d damaged images were left out: %s", len(meta["damaged"]), _some(meta["damaged"]))
     ends = np.cumsum([meta["counts"][name] for name in SPLITS])
     bounds = zip(ends - [meta["counts"][name] for name in SPLITS], ends, strict=True)
     train, validation, test = (Split(images[a:b], labels[a:b]) for a, b in bounds)
     classes = tuple(meta["classes"])
-    return Dataset(shape, classes, train, validation, test, config.flip, config.dequantise)
+    return Dataset(shape, classes, train, validation, test, meta["sha256"], config.flip, config.dequantise)
+
+
+def _some(damaged: list[str]) -> str:
+    more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
+    return "; ".join(damaged[:SHOWN]) + more
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
     """Returns what a finished cache says of itself; None where there is none, or not all of it."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        size = sum(meta["counts"].values()) * int(np.prod(meta["shape"]))
-        return meta if (folder / "images.bin").stat().st_size == size and (folder / "labels.npy").is_file() else None
-    except (OSError, ValueError, KeyError):
+        count = sum(meta["counts"].values())
+        whole = (folder / "images.bin").stat().st_size == count * int(np.prod(meta["shape"]))
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None
+    return meta if whole and labels.shape == (count,) and {"sha256", "damaged", "classes"} <= meta.keys() else None
 
 
 def _build(source: Source, folder: Path, identity: dict[str, Any], config: ConfigDict) -> None:
@@ -107,10 +121,12 @@ def _build(source: Source, folder: Path, identity: dict[str, Any], config: Confi
         meta = _decode(readers, building, config)
         text = json.dumps({**meta, "classes": classes, "identity": identity}, indent=1)
         (building / "meta.json").write_text(text, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # an unfinished or damaged one
-        building.replace(folder)
-    except OSError as error:
+        building.chmod(0o755)
         if _read(folder) is None:  # else another process was faster
+            shutil.rmtree(folder, ignore_errors=True)  # an unfinished or damaged one
+            building.replace(folder)
+    except OSError as error:
+        if _read(folder) is None:
             where = "config.data.cache_dir"
             raise UserError(f"{where}: {folder.parent}: {(error.strerror or str(error)).lower()}") from error
     finally:
@@ -122,9 +138,13 @@ def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, conf
     form, damaged = form_of(config), []
     counts, labels = dict.fromkeys(SPLITS, 0), []
     shape: tuple[int, ...] | None = None
+    digest = hashlib.sha256()
 
     def decode(read: Callable[[], Record]) -> tuple[Record, np.ndarray | None, str]:
-        record = read()
+        try:
+            record = read()
+        except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
+            raise UserError(f"config.data: the images cannot be read: {' '.join(str(error).split())}") from error
         try:
             return record._replace(image=b""), decode_image(record.image, form), ""
         except DamagedImageError as error:
@@ -144,17 +164,19 @@ def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, conf
                     sizes = f"{record.name} is {pixels.shape} and others {shape}"
                     raise UserError(f"config.data: {sizes}; set config.data.image_size (and channels)")
                 file.write(pixels.tobytes())
+                digest.update(pixels)
                 labels.append(record.label)
                 counts[name] += 1
         file.flush()
         os.fsync(file.fileno())
     if damaged and not config.skip_damaged:
-        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
         raise UserError(
-            f"config.data: {len(damaged)} of {len(queue)} images damaged: {'; '.join(damaged[:SHOWN])}{more}; "
+            f"config.data: {len(damaged)} of {len(queue)} images damaged: {_some(damaged)}; "
             "mend or remove them, or set --config.data.skip_damaged=True"
         )
-    if shape is None or min(counts.values()) == 0:
-        raise UserError(f"config.data: too few images for three splits: {counts}")
-    np.save(building / "labels.npy", np.asarray(labels, np.int32), allow_pickle=False)
-    return {"counts": counts, "shape": shape, "damaged": damaged}
+    if shape is None or min(counts.values()) < LEAST:
+        raise UserError(f"config.data: too few images: {counts}, and each split needs {LEAST}; see config.data.holdout")
+    stored = np.asarray(labels, np.int32)
+    np.save(building / "labels.npy", stored, allow_pickle=False)
+    digest.update(json.dumps([counts, shape]).encode() + stored.tobytes())
+    return {"counts": counts, "shape": shape, "damaged": damaged, "sha256": digest.hexdigest()}

@@ -27,6 +27,7 @@ class Dataset(NamedTuple):
     train: Split | None = None  # the three splits of a stored dataset, or none of them
     validation: Split | None = None
     test: Split | None = None
+    fingerprint: str = ""  # of the stored images, labels and splits; "" for data that ships with the program
     flip: bool = False  # whether training images are mirrored at random
     dequantise: bool = False  # whether they get uniform noise of one pixel level
     sample: Callable[[jax.Array], jax.Array] | None = None  # of a synthetic dataset: key -> one example

@@ -13,14 +13,16 @@ from wgan_jax.data.images import SUFFIXES
 from wgan_jax.errors import UserError
 
 METADATA = "metadata.csv"
+SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 
 
 def load(config: ConfigDict) -> Dataset:
     """Returns the images under config.path.
 
-    Subfolders train, validation and test, where all three are there, are the splits; else a fixed share (config.holdout) each
-    is held out. Labels: the column config.label of metadata.csv (column file_name, paths relative to the file), or the
-    names of the subfolders that hold the images; none where neither is there.
+    Subfolders train, validation (or val, valid) and test are the splits where there is a train; a fixed share
+    (config.holdout) of the training images is held out for each of the other two that is not there. Labels: the column
+    config.label of metadata.csv (column file_name, paths relative to the file), or the names of the subfolders that hold the
+    images; none where neither is there.
 
     Raises:
       UserError: no such folder, no images, or a metadata.csv that does not fit them.
@@ -41,21 +43,39 @@ def _records(
 ) -> tuple[dict[str, list[Callable[[], Record]]], list[str]]:
     names = _from_tables(root, files, tables, config.label) if config.label else _from_folders(root, files)
     classes = sorted(set(names.values()))
+    if config.label and not 2 <= len(classes) <= len(files) / 2:
+        raise UserError(f"config.data.label: {config.label} has {len(classes)} values on {len(files)} images: no classes")
     number = {name: index for index, name in enumerate(classes)}
 
     def reader(path: Path) -> Callable[[], Record]:
         return lambda: Record(str(path.relative_to(root)), path, number[names[path]] if names else 0)
 
-    if all((root / split).is_dir() for split in SPLITS):
-        return {split: [reader(path) for path in files if path.is_relative_to(root / split)] for split in SPLITS}, classes
-    parts = hold_out(len(files), config.holdout, 2)
-    return {split: [reader(files[i]) for i in part] for split, part in zip(SPLITS, parts, strict=True)}, classes
+    given = _given_splits(root, files)
+    missing = [split for split in SPLITS if split not in given]
+    parts = hold_out(len(given["train"]), config.holdout, len(missing))
+    held = {split: [given["train"][i] for i in part] for split, part in zip(["train", *missing], parts, strict=True)}
+    return {split: [reader(path) for path in (given | held)[split]] for split in SPLITS}, classes
+
+
+def _given_splits(root: Path, files: list[Path]) -> dict[str, list[Path]]:
+    """Returns the files of each split that the folder itself makes, train among them; all are train where it makes none."""
+    if not (root / "train").is_dir():
+        return {"train": files}
+    given: dict[str, list[Path]] = {}
+    for path in files:
+        split = SPLIT_FOLDERS.get(path.relative_to(root).parts[0])
+        if split is None:
+            raise UserError(f"config.data.path: {path} lies beside the folder train; move it into train, validation or test")
+        given.setdefault(split, []).append(path)
+    if "train" not in given:
+        raise UserError(f"config.data.path: no images under {root / 'train'}")
+    return given
 
 
 def _from_folders(root: Path, files: list[Path]) -> dict[Path, str]:
     """Returns each file's subfolder; {} where the images lie in one folder, or some of them in none."""
     parents = {path: path.parent.name for path in files}
-    flat = {path.parent for path in files} & {root, *(root / split for split in SPLITS)}
+    flat = {path.parent for path in files} & {root, *(root / split for split in SPLIT_FOLDERS)}
     return {} if flat or len(set(parents.values())) < 2 else parents
 
 
@@ -79,7 +99,8 @@ def _from_tables(root: Path, files: list[Path], tables: list[Path], column: str)
                     names[path] = row[column]
             except (csv.Error, UnicodeDecodeError) as error:
                 raise UserError(f"{table}: {error}") from error
-    if missing := [path for path in names if path not in set(files)]:
+    known = set(files)
+    if missing := [path for path in names if path not in known]:
         raise UserError(f"{METADATA} names {len(missing)} files that are not there, first {missing[0].relative_to(root)}")
     if unnamed := [path for path in files if path not in names]:
         raise UserError(f"{METADATA} lacks {len(unnamed)} images, first {unnamed[0].relative_to(root)}")

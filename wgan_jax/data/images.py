@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow has others that no image set needs, and that start programs
 
 
 class DamagedImageError(Exception):
@@ -40,8 +41,8 @@ def decode_image(source: Path | bytes, form: Form) -> np.ndarray:
       DamagedImageError: it is no image, truncated, damaged, or large enough to be a decompression bomb.
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            image = ImageOps.exif_transpose(_flat(opened, form))
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as opened:
+            image = _flat(ImageOps.exif_transpose(opened), form)
             grey = form.channels == 1 or (form.channels == 0 and image.mode == "L")
             image = image.convert("L" if grey else "RGB")
             if form.size and image.size != (form.size, form.size):
@@ -49,7 +50,9 @@ def decode_image(source: Path | bytes, form: Form) -> np.ndarray:
             pixels = np.asarray(image, np.uint8)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DamagedImageError("too many pixels: a decompression bomb?") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:  # what Pillow's decoders raise
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged files, struct.error and KeyError among it
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedImageError("no image" if "cannot identify" in reason else reason) from error
     return pixels[:, :, None] if pixels.ndim == 2 else pixels

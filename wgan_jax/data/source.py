@@ -17,7 +17,7 @@ from wgan_jax.data.dataset import Dataset, Split, decode
 from wgan_jax.types import Batch
 
 ROWS_PER_FEED = 2**17  # examples; their permutations take about 5 ms to make
-STREAMED_BYTES = 2**26  # of pixels in a feed, about a call's batches
+STREAMED_BYTES = 2**26  # of pixels in a feed, or one update's batches where they are more
 
 
 class Feed(NamedTuple):

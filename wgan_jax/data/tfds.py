@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from wgan_jax.data.cache import Record, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Dataset
-from wgan_jax.errors import UserError
+from wgan_jax.errors import Interrupted, UserError
 
 
 def load(config: ConfigDict) -> Dataset:
@@ -48,6 +48,8 @@ def _download(config: ConfigDict, root: Path) -> Path:
     try:
         builder = tfds.builder(config.builder, data_dir=root, file_format="array_record")
         builder.download_and_prepare()
+    except Interrupted:
+        raise
     except Exception as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if "tensorflow" in f"{error} {error.__cause__}":
@@ -59,7 +61,10 @@ def _download(config: ConfigDict, root: Path) -> Path:
 def _records(folder: Path, config: ConfigDict) -> tuple[dict[str, list[Callable[[], Record]]], list[str]]:
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(folder)
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except (OSError, ValueError, RuntimeError) as error:  # of a damaged dataset_info.json or features.json
+        raise UserError(f"config.data.builder: {folder}: {' '.join(str(error).split())}") from error
     features = builder.info.features
     images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
     classes = [name for name, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
@@ -73,6 +78,8 @@ def _records(folder: Path, config: ConfigDict) -> tuple[dict[str, list[Callable[
         except NotImplementedError as error:
             why = "is stored in a format without random access; prepare it again with file_format='array_record'"
             raise UserError(f"config.data.builder: {folder} {why}") from error
+        except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
+            raise UserError(f"config.data.builder: {folder}: {' '.join(str(error).split())}") from error
 
         def reader(index: int) -> Callable[[], Record]:
             def read() -> Record:

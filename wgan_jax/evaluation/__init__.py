@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from wgan_jax.data.dataset import Dataset, decode, encode, flatten
-from wgan_jax.evaluation.fidelity import class_shares, copying_z, label_classifier, precision_recall
+from wgan_jax.evaluation.fidelity import class_shares, copying_z, label_classifier, nearest_distances, precision_recall
 from wgan_jax.evaluation.modes import mode_statistics
 from wgan_jax.evaluation.wasserstein import empirical_wasserstein, quantile_wasserstein
 
@@ -25,6 +25,7 @@ class Reference(NamedTuple):
     again: np.ndarray  # [n, D], other real examples
     spare: np.ndarray  # [m, D], real examples that are neither of these nor in `train`
     train: np.ndarray  # [N, H, W, C] uint8, the training split; [n, D] fresh examples of a synthetic law
+    real_to_train: np.ndarray  # [n], distances of `real` to the nearest in `train`; empty for a synthetic law
     floor: float  # empirical Wasserstein distance between `real` and `again`
     dataset: Dataset
     classifier: Any  # of labelled data, fitted to the training split; else None
@@ -59,7 +60,7 @@ def _precision_recall(reference: Reference, generated: Generated) -> dict[str, f
 def _copying(reference: Reference, generated: Generated) -> dict[str, float]:
     if reference.dataset.train is None:
         return {}
-    return {"copying_z": copying_z(reference.train, reference.real, generated.first)}
+    return {"copying_z": copying_z(reference.real_to_train, nearest_distances(generated.first, reference.train))}
 
 
 def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
@@ -131,7 +132,8 @@ def make_reference(dataset: Dataset, split: str, samples: int, draw: int = 0, cl
     else:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(20_000 + draw), split == "test"), 4)
         real, again, spare, train = (flatten(jax.device_get(sample_law(dataset, key, samples))) for key in keys)
-    return Reference(real, again, spare, train, empirical_wasserstein(real, again), dataset, classifier)
+    to_train = nearest_distances(real, train) if dataset.train is not None else np.empty(0)
+    return Reference(real, again, spare, train, to_train, empirical_wasserstein(real, again), dataset, classifier)
 
 
 def sample_law(dataset: Dataset, key: jax.Array, count: int) -> jax.Array:

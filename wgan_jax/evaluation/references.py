@@ -14,18 +14,23 @@ from wgan_jax.evaluation import QUANTILE_SAMPLES, Generated, evaluate, make_refe
 from wgan_jax.models import build_networks, make_sampler
 
 
-def real_row(dataset: Dataset, split: str, samples: int, draw: int) -> dict[str, float]:
-    """Returns the metrics of real data in the generator's place: examples of neither the split nor the training data.
+def real_rows(dataset: Dataset, split: str, samples: int, draws: int) -> list[dict[str, float]]:
+    """Returns the metrics of real data in the generator's place, per draw: examples of neither the split nor the training data.
 
     Digits has 297 such examples for the test split; then all samples of the row have that size.
     """
-    reference = make_reference(dataset, split, samples, draw)
-    if len(reference.spare) < len(reference.real):
-        reference = make_reference(dataset, split, len(reference.spare), draw)
-    many = np.empty((0, 1))
-    if dataset.quantile is not None:
-        many = flatten(jax.device_get(sample_law(dataset, jax.random.key(40_000 + draw), QUANTILE_SAMPLES)))
-    return evaluate(reference, Generated(reference.spare[: len(reference.real)], reference.again, many))
+    rows: list[dict[str, float]] = []
+    classifier = None
+    for draw in range(draws):
+        reference = make_reference(dataset, split, samples, draw, classifier)
+        classifier = reference.classifier
+        if len(reference.spare) < len(reference.real):
+            reference = make_reference(dataset, split, len(reference.spare), draw, classifier)
+        many = np.empty((0, 1))
+        if dataset.quantile is not None:
+            many = flatten(jax.device_get(sample_law(dataset, jax.random.key(40_000 + draw), QUANTILE_SAMPLES)))
+        rows.append(evaluate(reference, Generated(reference.spare[: len(reference.real)], reference.again, many)))
+    return rows
 
 
 def _centroids(count: int) -> Callable[[Dataset, np.random.Generator, int], np.ndarray]:
@@ -71,7 +76,7 @@ def _generate(generator: Any, dataset: Dataset, draw: int, n: int) -> np.ndarray
 def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> dict[str, list[dict[str, float]]]:
     """Returns {generator: metrics per draw}: real data, the GENERATORS for stored data, and an untrained network."""
     samples = config.eval.samples
-    rows = {"real": [real_row(dataset, split, samples, draw) for draw in range(draws)]}
+    rows = {"real": real_rows(dataset, split, samples, draws)}
     references = [make_reference(dataset, split, samples, draw) for draw in range(draws)]
     sizes = [len(reference.real) for reference in references]
 

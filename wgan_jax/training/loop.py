@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.data.source import Feed, make_feed, positions_per_feed
-from wgan_jax.errors import Interrupted, NonFiniteError
+from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist, save_curves
-from wgan_jax.evaluation.references import real_row
+from wgan_jax.evaluation.references import real_rows
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import Display, MetricsLog, read_metrics
@@ -67,15 +67,15 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     here = machine(program.devices)
     for name in ("samples", "figures", "checkpoints"):
         (workdir / name).mkdir(exist_ok=True)
-    record = provenance(config, here)
+    record = {**provenance(config, here), "data": _describe(dataset)}
     write_json(workdir / "provenance.json", record)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    state, seconds_before = _restore(checkpoints, program, program.init_state(init_key), here)
+    state, seconds_before = _restore(checkpoints, program, program.init_state(init_key), here, dataset.fingerprint)
     step, critic_step = int(state.step), int(state.critic_step)
     hyper, run_key = program.place((make_hyperparameters(config), run_key))
-    feed_at, room = _feeds(config, dataset, program)
-    feed = feed_at(step + critic_step)
+    make_feed_at, room, least = _feeds(config, dataset, program)
+    feed, feed_end = make_feed_at(step + critic_step), step + critic_step + room
 
     seconds = summary["seconds"]
     seconds["startup"] = time.perf_counter() - started
@@ -89,10 +89,11 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     ):
         while step < config.steps:
             signals.deferred = True
-            n, positions = _updates_until_event(config, step, per_update, room)
+            n, position = _updates_until_event(config, step, step + critic_step, per_update, feed_end)
             began = time.perf_counter()
             state, metrics, done = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
-            feed = feed_at(step + critic_step + positions)  # read while the device works
+            if position + least > feed_end:  # the next update may not fit any more: read on while the device works
+                feed, feed_end = make_feed_at(position), position + room
             metrics, done, critic_step = jax.device_get((metrics, done, state.critic_step))
             per_update = (time.perf_counter() - began) / int(done)
             seconds["train"] += per_update * int(done)
@@ -102,7 +103,7 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
             trained = round(seconds_before + seconds["train"], 3)
             values = {"step": step, "critic_step": critic_step, "examples": critic_step * config.batch_size, "seconds": trained}
             values |= {name: float(value) for name, value in metrics.items()}
-            info: dict[str, Any] = {"seconds": trained, "machine": here, "shape": dataset.shape}
+            info: dict[str, Any] = {"seconds": trained, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
             if evaluated := step % config.eval_every == 0:
                 evaluation, spent = _timed(lambda: _evaluate(evaluator, state))  # noqa: B023 - called at once
                 values |= evaluation
@@ -124,7 +125,7 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
         signals.deferred = False
     rows, seconds_final = _timed(lambda: _final(config, checkpoints, evaluator, state, summary))
     seconds["evaluate"] += seconds_final
-    rows["real"] = summarise([real_row(dataset, "test", config.eval.samples, draw) for draw in range(config.eval.draws)])
+    rows["real"] = summarise(real_rows(dataset, "test", config.eval.samples, config.eval.draws))
     artist(workdir / "figures" / "samples.png", state.ema, _variables(state.critic))
     save_curves(workdir / "figures", read_metrics(workdir / "metrics.jsonl"))
     display.table(f"test split, mean of {config.eval.draws} draws", rows)
@@ -137,14 +138,29 @@ def _timed(work: Any) -> tuple[Any, float]:
     return work(), time.perf_counter() - began
 
 
-def _restore(checkpoints: Checkpoints, program: Program, fresh: TrainState, here: dict[str, Any]) -> tuple[TrainState, float]:
-    """Returns the newest good state or the fresh one, and the seconds trained before it; drops checkpoints beyond it."""
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    """Returns what provenance.json says of the data: the fingerprint of stored images, and how many each split has."""
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    counts = {name: len(split.images) for name, split in splits.items() if split is not None}
+    return {"fingerprint": dataset.fingerprint, "examples": counts, "classes": dataset.class_names}
+
+
+def _restore(
+    checkpoints: Checkpoints, program: Program, fresh: TrainState, here: dict[str, Any], fingerprint: str
+) -> tuple[TrainState, float]:
+    """Returns the newest good state or the fresh one, and the seconds trained before it; drops checkpoints beyond it.
+
+    Raises:
+      UserError: the run was trained on other images.
+    """
     restored = checkpoints.restore_newest(jax.eval_shape(lambda: fresh))
     step, state = restored or (0, fresh)
+    info = checkpoints.info(step) if restored else {}
+    if restored and info["data"] != fingerprint:
+        raise UserError("config.data: the images, their labels or splits are not those that this run was trained on")
     checkpoints.discard_after(step)
     if restored is None:
         return fresh, 0.0
-    info = checkpoints.info(step)
     if info["machine"] != here:
         was = info["machine"]
         changes = [f"{name} {was.get(name)} -> {value}" for name, value in here.items() if was.get(name) != value]
@@ -152,36 +168,36 @@ def _restore(checkpoints: Checkpoints, program: Program, fresh: TrainState, here
     return program.place(state), info["seconds"]
 
 
-def _feeds(config: ConfigDict, dataset: Dataset, program: Program) -> tuple[Callable[[int], Feed], float]:
-    """Returns the feed of a position, and how many positions it has room for; it is endless for synthetic data.
+def _feeds(config: ConfigDict, dataset: Dataset, program: Program) -> tuple[Callable[[int], Feed], float, int]:
+    """Returns the feed that begins at a position, how many positions a feed has room for, and how many an update may take.
 
-    Training images of up to config.data.resident_mb are put on the devices, others streamed from where they lie.
+    For synthetic data there is room without end. Training images of up to config.data.resident_mb are put on the devices,
+    others streamed from where they lie.
     """
     if dataset.train is None:
-        return lambda position: program.shard(Feed()), math.inf
+        return lambda position: program.shard(Feed()), math.inf, 0
     streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
     resident = None if streamed else program.place(Split(*map(np.asarray, dataset.train)))
     least = max(config.n_critic, config.warmup.critic_steps) + 1  # of one update
     room = positions_per_feed(dataset, config.batch_size, least, streamed=streamed)
     feed = lambda first: make_feed(dataset, resident, config.seed, first, room, config.batch_size)  # noqa: E731
-    return lambda first: program.shard(feed(first)), room
+    return lambda first: program.shard(feed(first)), room, least
 
 
-def _updates_until_event(config: ConfigDict, step: int, per_update: float, room: float) -> tuple[int, int]:
-    """Returns how many updates the next call takes, and how many positions of the data they read.
+def _updates_until_event(config: ConfigDict, step: int, position: int, per_update: float, end: float) -> tuple[int, int]:
+    """Returns how many updates the next call takes from a step and position of the data, and the position after them.
 
-    Up to the next event, within CALL_SECONDS and the feed; at first 1.
+    Up to the next event, within CALL_SECONDS and the feed, which ends before position `end`; at first 1.
     """
     intervals = (config.log_every, config.eval_every, config.sample_every, config.checkpoint_every)
     event = min(config.steps, *(step - step % every + every for every in intervals))
     count = min(event - step, max(1, int(CALL_SECONDS / per_update)) if per_update else 1)
-    positions = 0
     for fits, later in enumerate(range(step, step + count)):
         needed = int(warmup_phases(config, later)) * config.n_critic + 1
-        if positions + needed > room:
-            return fits, positions
-        positions += needed
-    return count, positions
+        if position + needed > end:
+            return fits, position
+        position += needed
+    return count, position
 
 
 def _check_finite(step: int, metrics: dict[str, Any], checkpoints: Checkpoints) -> None:

@@ -97,7 +97,7 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
     single = count == 1 and mapping == "auto"
     run_updates = make_run_updates(config, dataset, None if single else AXIS, count)
     if single:
-        compiled, shard = jax.jit(run_updates, donate_argnums=0), lambda feed: feed
+        compiled, shard = jax.jit(run_updates, donate_argnums=0), place
     elif mapping == "auto":
         feeds = Feed(None, None, 0)
         compiled = jax.pmap(

@@ -28,6 +28,11 @@ MAY_CHANGE = (
     "keep",
     "devices",
     "cache_dir",
+    "data.cache_dir",
+    "data.resident_mb",
+    "data.download",
+    "data.path",  # the images are compared themselves, see loop.py
+    "data.data_dir",
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "numpy", "scipy", "scikit-learn")
 
@@ -53,7 +58,7 @@ def open_workdir(workdir: Path, config: ConfigDict) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--workdir: {workdir}: {error.strerror}") from error
     with lock:
-        if stored.exists():
+        if stored.exists() and (workdir / "checkpoints").is_dir():  # made once its data and networks were good
             _same(workdir, flatten(read_config(workdir)), flatten(config))
         write_json(stored, config.to_dict())
         yield
