@@ -88,7 +88,7 @@ def save_points(
         for (name, points), color in zip(shown.items(), ("0.35", "C2")[-len(shown) :], strict=True):
             axes.scatter(points[:, 0], points[:, 1], s=4, color=color, linewidths=0, alpha=0.6, label=name)
         axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
-    axes.legend(markerscale=3, loc="upper right")
+    figure.legend(markerscale=3, loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=110)
 
 
