@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -136,3 +137,15 @@ def test_manifest_lists_every_file_with_its_hash(saved):
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"manifest.json"}
     assert manifest["files"].keys() == files
     assert all(len(digest) == 64 for digest in manifest["files"].values())
+
+
+def test_a_full_disk_is_seen_before_writing(tmp_path, monkeypatch, capfd):
+    checkpoints = Checkpoints(tmp_path, keep=5)
+    checkpoints.save(1, {"a": np.zeros(10)}, {})
+    checkpoints.wait()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    checkpoints.save(2, {"a": np.zeros(10)}, {})
+    with pytest.raises(UserError, match=r"step_00000002: could not be written: no space left .* intact: \[1\]"):
+        checkpoints.wait()
+    assert checkpoints.steps() == [1]
+    assert "Traceback" not in "".join(capfd.readouterr())

@@ -20,6 +20,8 @@ import numpy as np
 
 from wgan_jax.errors import UserError
 
+SPARE_BYTES = 2**20  # of a checkpoint beside its arrays
+
 
 class Checkpoints:
     """The checkpoints of one run. `save` returns at once; `wait` joins the writer. Keeps the newest `keep` and the best."""
@@ -143,6 +145,7 @@ class Checkpoints:
         path, temporary = self._path(step), self.folder / f"writing_step_{step:08d}"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
+            _check_space(self.folder, tree)
             with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
                 checkpointer.save(temporary / "state", tree)
             manifest = {"step": step, "info": info, "files": _hashes(temporary)}
@@ -184,6 +187,13 @@ def _damage(path: Path) -> str | None:
         if found[name] != digest:
             return f"{name} is damaged: its SHA-256 is not that of the manifest"
     return None
+
+
+def _check_space(folder: Path, tree: Any) -> None:
+    """Raises OSError where a tree does not fit on the disk: Orbax would notice too, in threads that print tracebacks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SPARE_BYTES:
+        raise OSError("No space left on the device")
 
 
 @contextlib.contextmanager
