@@ -9,8 +9,8 @@ Run it from the repository's root, with nothing else running on the machine (abo
 PYTHON is an interpreter with torch and numpy, of an environment of its own if need be. A shape is HxWxC:width. One update is
 five critic updates on 64 images, one generator update and its average, of wgan_gp:mnist without batch normalisation
 (Gulrajani 2017's MNIST code), on the CPU. The sides take turns in every round: JAX, PyTorch in two memory layouts, and
-square matmuls in JAX, whose best rate is the machine's peak. --naive takes two updates, one of them timed, of the same program
-with lax's own convolutions and derivatives, which is what flax's nn.Conv runs (minutes).
+square matmuls in JAX, whose best rate is the machine's peak. --naive then takes two updates, the second timed, of the same
+program with lax's own convolutions and derivatives, which is what flax's nn.Conv runs: one value, not alternated (minutes).
 
 --check measures nothing: it gives both sides the same parameters, images, latents and epsilons and compares all parameters
 after an update in float64 (relative 1e-9). Its exit code is 1 where they differ.
@@ -29,12 +29,12 @@ from unittest import mock
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.toy import JaxSide, Matmul, TorchSide, distance, open_torch, summary, update_flops
+from benchmarks.toy import JaxSide, Matmul, TorchSide, distance, open_torch, optimizer_settings, summary, update_flops
 from configs import wgan_gp
 from experiments.launch import choose_matmul_library
 from wgan_jax.config import check
 
-TORCH_SIDE = Path(__file__).with_name("images_torch.py")
+TORCH_SIDE = "benchmarks.images_torch"
 SHAPES = "28x28x1:32,32x32x1:32,32x32x3:64,64x64x3:32"
 TOLERANCE = 1e-9
 STORED = 640  # images, random
@@ -81,7 +81,7 @@ def make_dataset(shape: Shape) -> Any:
 
 
 def jax_side(config: ConfigDict, shape: Shape) -> JaxSide:
-    """Returns the compiled program; its feed wraps around, since a position beyond its end reads its last batches."""
+    """Returns the compiled program. A position beyond the feed's end reads its last batches again, which costs the same."""
     from wgan_jax.data.source import make_feed
 
     dataset = make_dataset(shape)
@@ -128,11 +128,8 @@ def torch_settings(config: ConfigDict, shape: Shape) -> dict[str, Any]:
     """Returns the Settings of benchmarks/images_torch.py for a config."""
     from wgan_jax.models.dcgan import ladder
 
-    optimizers = {
-        player: [config[player].learning_rate, config[player].beta1, config[player].beta2] for player in ("critic", "generator")
-    }
     return dict(
-        optimizers,
+        optimizer_settings(config),
         dtype=config.dtype,
         batch_size=config.batch_size,
         n_critic=config.n_critic,

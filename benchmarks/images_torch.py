@@ -7,8 +7,6 @@ mirror images of JAX's in both directions: PyTorch's symmetric padding of 2 then
 """
 
 import itertools
-import json
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -16,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from benchmarks.toy_torch import serve
 
 
 class Settings(NamedTuple):
@@ -180,18 +180,5 @@ class Server:
         return {}
 
 
-def main() -> None:
-    """Answers the requests on stdin until it ends."""
-    server = Server()
-    requests = {name: getattr(server, name) for name in ("hello", "load", "run", "check")}
-    for line in sys.stdin:
-        try:
-            request = json.loads(line)
-            answer = requests[request.pop("do")](**request)
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Server())

@@ -8,9 +8,10 @@ Run it from the repository's root, with nothing else running on the machine (abo
 PYTHON is an interpreter with torch and numpy, of an environment of its own if need be; without it only JAX is measured. One
 update is five critic updates, one generator update and its average, of the preset wgan_gp:ring8 (batch 256, three hidden
 layers), on the CPU. For every width the sides take turns of --seconds each in every round: JAX, each way to write the update
-in PyTorch (benchmarks/toy_torch.py) on one thread and on all, and square matmuls in JAX, whose best rate is the machine's
-peak. The table has medians over the rounds with the lowest and the highest, and the share of the peak that an update's
-necessary matmuls reach; PyTorch's fastest way at each width is the opponent, with a star.
+in PyTorch (benchmarks/toy_torch.py) on one thread and on all, and square matmuls in JAX, whose best rate is the peak of the
+threads that JAX has: as many as the launchers give the largest width, so small widths are asked for apart. The table has
+medians over the rounds with the lowest and the highest, and the share of the peak that an update's necessary matmuls reach;
+PyTorch's fastest way at each width is the opponent, with a star.
 
 --check measures nothing: it feeds both sides the same parameters, real examples, latents and epsilons and compares all
 parameters after one critic update in float32 (relative 1e-5) and after a whole update in float64 (relative 1e-9). Its exit
@@ -19,6 +20,7 @@ code is 1 where they differ.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,17 +39,18 @@ from configs import wgan_gp
 from experiments.launch import choose_matmul_library, choose_threads
 from wgan_jax.config import check
 
-TORCH_SIDE = Path(__file__).with_name("toy_torch.py")
+TORCH_SIDE = "benchmarks.toy_torch"
 MATMUL_SIZES = (1024, 2048)
 TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
 
 
 class TorchSide:
-    """A script such as benchmarks/toy_torch.py in a process of its own, asked over pipes."""
+    """A module such as benchmarks/toy_torch.py in a process of its own, asked over pipes."""
 
-    def __init__(self, python: str, script: Path = TORCH_SIDE) -> None:
-        command = [python, str(script)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, python: str, module: str = TORCH_SIDE) -> None:
+        command = [python, "-m", module]
+        root = Path(__file__).parent.parent
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Returns the answer to one request.
@@ -122,17 +125,19 @@ def layers(params: Any) -> list[np.ndarray]:
     return [array for layer in dense for array in (np.asarray(layer["kernel"]).T, np.asarray(layer["bias"]))]
 
 
+def optimizer_settings(config: ConfigDict) -> dict[str, list[float]]:
+    """Returns each player's learning rate and betas, for PyTorch's side."""
+    return {name: [config[name].learning_rate, config[name].beta1, config[name].beta2] for name in ("critic", "generator")}
+
+
 def torch_settings(config: ConfigDict) -> dict[str, Any]:
     """Returns the Settings of benchmarks/toy_torch.py for a config."""
     from wgan_jax.data import load_dataset
 
     modes = load_dataset(config).modes
     assert modes is not None
-    optimizers = {
-        player: [config[player].learning_rate, config[player].beta1, config[player].beta2] for player in ("critic", "generator")
-    }
     return dict(
-        optimizers,
+        optimizer_settings(config),
         dtype=config.dtype,
         batch_size=config.batch_size,
         n_critic=config.n_critic,
@@ -222,12 +227,12 @@ def measure_width(
     from wgan_jax.training.workdir import machine
 
     config = make_config(width)
-    jax_side, cores = JaxSide(config, load_dataset(config), Feed()), machine(1)["cores"]
-    sides: list[dict[str, Any]] = [{"side": "jax", "variant": "run_updates", "threads": cores}]
+    jax_side, threads = JaxSide(config, load_dataset(config), Feed()), int(os.environ.get("NPROC") or machine(1)["cores"])
+    sides: list[dict[str, Any]] = [{"side": "jax", "variant": "run_updates", "threads": threads}]
     if torch is not None:
         about = torch.ask("hello")
-        threads = sorted({1, about["threads"]})
-        sides += [{"side": "torch", "variant": v, "threads": n} for v in about["variants"] for n in threads]
+        counts = sorted({1, about["threads"]})
+        sides += [{"side": "torch", "variant": v, "threads": n} for v in about["variants"] for n in counts]
         save_players(folder / "start.npz", jax_side.state)
         torch.ask("load", file=str(folder / "start.npz"), settings=torch_settings(config))
     updates, rates = 2, []
@@ -396,20 +401,20 @@ def distance(got: np.ndarray, wanted: np.ndarray) -> float:
 
 
 @contextmanager
-def open_torch(parser: argparse.ArgumentParser, python: str | None, script: Path = TORCH_SIDE) -> Iterator[TorchSide | None]:
+def open_torch(parser: argparse.ArgumentParser, python: str | None, module: str = TORCH_SIDE) -> Iterator[TorchSide | None]:
     """Yields PyTorch's side, or None without an interpreter; one that does not answer is a mistake in the arguments."""
     if python is None:
         yield None
         return
     try:
-        side = TorchSide(python, script)
+        side = TorchSide(python, module)
     except OSError as error:
         parser.error(f"--torch-python: {error.strerror}: {python}")
     with side:
         try:
             side.ask("hello")
         except RuntimeError as error:
-            parser.error(f"--torch-python: {python} does not run {script.name}: {error}")
+            parser.error(f"--torch-python: {python} does not run {module}: {error}")
         yield side
 
 

@@ -3,7 +3,7 @@
 benchmarks/toy.py starts this file with the interpreter of its option --torch-python (Python 3.10 or newer with torch and numpy)
 and talks to it over pipes, a JSON object a line: a request on stdin, its answer on stdout. To try it by hand:
 
-    echo '{"do": "hello"}' | python benchmarks/toy_torch.py
+    echo '{"do": "hello"}' | python -m benchmarks.toy_torch
 
     {"do": "hello"}                                       -> {"torch", "threads", "variants"}
     {"do": "load", "file": F.npz, "settings": {...}}      -> {}: the initial parameters and Settings of the updates to come
@@ -424,9 +424,8 @@ def _read(stored: Any, player: str) -> list[Tensor]:
     return [torch.from_numpy(stored[f"{player}_{index}"]).clone() for index in range(count)]
 
 
-def main() -> None:
+def serve(server: Any) -> None:
     """Answers the requests on stdin until it ends."""
-    server = Server()
     requests = {name: getattr(server, name) for name in ("hello", "load", "run", "check")}
     for line in sys.stdin:
         try:
@@ -438,4 +437,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Server())

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from ml_collections import ConfigDict
 from sklearn.datasets import load_digits, make_swiss_roll
 
+from configs.default import default_config
 from wgan_jax.data import DATASETS, load_dataset
 from wgan_jax.data.dataset import Dataset, Split, decode, encode
 from wgan_jax.data.source import ROWS_PER_FEED, STREAMED_BYTES, Feed, draw, make_feed, positions_per_feed, stream_indices
@@ -22,7 +22,9 @@ SHIPPED = set(DATASETS) - {"tfds", "folder"}  # test_images.py has these
 
 
 def load(name, **values):
-    return load_dataset(ConfigDict({"data": {"name": name, "dim": 1, "theta": 1.0, **values}}))
+    config = default_config()
+    config.data.update({"name": name, **values})
+    return load_dataset(config)
 
 
 def sample(dataset, count, seed=0):
@@ -277,6 +279,12 @@ def test_flips_mirror_about_half_of_the_images_and_nothing_else():
         flipped = (x == plain[:, :, :, ::-1]).all((2, 3, 4))
         np.testing.assert_array_equal(flipped | (x == plain).all((2, 3, 4)), np.ones((40, 5), bool))
         assert 70 < flipped.sum() < 130  # of 200
+
+
+def test_a_config_augments_whatever_is_stored():
+    dataset = load("digits", flip=True, dequantise=True)
+    assert (dataset.flip, dataset.dequantise) == (True, True)
+    assert (load("digits").flip, load("ring8", flip=True).flip) == (False, False)
 
 
 def test_dequantised_pixels_stay_on_their_level():

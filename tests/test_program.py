@@ -78,7 +78,21 @@ CELLS = {
         },
     ),
 }
-TWINS = ["wgan", "dragan"]
+# Convolutions, four-dimensional batch statistics over the devices, and flips that belong to the global example.
+CELLS["dcgan"] = (
+    "wgan_gp",
+    "digits",
+    {
+        "model.name": "dcgan",
+        "model.width": 2,
+        "model.critic_activation": "leaky_relu",
+        "data.flip": True,
+        "data.dequantise": True,
+        **BATCH_NORM,
+        **LAYER,
+    },
+)
+TWINS = ["wgan", "dragan", "dcgan"]
 
 
 def make_config(cell, devices=1, dtype="float64"):

@@ -251,6 +251,18 @@ def test_data_that_stays_on_disk_trains_the_same(tmp_path):
         np.testing.assert_allclose(ours["wasserstein_estimate"], theirs["wasserstein_estimate"], rtol=1e-3, atol=1e-4)
 
 
+def test_a_streamed_run_goes_on_from_feed_to_feed(tmp_path):
+    """A step takes 3 batches of 700 images of 64 bytes: a feed holds 499 steps, and an interrupted run cuts others."""
+    big = ("--config.data.resident_mb=0", "--config.model.width=2", "--config.batch_size=700", "--config.eval_every=1000000")
+    code, _, error = _run(*big, "--config.steps=520", f"--workdir={tmp_path / 'whole'}")
+    assert (code, error) == (0, "")
+    for steps in (250, 520):
+        code, _, error = _run(*big, f"--config.steps={steps}", f"--workdir={tmp_path / 'parts'}")
+        assert (code, error) == (0, "")
+    assert _lines(tmp_path / "parts") == _lines(tmp_path / "whole")
+    _assert_same_state(tmp_path / "parts", tmp_path / "whole", 520)
+
+
 def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(tmp_path):
     """The suggested flag mends the first try in the same workdir; other images are then refused."""
     for index in range(60):

@@ -20,5 +20,6 @@ DATASETS: dict[str, Callable[[ConfigDict], Dataset]] = {
 
 
 def load_dataset(config: ConfigDict) -> Dataset:
-    """Returns the dataset that config.data names."""
-    return DATASETS[config.data.name](config.data)
+    """Returns the dataset that config.data names; its training images are augmented as config.data says."""
+    dataset = DATASETS[config.data.name](config.data)
+    return dataset._replace(flip=config.data.flip, dequantise=config.data.dequantise) if dataset.train else dataset

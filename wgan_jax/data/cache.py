@@ -90,7 +90,7 @@ def load(source: Source, config: ConfigDict) -> Dataset:
     bounds = zip(ends - [meta["counts"][name] for name in SPLITS], ends, strict=True)
     train, validation, test = (Split(images[a:b], labels[a:b]) for a, b in bounds)
     classes = tuple(meta["classes"])
-    return Dataset(shape, classes, train, validation, test, meta["sha256"], config.flip, config.dequantise)
+    return Dataset(shape, classes, train, validation, test, meta["sha256"])
 
 
 def _some(damaged: list[str]) -> str:

@@ -6,11 +6,14 @@ continues into the next. Rows of the stream are cut on the host, several updates
 """
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from wgan_jax.batching import example_keys
 from wgan_jax.data.dataset import Dataset, Split, decode
@@ -100,3 +103,20 @@ def positions_per_feed(dataset: Dataset, size: int, least: int, *, streamed: boo
     assert dataset.train is not None
     example = int(np.prod(dataset.shape))
     return max(least, (STREAMED_BYTES // example if streamed else ROWS_PER_FEED) // size)
+
+
+def plan_feeds(
+    config: ConfigDict, dataset: Dataset, place: Callable[[Any], Any], shard: Callable[[Feed], Feed]
+) -> tuple[Callable[[int], Feed], float, int]:
+    """Returns the feed that begins at a position, how many positions a feed has room for, and how many an update may take.
+
+    For synthetic data there is room without end. Training images of up to config.data.resident_mb are put on the devices by
+    `place`, others are streamed from where they lie; `shard` lays a feed out for the devices.
+    """
+    if dataset.train is None:
+        return lambda position: shard(Feed()), math.inf, 0
+    streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
+    resident = None if streamed else place(Split(*map(np.asarray, dataset.train)))
+    least = max(config.n_critic, config.warmup.critic_steps) + 1
+    room = positions_per_feed(dataset, config.batch_size, least, streamed=streamed)
+    return lambda first: shard(make_feed(dataset, resident, config.seed, first, room, config.batch_size)), room, least

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Style, TransposedConvolution, dense
+from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Style, TransposedConvolution, dense, score
 from wgan_jax.types import CriticOutput
 
 SMALLEST = 4
@@ -58,6 +58,4 @@ class Critic(nn.Module):
             use_bias = normalization == "none"
             x = Convolution(style.width * 2**index, style, taps=5, stride=2, use_bias=use_bias)(x)
             x = ACTIVATIONS[style.activation](NORMALIZATIONS[normalization](x, style, train))
-        features = x.reshape(x.shape[0], -1)
-        score = dense(1, style)(features)
-        return CriticOutput(score[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)
+        return score(x.reshape(x.shape[0], -1), style)

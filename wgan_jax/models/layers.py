@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from wgan_jax.ops.convolution import convolve, convolve_transpose
+from wgan_jax.types import CriticOutput
 
 
 class Style(NamedTuple):
@@ -64,6 +65,12 @@ def dense(features: int, style: Style, *, initializer: str = "", use_bias: bool 
     """Returns a dense layer, with the style's initialiser unless another is named."""
     kernel_init = INITIALIZERS[initializer or style.initializer](1)
     return nn.Dense(features, use_bias, kernel_init=kernel_init, dtype=style.dtype, param_dtype=style.param_dtype)
+
+
+def score(features: jax.Array, style: Style, *, initializer: str = "") -> CriticOutput:
+    """Returns a critic's end, a linear score of features [B, F]; without a sigmoid. Called inside a compact method."""
+    value = dense(1, style, initializer=initializer)(features)
+    return CriticOutput(value[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)
 
 
 def _bias(module: "Convolution | TransposedConvolution") -> jax.Array:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Style, dense
+from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Style, dense, score
 from wgan_jax.types import CriticOutput
 
 
@@ -50,8 +50,7 @@ class Critic(nn.Module):
     def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
         del label
         h = Hidden(self.style)(x.reshape(x.shape[0], -1), train)
-        score = dense(1, self.style, initializer="glorot_uniform")(h)
-        return CriticOutput(score[:, 0].astype(self.style.param_dtype), h.astype(self.style.param_dtype), None)
+        return score(h, self.style, initializer="glorot_uniform")
 
 
 def four_layers(style: Style, shape: tuple[int, ...]) -> Generator:

@@ -8,14 +8,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Style, dense
+from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Style, dense, score
 from wgan_jax.types import CriticOutput
 
 SMALLEST, CONSTANT, WIDEST = 4, 32, 8  # start size; largest image with one width; largest multiple of the width
 
 
 def widths(size: int, width: int) -> list[int]:
-    """Returns the channels at size, size / 2, ..., 4. `size` is 4 * 2^k: `check_size` has seen to it."""
+    """Returns the channels at size, size / 2, ..., 4. `size` is one that `fits`."""
     levels = (size // SMALLEST).bit_length()
     return [width if size <= CONSTANT else width * min(2**level, WIDEST) for level in range(levels)]
 
@@ -110,5 +110,4 @@ class Critic(nn.Module):
             for width in inwards[1:]:
                 x = Block(width, style, "down")(x, train)
             features = x.reshape(x.shape[0], -1)
-        score = dense(1, style)(features)
-        return CriticOutput(score[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)
+        return score(features, style)

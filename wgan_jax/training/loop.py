@@ -2,9 +2,7 @@
 
 import functools
 import logging
-import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import Dataset, Split
-from wgan_jax.data.source import Feed, make_feed, positions_per_feed
+from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist, save_curves
@@ -74,8 +72,8 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     state, seconds_before = _restore(checkpoints, program, program.init_state(init_key), here, dataset.fingerprint)
     step, critic_step = int(state.step), int(state.critic_step)
     hyper, run_key = program.place((make_hyperparameters(config), run_key))
-    make_feed_at, room, least = _feeds(config, dataset, program)
-    feed, feed_end = make_feed_at(step + critic_step), step + critic_step + room
+    feed_at, room, least = plan_feeds(config, dataset, program.place, program.shard)
+    feed, feed_end = feed_at(step + critic_step), step + critic_step + room
 
     seconds = summary["seconds"]
     seconds["startup"] = time.perf_counter() - started
@@ -93,7 +91,7 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
             began = time.perf_counter()
             state, metrics, done = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
             if position + least > feed_end:  # the next update may not fit any more: read on while the device works
-                feed, feed_end = make_feed_at(position), position + room
+                feed, feed_end = feed_at(position), position + room
             metrics, done, critic_step = jax.device_get((metrics, done, state.critic_step))
             per_update = (time.perf_counter() - began) / int(done)
             seconds["train"] += per_update * int(done)
@@ -166,22 +164,6 @@ def _restore(
         changes = [f"{name} {was.get(name)} -> {value}" for name, value in here.items() if was.get(name) != value]
         logging.getLogger(__name__).warning("resuming on another machine (%s): exact up to rounding only", ", ".join(changes))
     return program.place(state), info["seconds"]
-
-
-def _feeds(config: ConfigDict, dataset: Dataset, program: Program) -> tuple[Callable[[int], Feed], float, int]:
-    """Returns the feed that begins at a position, how many positions a feed has room for, and how many an update may take.
-
-    For synthetic data there is room without end. Training images of up to config.data.resident_mb are put on the devices,
-    others streamed from where they lie.
-    """
-    if dataset.train is None:
-        return lambda position: program.shard(Feed()), math.inf, 0
-    streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
-    resident = None if streamed else program.place(Split(*map(np.asarray, dataset.train)))
-    least = max(config.n_critic, config.warmup.critic_steps) + 1  # of one update
-    room = positions_per_feed(dataset, config.batch_size, least, streamed=streamed)
-    feed = lambda first: make_feed(dataset, resident, config.seed, first, room, config.batch_size)  # noqa: E731
-    return lambda first: program.shard(feed(first)), room, least
 
 
 def _updates_until_event(config: ConfigDict, step: int, position: int, per_update: float, end: float) -> tuple[int, int]:

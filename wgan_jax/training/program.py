@@ -95,6 +95,11 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
     place = lambda tree: jax.device_put(tree, replicated)  # noqa: E731
     count = len(devices)
     single = count == 1 and mapping == "auto"
+
+    def _placed(feed: Feed, rows: PartitionSpec) -> Feed:
+        """Puts a feed on the devices once, since several calls read it."""
+        return Feed(place(feed.resident), place(feed.first), jax.device_put(feed.rows, NamedSharding(mesh, rows)))
+
     run_updates = make_run_updates(config, dataset, None if single else AXIS, count)
     if single:
         compiled, shard = jax.jit(run_updates, donate_argnums=0), place
@@ -103,12 +108,12 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
         compiled = jax.pmap(
             run_updates, AXIS, in_axes=(None, None, None, None, feeds), out_axes=None, donate_argnums=0, devices=devices
         )
-        shard = lambda feed: _by_device(feed, count)  # noqa: E731
+        shard = lambda feed: _placed(_by_device(feed, count), PartitionSpec(AXIS))  # noqa: E731
     else:
         everywhere, over = PartitionSpec(), PartitionSpec(None, AXIS)
         specs = (everywhere, everywhere, everywhere, everywhere, Feed(everywhere, everywhere, over))
         mapped = jax.shard_map(run_updates, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
-        compiled, shard = jax.jit(mapped, donate_argnums=0), lambda feed: feed
+        compiled, shard = jax.jit(mapped, donate_argnums=0), lambda feed: _placed(feed, over)
     return Program(networks, init_state, compiled, place, shard, count)
 
 
