@@ -281,6 +281,9 @@ def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(tmp_path):
     assert (code, len(error.splitlines())) == (2, 1)
     assert "--config.data.path=DIR" in error
     tiny += (f"--config.data.path={tmp_path / 'images'}",)
+    code, _, error = _call("run", *tiny, "--config.data.label=hair")
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "no metadata.csv" in error
     code, _, error = _call("run", *tiny, "--config.steps=6")
     assert (code, error) == (0, "")
     provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
