@@ -222,7 +222,7 @@ def table(result: dict[str, Any]) -> Iterator[str]:
 
 
 def save_figure(path: Path, report: dict[str, Any]) -> None:
-    """Saves bars of seconds per update, by shape and side, with what the matmul peak would allow."""
+    """Saves bars of the share of the matmul peak by shape and side, with seconds per update written on them."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -230,14 +230,13 @@ def save_figure(path: Path, report: dict[str, Any]) -> None:
     names = list(report["shapes"][0]["sides"])
     width = 0.8 / len(names)
     for index, name in enumerate(names):
-        heights = [result["sides"][name]["median"] for result in report["shapes"]]
-        axes.bar([place + width * index for place in range(len(heights))], heights, width, label=name)
-    for place, result in enumerate(report["shapes"]):
-        least = result["flops"] / result["peak_flops"]["median"]
-        axes.hlines(least, place - width / 2, place + 0.8 - width / 2, color="black", linestyles="dotted")
+        sides = [result["sides"][name] for result in report["shapes"]]
+        places = [place + width * index for place in range(len(sides))]
+        bars = axes.bar(places, [100 * side["share_of_peak"] for side in sides], width, label=name)
+        axes.bar_label(bars, [f"{side['median']:.2f} s" for side in sides], fontsize=7)
     centres = [place + 0.4 - width / 2 for place in range(len(report["shapes"]))]
     axes.set_xticks(centres, [result["shape"] for result in report["shapes"]])
-    axes.set(ylabel="seconds per generator update", yscale="log", title="dotted: at the machine's matmul peak")
+    axes.set(ylabel="share of the matmul peak (%)", ylim=(0, 100))
     axes.legend()
     figure.savefig(path, dpi=120)
 
