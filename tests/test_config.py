@@ -181,6 +181,8 @@ COMBINATIONS = [
         "config.model.critic_normalization:",
         {"penalty.name": "none"},
     ),
+    ({"data.label": "hair"}, "config.data.path and config.data.label: of data.name=folder; ring8", {"data.name": "folder"}),
+    ({"data.image_size": 16}, "config.data.image_size and config.data.channels: of", {"data.name": "tfds"}),
     ({"batch_size": 30, "devices": 4}, "config.batch_size: 30 is not divisible by config.devices=4", {"batch_size": 32}),
     (
         {"latent.name": "uniform", "latent.low": 1.0, "latent.high": 1.0},

@@ -213,6 +213,12 @@ def _combinations(config: ConfigDict) -> list[str]:
         "config.loss: a wasserstein critic without a penalty or clipping is unbounded; set penalty.name or clip": (
             config.loss == "wasserstein" and not penalised and config.clip == 0
         ),
+        f"config.data.path and config.data.label: of data.name=folder; {config.data.name} reads neither": (
+            config.data.name != "folder" and (config.data.path != "" or config.data.label != "")
+        ),
+        f"config.data.image_size and config.data.channels: of data.name=folder and tfds; {config.data.name} has its own": (
+            config.data.name not in ("folder", "tfds") and (config.data.image_size, config.data.channels) != (0, 0)
+        ),
     }
     return [line for line, wrong in checks.items() if wrong]
 
