@@ -91,7 +91,7 @@ def train_seeds(config: Any, count: int) -> tuple[list[dict[str, float]], float]
     for seed in range(count):
         state = jax.tree.map(lambda leaf, s=seed: np.asarray(leaf[s]), states)
         critic = {"params": state.critic.params, **state.critic.model_state}
-        rows.append(summarise([evaluator(state.ema, critic, "test", draw) for draw in range(config.eval.draws)]))
+        rows.append(summarise([evaluator.of_generator(state.ema, critic, "test", draw) for draw in range(config.eval.draws)]))
     return rows, seconds
 
 

@@ -87,7 +87,12 @@ def default_config() -> ConfigDict:
     config.checkpoint_every = 1000
     config.keep = 3  # newest checkpoints kept, beside the best
     config.eval = ConfigDict()
-    config.eval.samples = 500  # per evaluation, real and generated (fewer where a split has fewer)
+    config.eval.metrics = "wasserstein,precision_recall,copying,classes,modes,quantile"  # comma-separated; or all
+    config.eval.samples = 500  # of metrics that compare points, real and generated (fewer where a split has fewer)
+    config.eval.features = "pixels"  # what the other metrics compare: pixels, classifier (trained on the labels), inception
+    config.eval.feature_samples = 500  # of these, real and generated (of a synthetic law as many as samples)
+    config.eval.weights = ""  # inception: pytorch-fid's and torch-fidelity's .pth, or an .npz of the same names
+    config.eval.cache_dir = "~/.cache/wgan_jax/classifiers"  # of trained classifiers
     config.eval.draws = 5  # independent repeats of the final evaluation
     config.cache_dir = "~/.cache/wgan_jax"  # of compiled programs; empty for none
     return config
@@ -168,6 +173,8 @@ def _tfds(builder: str) -> Callable[[ConfigDict], None]:
     def preset(config: ConfigDict) -> None:
         _image(config)
         config.data.update({"name": "tfds", "builder": builder})
+        config.eval.metrics += ",frechet,kernel,density_coverage"
+        config.eval.update({"features": "classifier", "feature_samples": 2000})
 
     return preset
 

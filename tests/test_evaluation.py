@@ -4,15 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import flatten
-from wgan_jax.evaluation import METRICS, Generated, evaluate, make_reference
-from wgan_jax.evaluation.critic import make_critic_statistics
-from wgan_jax.evaluation.evaluator import make_evaluator, summarise
+from wgan_jax.data.dataset import encode, flatten
+from wgan_jax.evaluation import METRICS, Generated, make_reference
+from wgan_jax.evaluation.critic import CRITIC_VALUES, make_critic_statistics
+from wgan_jax.evaluation.evaluator import make_evaluator, protocol, summarise
+from wgan_jax.evaluation.features import FEATURES
 from wgan_jax.evaluation.references import reference_rows
-from wgan_jax.models import build_networks
+from wgan_jax.models import build_networks, make_sampler
 
 DIGITS = load_dataset(load("configs/wgan_gp.py:digits"))
 
@@ -54,18 +56,40 @@ def test_the_sides_of_a_reference_share_no_example():
         assert set(map(bytes, reference.again)) <= seen[2]
 
 
+def compared(dataset, n=50):
+    """A reference with the features of its points, and other real data in the generator's place."""
+    network = FEATURES["pixels"](None, dataset)
+    stored = (lambda x: encode(x.reshape(-1, *dataset.shape))) if dataset.train is not None else (lambda x: x)
+    reference = make_reference(dataset, "validation", n)
+    reference = reference._replace(features=network.apply(stored(reference.real)))
+    return reference, Generated(reference.again, reference.spare, network.apply(stored(reference.again)), reference.again)
+
+
 def test_metrics_apply_where_the_data_allows():
-    n = 50
-    expected = {
-        "digits": {"wasserstein", "precision_recall", "copying", "classes"},
-        "ring8": {"wasserstein", "precision_recall", "modes"},
-        "gaussian": {"wasserstein", "precision_recall", "quantile"},
-    }
-    for preset, names in expected.items():
-        reference = make_reference(load_dataset(load(f"configs/wgan_gp.py:{preset}")), "validation", n)
-        generated = Generated(reference.again, reference.spare, reference.train)
-        assert {name for name, metric in METRICS.items() if metric(reference, generated)} == names
-        assert all(np.isfinite(value) for value in evaluate(reference, generated).values())
+    everywhere = set(METRICS) - {"copying", "classes", "modes", "quantile", "inception_score"}
+    beside = {"digits": {"copying", "classes"}, "ring8": {"modes"}, "gaussian": {"quantile"}}
+    for preset, names in beside.items():
+        sides = compared(load_dataset(load(f"configs/wgan_gp.py:{preset}")))
+        given = {name: metric.compute(*sides) for name, metric in METRICS.items()}
+        assert {name for name, values in given.items() if values} == everywhere | names
+        for name, values in given.items():
+            assert tuple(values) in ((), METRICS[name].values)
+            assert all(np.isfinite(value) for value in values.values())
+
+
+def test_no_two_metrics_share_a_value():
+    names = [name for metric in METRICS.values() for name in metric.values] + list(CRITIC_VALUES)
+    assert len(names) == len(set(names))
+
+
+def test_logits_give_an_inception_score():
+    # two classes, half of the sample sure of each: exp(H(y) - H(y|x)) = 2; the rows alternate, so that every split is balanced
+    reference, generated = compared(DIGITS)
+    sure = 50 * np.eye(2)[np.arange(400) % 2]
+    values = METRICS["inception_score"].compute(
+        reference, generated._replace(features=generated.features._replace(logits=sure))
+    )
+    assert values["inception_score"] == pytest.approx(2, rel=0.05)  # of random splits of 40
 
 
 def test_critic_statistics_of_a_linear_critic():
@@ -91,12 +115,75 @@ def test_a_constant_critic_gives_no_normalised_estimate():
     assert values["lipschitz_q99"] == 0
 
 
-def test_evaluator_is_a_function_of_its_arguments_and_rounds_images():
-    config = load("configs/wgan_gp.py:digits", ["--config.model.width=8", "--config.eval.samples=40"])
+@pytest.fixture(scope="module")
+def small():
+    """A config of untrained networks on digits, and their variables."""
+    changes = ["--config.model.width=8", "--config.eval.samples=40", "--config.eval.feature_samples=60"]
+    config = load("configs/wgan_gp.py:digits", changes)
     networks = build_networks(config, DIGITS.shape)
-    generator, critic = networks.init_generator(jax.random.key(0)), networks.init_critic(jax.random.key(1))
-    first = make_evaluator(config, DIGITS, networks)(generator, critic, "validation", 0)
+    return config, networks, networks.init_generator(jax.random.key(0)), networks.init_critic(jax.random.key(1))
+
+
+def test_evaluator_is_a_function_of_its_arguments(small):
+    config, networks, generator, critic = small
+    first = make_evaluator(config, DIGITS, networks).of_generator(generator, critic, "validation", 0)
     evaluator = make_evaluator(config, DIGITS, networks)
-    other = evaluator(generator, critic, "test", 1)
-    assert evaluator(generator, critic, "validation", 0) == first
+    other = evaluator.of_generator(generator, critic, "test", 1)
+    assert evaluator.of_generator(generator, critic, "validation", 0) == first
     assert other != first
+    assert set(CRITIC_VALUES) < set(first)
+
+
+def test_a_generator_is_what_it_draws(small):
+    # the same images, handed over as examples, get the same values; a draw has its own
+    config, networks, generator, critic = small
+    evaluator = make_evaluator(config, DIGITS, networks)
+    values = evaluator.of_generator(generator, critic, "test", 2)
+    key = jax.random.fold_in(jax.random.key(30_002), True)
+    images = encode(make_sampler(networks)(generator, key, 0, 80)[1])
+    assert evaluator.of_examples(lambda n: images[:n], "test", 2) == {
+        name: value for name, value in values.items() if name not in CRITIC_VALUES
+    }
+
+
+def test_features_are_of_as_many_examples_as_asked_for_and_networks_see_each_once(small, monkeypatch):
+    config, networks, generator, critic = small
+    seen, pixels = [], FEATURES["pixels"](config, DIGITS)
+
+    def apply(images):
+        seen.append(len(images))
+        return pixels.apply(images)
+
+    monkeypatch.setitem(FEATURES, "pixels", lambda *_: pixels._replace(name="other", weights="abc", apply=apply))
+    evaluator = make_evaluator(config, DIGITS, networks)
+    assert evaluator.sizes("test") == {"points": 40, "features": 60}
+    rows = [evaluator.of_generator(generator, critic, "test", draw) for draw in (0, 1)]
+    assert seen[:2] == [60, 60]  # the split's, the generated
+    assert seen[2] < 60  # of the split's second draw only what the first did not have
+    assert seen[3:] == [60]
+    told = protocol(evaluator, "test", rows, [evaluator.of_real("test", 0)])
+    assert told["precision"] | {"mean": 0, "std": 0, "real": 0} == {
+        "mean": 0,
+        "std": 0,
+        "real": 0,
+        "n_real": 60,
+        "n_fake": 60,
+        "split": "test",
+        "features": "other",
+        "weights": "abc",
+        "resize": "none",
+    }
+    assert told["wasserstein_ratio"]["n_real"] == 40
+    assert told["wasserstein_ratio"]["features"] == "pixels"
+    assert told["estimate_heldout"]["real"] is None
+    assert told["precision"]["mean"] == pytest.approx(np.mean([row["precision"] for row in rows]))
+
+
+def test_metrics_that_are_not_asked_for_are_not_computed(small):
+    config, networks, generator, critic = small
+    config = ConfigDict(config.to_dict())
+    config.eval.metrics = "wasserstein"
+    evaluator = make_evaluator(config, DIGITS, networks)
+    assert evaluator.network is None
+    values = evaluator.of_generator(generator, critic, "test", 0)
+    assert set(values) == {*METRICS["wasserstein"].values, *CRITIC_VALUES}

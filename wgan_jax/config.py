@@ -62,6 +62,10 @@ def _one_of(names: Sequence[str]) -> Rule:
     return Rule(str, lambda v: v in names, f"one of {', '.join(names)}")
 
 
+def _some_of(names: Sequence[str]) -> Rule:
+    return Rule(str, lambda v: v == "all" or set(v.split(",")) <= set(names), f"all, or some of {','.join(names)}")
+
+
 def _text() -> Rule:
     return Rule(str, lambda v: "\0" not in v, "text")
 
@@ -143,7 +147,12 @@ def rules() -> dict[str, Rule]:
         "sample_every": _whole(1),
         "checkpoint_every": _whole(1),
         "keep": _whole(1),
+        "eval.metrics": _some_of(registered("evaluation/__init__.py", "METRICS")),
         "eval.samples": _whole(10),
+        "eval.features": _one_of(registered("evaluation/features.py", "FEATURES")),
+        "eval.feature_samples": _whole(10),
+        "eval.weights": _text(),
+        "eval.cache_dir": Rule(str, lambda v: v != "" and "\0" not in v, "a folder"),
         "eval.draws": _whole(1),
         "cache_dir": _text(),
     }
@@ -213,6 +222,9 @@ def _combinations(config: ConfigDict) -> list[str]:
         "config.loss: a wasserstein critic without a penalty or clipping is unbounded; set penalty.name or clip": (
             config.loss == "wasserstein" and not penalised and config.clip == 0
         ),
+        "config.eval.metrics: wasserstein is not among them, and `best` is chosen by it": (
+            not {"all", "wasserstein"} & set(config.eval.metrics.split(","))
+        ),
         f"config.data.path and config.data.label: of data.name=folder; {config.data.name} reads neither": (
             config.data.name != "folder" and (config.data.path != "" or config.data.label != "")
         ),
@@ -238,17 +250,26 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Returns the checked config of `FILE.py[:preset]` with `--config.key=value` overrides applied.
 
     Raises:
-      UserError: no such file, a preset that the file refuses, an override that names no key or does not fit its type, or
-        any of `mistakes`; all overrides are judged before it is raised.
+      UserError: no such file, a preset that the file refuses, or as `override`.
     """
     path = Path(spec.split(":", 1)[0])
     if not path.is_file():
         known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.py") if p.stem not in ("__init__", "default")))
         raise UserError(f"--config: no file {path}" + (f"; there are: {known}" if known else ""))
+    return override(functools.partial(_read, spec), overrides)
+
+
+def override(base: Callable[[], ConfigDict], overrides: Sequence[str], allowed: Sequence[str] | None = None) -> ConfigDict:
+    """Returns base() with `--config.key=value` overrides applied, checked; allowed: the keys that may be overridden.
+
+    Raises:
+      UserError: an override that names no key, a key that is not allowed, or does not fit its type, or any of `mistakes`; all
+        overrides are judged before it is raised.
+    """
 
     def parse(arguments: Sequence[str]) -> ConfigDict:
         values, argv = flags.FlagValues(), ["", *arguments]
-        config_flags.DEFINE_config_dict("config", _read(spec), flag_values=values, sys_argv=argv)
+        config_flags.DEFINE_config_dict("config", base(), flag_values=values, sys_argv=argv)
         values(argv)
         return values["config"].value
 
@@ -256,16 +277,18 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     good: list[str] = []
     lines: list[str] = []
     keys = list(flatten(config))
-    for override in overrides:
-        key, equals, text = override.removeprefix("--config.").partition("=")
+    for word in overrides:
+        key, equals, text = word.removeprefix("--config.").partition("=")
         if key not in keys:
             lines.append(_unknown(key, keys))
+        elif allowed is not None and key not in allowed:
+            lines.append(f"config.{key}: is the run's own; here only {', '.join(allowed)} may be set")
         elif not equals:
             lines.append(f"config.{key}: no value; write --config.{key}=VALUE")
         else:
             try:
-                parse([override])
-                good.append(override)
+                parse([word])
+                good.append(word)
             except (ValueError, TypeError, KeyError, AttributeError, flags.Error):
                 wanted = rules()[key].wanted if key in rules() else "a value of the key's type"
                 lines.append(f"config.{key}: {text!r} is not {wanted}")

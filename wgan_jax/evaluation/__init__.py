@@ -1,21 +1,36 @@
 """Metrics by name, each a pure function of samples; definitions and their traps are in the modules.
 
 A Reference is the real side of an evaluation. All samples are flat, [n, D], in network units ([-1, 1] for images, which are
-rounded to uint8 levels first).
+rounded to uint8 levels first). What compares features does so in those of a network of features.py.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
+from scipy.special import softmax
 
-from wgan_jax.data.dataset import Dataset, decode, encode, flatten
-from wgan_jax.evaluation.fidelity import class_shares, copying_z, label_classifier, nearest_distances, precision_recall
+from wgan_jax.data.dataset import Dataset, Split, flatten
+from wgan_jax.evaluation.features import Features
+from wgan_jax.evaluation.fidelity import (
+    class_balance,
+    class_shares,
+    copying_z,
+    frechet_distance,
+    inception_score,
+    nearest_distances,
+    neighbourhoods,
+    precision_recall,
+    two_sample_accuracy,
+)
+from wgan_jax.evaluation.kernels import energy_distance, kernel_distance, maximum_mean_discrepancy
 from wgan_jax.evaluation.modes import mode_statistics
-from wgan_jax.evaluation.wasserstein import empirical_wasserstein, quantile_wasserstein
+from wgan_jax.evaluation.transport import empirical_wasserstein, quantile_wasserstein, sliced_wasserstein
 
 QUANTILE_SAMPLES = 100_000  # of a 1-D law, at which its floor is about .004
+SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as torch-fidelity has them
+NO_FEATURES = Features(np.empty((0, 0)), np.empty((0, 0)), np.empty(0, np.int32))
 
 
 class Reference(NamedTuple):
@@ -24,26 +39,35 @@ class Reference(NamedTuple):
     real: np.ndarray  # [n, D], held-out
     again: np.ndarray  # [n, D], other real examples
     spare: np.ndarray  # [m, D], real examples that are neither of these nor in `train`
-    train: np.ndarray  # [N, H, W, C] uint8, the training split; [n, D] fresh examples of a synthetic law
+    rows: np.ndarray  # of the split, in the order in which `real` takes them; empty for a synthetic law
+    spare_rows: np.ndarray  # of the third split, in the order in which `spare` takes them
+    train: np.ndarray  # [M, H, W, C] uint8, the training split; [n, D] fresh examples of a synthetic law
     real_to_train: np.ndarray  # [n], distances of `real` to the nearest in `train`; empty for a synthetic law
     floor: float  # empirical Wasserstein distance between `real` and `again`
     dataset: Dataset
-    classifier: Any  # of labelled data, fitted to the training split; else None
+    features: Features  # of N held-out examples; of none where no metric asks for them
 
 
 class Generated(NamedTuple):
-    """The generated side: two independent samples, and the many that a 1-D law needs."""
+    """The generated side: two independent samples, features of N, and the many examples that a 1-D law needs."""
 
     first: np.ndarray  # [n, D]
     second: np.ndarray  # [n, D]
+    features: Features
     many: np.ndarray  # [QUANTILE_SAMPLES, 1] for a 1-D law, else empty
+
+
+class Metric(NamedTuple):
+    values: tuple[str, ...]  # the names of what it may give
+    source: Literal["points", "features"]  # what of both sides it compares
+    compute: Callable[[Reference, Generated], dict[str, float]]  # {} where the data does not allow it
 
 
 def _wasserstein(reference: Reference, generated: Generated) -> dict[str, float]:
     """W(G,T), the real-real floor W(T,T'), their ratio, and the excess (W(G,T) - W(G,G')/2 - W(T,T')/2) / W(T,T')."""
     distance = empirical_wasserstein(generated.first, reference.real)
     own = empirical_wasserstein(generated.first, generated.second)
-    floor = reference.floor
+    floor = reference.floor or float("nan")  # 0 where all examples are one
     return {
         "wasserstein_empirical": distance,
         "wasserstein_floor": floor,
@@ -52,21 +76,10 @@ def _wasserstein(reference: Reference, generated: Generated) -> dict[str, float]
     }
 
 
-def _precision_recall(reference: Reference, generated: Generated) -> dict[str, float]:
-    precision, recall = precision_recall(reference.real, generated.first)
-    return {"precision": precision, "recall": recall}
-
-
 def _copying(reference: Reference, generated: Generated) -> dict[str, float]:
     if reference.dataset.train is None:
         return {}
     return {"copying_z": copying_z(reference.real_to_train, nearest_distances(generated.first, reference.train))}
-
-
-def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
-    if reference.classifier is None:
-        return {}
-    return {"smallest_class": float(class_shares(reference.classifier, generated.first).min())}
 
 
 def _modes(reference: Reference, generated: Generated) -> dict[str, float]:
@@ -86,54 +99,109 @@ def _quantile(reference: Reference, generated: Generated) -> dict[str, float]:
     }
 
 
-# (reference, generated) -> {metric: value}; {} where the data does not allow it
-METRICS: dict[str, Callable[[Reference, Generated], dict[str, float]]] = {
-    "wasserstein": _wasserstein,
-    "precision_recall": _precision_recall,
-    "copying": _copying,
-    "classes": _classes,
-    "modes": _modes,
-    "quantile": _quantile,
+def _points(name: str, distance: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
+    """Returns the metric that is one distance between the points of both sides."""
+    return Metric((name,), "points", lambda reference, generated: {name: distance(reference.real, generated.first)})
+
+
+def _frechet(reference: Reference, generated: Generated) -> dict[str, float]:
+    return {"frechet_distance": frechet_distance(reference.features.vectors, generated.features.vectors)}
+
+
+def _kernel(reference: Reference, generated: Generated) -> dict[str, float]:
+    """The mean over subsets and its spread; of samples that are smaller than a subset, the one value of all of them."""
+    real, fake = reference.features.vectors, generated.features.vectors
+    size = min(SUBSET_SIZE, len(real), len(fake))
+    mean, spread = kernel_distance(real, fake, 1 if size == len(real) == len(fake) else SUBSETS, size)
+    return {"kernel_distance": mean, "kernel_distance_spread": spread}
+
+
+def _precision_recall(reference: Reference, generated: Generated) -> dict[str, float]:
+    precision, recall = precision_recall(reference.features.vectors, generated.features.vectors)
+    return {"precision": precision, "recall": recall}
+
+
+def _density_coverage(reference: Reference, generated: Generated) -> dict[str, float]:
+    found = neighbourhoods(reference.features.vectors, generated.features.vectors)
+    return {"density": found.density, "coverage": found.coverage}
+
+
+def _two_sample(reference: Reference, generated: Generated) -> dict[str, float]:
+    found = two_sample_accuracy(reference.features.vectors, generated.features.vectors)
+    return {"two_sample_accuracy": found.accuracy, "two_sample_real": found.real, "two_sample_generated": found.generated}
+
+
+def _inception_score(reference: Reference, generated: Generated) -> dict[str, float]:
+    del reference
+    logits = generated.features.logits
+    if logits.shape[1] == 0:
+        return {}
+    mean, spread = inception_score(softmax(logits, axis=1))
+    return {"inception_score": mean, "inception_score_spread": spread}
+
+
+def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
+    classes = len(reference.dataset.class_names)
+    if classes == 0:
+        return {}
+    balance = class_balance(class_shares(generated.features.labels, classes))
+    return {"smallest_class": balance.smallest, "class_balance": balance.balance, "classes_covered": float(balance.covered)}
+
+
+METRICS: dict[str, Metric] = {
+    "wasserstein": Metric(
+        ("wasserstein_empirical", "wasserstein_floor", "wasserstein_ratio", "wasserstein_excess"), "points", _wasserstein
+    ),
+    "sliced": _points("sliced_wasserstein", sliced_wasserstein),
+    "energy": _points("energy_distance", energy_distance),
+    "mmd": _points("mmd", maximum_mean_discrepancy),
+    "copying": Metric(("copying_z",), "points", _copying),
+    "modes": Metric(("modes", "good_share", "mode_tv", "mode_sigma"), "points", _modes),
+    "quantile": Metric(("wasserstein_quantile", "mean", "std"), "points", _quantile),
+    "frechet": Metric(("frechet_distance",), "features", _frechet),
+    "kernel": Metric(("kernel_distance", "kernel_distance_spread"), "features", _kernel),
+    "precision_recall": Metric(("precision", "recall"), "features", _precision_recall),
+    "density_coverage": Metric(("density", "coverage"), "features", _density_coverage),
+    "two_sample": Metric(("two_sample_accuracy", "two_sample_real", "two_sample_generated"), "features", _two_sample),
+    "inception_score": Metric(("inception_score", "inception_score_spread"), "features", _inception_score),
+    "classes": Metric(("smallest_class", "class_balance", "classes_covered"), "features", _classes),
 }
 
 
-def evaluate(reference: Reference, generated: Generated) -> dict[str, float]:
-    """Returns the values of all metrics that the data allows."""
-    values: dict[str, float] = {}
-    for metric in METRICS.values():
-        values |= metric(reference, generated)
-    return values
-
-
-def round_to_pixels(x: np.ndarray) -> np.ndarray:
-    """Returns generated images [n, H, W, C] rounded as saving them would; points [n, D] pass."""
-    return decode(encode(x), x.dtype) if x.ndim == 4 else x
-
-
-def make_reference(dataset: Dataset, split: str, samples: int, draw: int = 0, classifier: Any = None) -> Reference:
-    """Returns the real side of an evaluation on `validation` or `test`, a function of the arguments alone.
+def make_reference(dataset: Dataset, split: str, samples: int, draw: int = 0) -> Reference:
+    """Returns the real side of an evaluation on `validation` or `test`, without features, a function of the arguments alone.
 
     Stored data: `real` is a random subset of the split, the whole of it where it has no more than `samples`; `again`
     are training examples and `spare` are of the third split. Synthetic laws are sampled with keys of the split and draw, with
     equal shares of the modes where there are any.
     """
-    if dataset.train is not None:
-        assert dataset.validation is not None
-        assert dataset.test is not None
-        rng = np.random.default_rng((draw, ("validation", "test").index(split)))
-        held, other = (dataset.validation, dataset.test) if split == "validation" else (dataset.test, dataset.validation)
-        n = min(samples, len(held.images), len(dataset.train.images))
-        real = held.images[rng.permutation(len(held.images))[:n]]
-        again = dataset.train.images[rng.permutation(len(dataset.train.images))[:n]]
-        spare = other.images[rng.permutation(len(other.images))[:n]]
-        real, again, spare = (flatten(x) for x in (real, again, spare))
-        train = dataset.train.images
-        classifier = classifier or (label_classifier(train, dataset.train.labels) if dataset.class_names else None)
-    else:
+    if dataset.train is None:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(20_000 + draw), split == "test"), 4)
         real, again, spare, train = (flatten(jax.device_get(sample_law(dataset, key, samples))) for key in keys)
-    to_train = nearest_distances(real, train) if dataset.train is not None else np.empty(0)
-    return Reference(real, again, spare, train, to_train, empirical_wasserstein(real, again), dataset, classifier)
+        rows = spare_rows = np.empty(0, np.int64)
+        to_train = np.empty(0)
+    else:
+        held, other, train = split_of(dataset, split), split_of(dataset, third(split)), dataset.train.images
+        rng = np.random.default_rng((draw, ("validation", "test").index(split)))
+        n = min(samples, len(held.images), len(train))
+        rows, again_rows, spare_rows = (rng.permutation(len(images)) for images in (held.images, train, other.images))
+        sides = ((held.images, rows), (train, again_rows), (other.images, spare_rows))
+        real, again, spare = (flatten(images[chosen[:n]]) for images, chosen in sides)
+        to_train = nearest_distances(real, train)
+    floor = empirical_wasserstein(real, again)
+    return Reference(real, again, spare, rows, spare_rows, train, to_train, floor, dataset, NO_FEATURES)
+
+
+def third(split: str) -> str:
+    """Returns the split whose examples are neither in this one nor in training."""
+    return "test" if split == "validation" else "validation"
+
+
+def split_of(dataset: Dataset, name: str) -> Split:
+    """Returns a split of a stored dataset by its name."""
+    split: Split | None = getattr(dataset, name)
+    assert split is not None
+    return split
 
 
 def sample_law(dataset: Dataset, key: jax.Array, count: int) -> jax.Array:

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wgan_jax.evaluation.wasserstein import c_transform_bound
+from wgan_jax.evaluation.transport import c_transform_bound
 
 POINT_VALUES = 2**21  # of the points differentiated at once: 170 images 64 x 64 x 3
+
+CRITIC_VALUES = ("estimate_train", "estimate_heldout", "lipschitz_q99", "estimate_normalised", "c_transform_bound")
 
 type Score = Callable[[jax.Array, jax.Array], jax.Array]  # critic variables, x [n, ...] -> [n]
 

@@ -1,18 +1,101 @@
-"""Fidelity and coverage: precision and recall, copying of the training data, shares of the classes."""
+"""Fidelity and coverage: Frechet distance, Inception score, neighbours of either sample, copying, shares of the classes."""
+
+from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
-from scipy.stats import rankdata
+from scipy.special import rel_entr
+from scipy.stats import entropy, rankdata
 from sklearn.decomposition import PCA
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
 from wgan_jax.data.dataset import flatten
+from wgan_jax.errors import UserError
+from wgan_jax.evaluation.kernels import centred, row_chunks, squared_distances
+from wgan_jax.evaluation.transport import gaussian_wasserstein
 
 CHUNK_VALUES = 2**24  # of training examples compared at once
 COMPARED_VALUES = 2**26  # of training examples compared in all: 85,000 images 28 x 28, 5,400 of 64 x 64 x 3
 CLASSIFIER_EXAMPLES, CLASSIFIER_COMPONENTS = 5000, 64
+ROUNDING = 1e-12  # of squared distances relative to the points' squared norms; 2,048 features show 4e-15
+
+
+class Moments(NamedTuple):
+    """Mean [F] and covariance [F, F] of features, in float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+class Neighbourhoods(NamedTuple):
+    """How two samples lie in the balls that reach from each example to its k-th nearest of its own sample."""
+
+    precision: float  # share of generated examples in a real ball
+    recall: float  # share of real examples in a generated ball
+    density: float  # real balls that a generated example lies in, over k; about 1 for one law, may exceed it
+    coverage: float  # share of real balls with a generated example
+
+
+class TwoSample(NamedTuple):
+    """Leave-one-out accuracies of telling real from generated examples by the nearest neighbour."""
+
+    accuracy: float  # on all; .5 for one law and equal sizes, 1 far apart, below .5 where the samples copy each other
+    real: float  # on real examples: low where the generated ones crowd around them
+    generated: float  # on generated examples: high where they crowd among themselves
+
+
+class ClassBalance(NamedTuple):
+    """How evenly a sample is spread over K >= 2 classes."""
+
+    covered: int  # classes with a share of at least 1 / (4K), the rule by which modes count
+    balance: float  # entropy of the shares over log K: 1 for equal shares, 0 for a single class
+    smallest: float  # the least share
+
+
+def moments(x: np.ndarray) -> Moments:
+    """Returns mean and unbiased covariance of features [n, F]; n may be less than F.
+
+    Raises:
+      UserError: fewer than two examples.
+    """
+    if len(x) < 2:
+        raise UserError(f"moments: a covariance needs at least 2 examples, there are {len(x)}")
+    mean = x.mean(axis=0, dtype=np.float64)
+    deviations = x - mean
+    return Moments(mean, deviations.T @ deviations / (len(x) - 1))
+
+
+def frechet_distance(x: np.ndarray | Moments, y: np.ndarray | Moments) -> float:
+    """Returns the Frechet distance of features [n, F] and [m, F], or of their moments; on Inception features the FID.
+
+    The squared Wasserstein-2 distance of Gaussians with the samples' moments (Heusel 2017, equation 6). It is biased upwards,
+    the more the fewer the examples: compare values of equal n and m only.
+    """
+    (mean_x, cov_x), (mean_y, cov_y) = (one if isinstance(one, Moments) else moments(one) for one in (x, y))
+    return gaussian_wasserstein(mean_x, cov_x, mean_y, cov_y) ** 2
+
+
+def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | None = 2020) -> tuple[float, float]:
+    """Returns mean and standard deviation over splits of exp(mean_x KL(p(y|x) | p(y))), from class probabilities [n, K].
+
+    Salimans 2016, section 4, as torch-fidelity computes it: examples in the order of RandomState(seed).permutation(n), or as
+    they are given where the seed is None, cut into runs that start at i n // splits. Of logits give scipy.special.softmax.
+
+    Raises:
+      UserError: rows that are no probabilities, or more splits than examples.
+    """
+    n = len(probabilities)
+    if not 1 <= splits <= n:
+        raise UserError(f"inception_score: {splits} splits of {n} examples; give 1 to {n}")
+    p = probabilities.astype(np.float64)
+    if not (p >= 0).all() or not np.allclose(p.sum(axis=1), 1, rtol=0, atol=1e-3):
+        raise UserError("inception_score: each row holds the probabilities of the classes; of logits give their softmax")
+    if seed is not None:
+        p = p[np.random.RandomState(seed).permutation(n)]
+    runs = (p[i * n // splits : (i + 1) * n // splits] for i in range(splits))
+    scores = [np.exp(rel_entr(run, run.mean(axis=0)).sum(axis=1).mean()) for run in runs]
+    return float(np.mean(scores)), float(np.std(scores))
 
 
 def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tuple[float, float]:
@@ -21,12 +104,75 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     Precision is the share of generated points that lie nearer to some real point than its k-th nearest other real point does;
     recall is the same with the roles exchanged.
     """
+    return neighbourhoods(real, generated, k)[:2]
 
-    def covered(points: np.ndarray, support: np.ndarray) -> float:
-        radii = np.sort(cdist(support, support), axis=1)[:, k]  # column 0 is the point itself
-        return float((cdist(points, support) <= radii).any(axis=1).mean())
 
-    return covered(generated, real), covered(real, generated)
+def neighbourhoods(real: np.ndarray, generated: np.ndarray, k: int = 5) -> Neighbourhoods:
+    """Returns precision and recall (Kynkaanniemi 2019), density and coverage (Naeem 2020) of samples [n, D] and [m, D].
+
+    The first pair is published for k = 3, the second for k = 5. Balls are closed, and a point at a ball's radius up to rounding
+    lies in it: an exact copy of the k-th neighbour, or of a centre whose ball has radius 0.
+
+    Raises:
+      UserError: a sample of no more than k examples.
+    """
+    real, generated = centred(real, generated)
+    real_radii, generated_radii = _radii(real, k), _radii(generated, k)
+    balls, recalled, covered = np.zeros(len(generated)), np.empty(len(real), bool), np.empty(len(real), bool)
+    for rows in row_chunks(len(real), len(generated)):
+        squares = squared_distances(real[rows], generated)
+        inside = squares <= real_radii[rows, None]
+        balls += inside.sum(axis=0)
+        covered[rows] = inside.any(axis=1)
+        recalled[rows] = (squares <= generated_radii).any(axis=1)
+    return Neighbourhoods(*(float(share) for share in ((balls > 0).mean(), recalled.mean(), balls.mean() / k, covered.mean())))
+
+
+def two_sample_accuracy(real: np.ndarray, generated: np.ndarray) -> TwoSample:
+    """Returns the accuracies of a leave-one-out nearest-neighbour classifier on samples [n, D] and [m, D] (Xu 2018, section 2).
+
+    An example as near to the other sample as to its own, up to rounding, counts half. Give samples of equal size: the
+    larger one is otherwise the nearer by chance (Lopez-Paz & Oquab 2017).
+
+    Raises:
+      UserError: a sample of a single example.
+    """
+    real, generated = centred(real, generated)
+    to_generated, to_real = np.empty(len(real)), np.full(len(generated), np.inf)
+    for rows in row_chunks(len(real), len(generated)):
+        squares = squared_distances(real[rows], generated)
+        to_generated[rows] = squares.min(axis=1)
+        np.minimum(to_real, squares.min(axis=0), out=to_real)
+    correct = []
+    for sample, to_other in ((real, to_generated), (generated, to_real)):
+        to_own = _nearest_squares(sample, 1)
+        margin = to_other - to_own
+        margin[np.abs(margin) <= _rounding(sample, to_own)] = 0
+        correct.append((1 + np.sign(margin)) / 2)
+    return TwoSample(float(np.concatenate(correct).mean()), *(float(side.mean()) for side in correct))
+
+
+def _nearest_squares(x: np.ndarray, k: int) -> np.ndarray:
+    """Returns the squared distance [n] of each example to its k-th nearest other one."""
+    if len(x) <= k:
+        raise UserError(f"k: a {k}-th nearest other example needs more than {k} examples in each sample, one has {len(x)}")
+    nearest = np.empty(len(x))
+    for rows in row_chunks(len(x), len(x)):
+        squares = squared_distances(x[rows], x)
+        np.fill_diagonal(squares[:, rows.start :], np.inf)
+        squares.partition(k - 1, axis=1)
+        nearest[rows] = squares[:, k - 1]
+    return nearest
+
+
+def _radii(x: np.ndarray, k: int) -> np.ndarray:
+    squares = _nearest_squares(x, k)
+    return squares + _rounding(x, squares)
+
+
+def _rounding(x: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Returns the error [n] that `squared_distances` may have from each example to points at squared distance `squares`."""
+    return ROUNDING * (np.einsum("ij,ij->i", x, x) + squares)
 
 
 def nearest_distances(points: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -62,6 +208,12 @@ def label_classifier(images: np.ndarray, labels: np.ndarray) -> Pipeline:
     return make_pipeline(*project, SVC(gamma="scale", C=10.0)).fit(x, labels[chosen])
 
 
-def class_shares(classifier: Pipeline, images: np.ndarray) -> np.ndarray:
-    """Returns the share of images [n, D] that the classifier puts in each of its classes, [classes]."""
-    return (classifier.predict(images)[:, None] == classifier.classes_).mean(axis=0)
+def class_shares(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the share of each class, [classes], among labels [n] from 0 to classes - 1."""
+    return np.bincount(labels, minlength=classes) / len(labels)
+
+
+def class_balance(shares: np.ndarray) -> ClassBalance:
+    """Returns how a sample covers its K >= 2 classes, from their shares [K] as `class_shares` gives them."""
+    covered = int((shares >= 1 / (4 * len(shares))).sum())
+    return ClassBalance(covered, float(entropy(shares, base=len(shares))), float(shares.min()))

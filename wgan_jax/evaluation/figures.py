@@ -1,7 +1,7 @@
 """Pictures: grids of images, samples of toys over the critic's level sets, curves of a run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from wgan_jax.data.dataset import Dataset, encode
 from wgan_jax.evaluation import sample_law
@@ -19,21 +19,67 @@ from wgan_jax.types import Params
 mpl.use("Agg")
 
 GRID_IMAGES, TOY_POINTS = 64, 2000
+GAP = 2  # pixels between the images of a grid
 
 
-def save_image_grid(path: Path, images: np.ndarray, columns: int = 0) -> None:
-    """Saves images [n, H, W, C] in [-1, 1] as one PNG: a square grid; small images are enlarged to about 64 pixels."""
+def save_image_grid(path: Path, images: np.ndarray, columns: int = 0, captions: Sequence[str] = ()) -> None:
+    """Saves images [n, H, W, C] in [-1, 1] as one PNG: a square grid; small images are enlarged to about 64 pixels.
+
+    captions: a line to the right of each row.
+    """
+    sheet = _sheet(images, columns)
+    if captions:
+        font = ImageFont.load_default(12)
+        pitch, width = (sheet.height - GAP) / len(captions), math.ceil(max(map(font.getlength, captions)))
+        margin = 4 * GAP
+        wide = Image.new(sheet.mode, (sheet.width + width + 2 * margin, sheet.height), "white")
+        wide.paste(sheet)
+        draw = ImageDraw.Draw(wide)
+        for row, caption in enumerate(captions):
+            draw.text((sheet.width + margin, GAP + pitch * (row + 0.5)), caption, "black", font, anchor="lm")
+        sheet = wide
+    sheet.save(path)
+
+
+def save_animation(path: Path, frames: Iterable[np.ndarray], milliseconds: int) -> None:
+    """Saves frames of images [n, H, W, C] in [-1, 1], each a grid as `save_image_grid` has it, as a GIF without end."""
+    sheets = (_sheet(images) for images in frames)
+    next(sheets).save(path, save_all=True, append_images=sheets, duration=milliseconds, loop=0)
+
+
+def save_images(folder: Path, images: np.ndarray, first: int) -> None:
+    """Saves images [n, H, W, C] in [-1, 1], pixel by pixel, as 000000.png, ... in a folder, numbered from `first`."""
+    for index, image in enumerate(encode(images), first):
+        _picture(image).save(folder / f"{index:06d}.png")
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _sheet(images: np.ndarray, columns: int = 0) -> Image.Image:
     n, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     scale = max(1, 64 // height)
     pixels = encode(images).repeat(scale, axis=1).repeat(scale, axis=2)
-    gap = 2
-    sheet = np.full((rows * (height * scale + gap) + gap, columns * (width * scale + gap) + gap, channels), 64, np.uint8)
+    high, wide = height * scale + GAP, width * scale + GAP
+    sheet = np.full((rows * high + GAP, columns * wide + GAP, channels), 64, np.uint8)
     for index, image in enumerate(pixels):
-        top, left = gap + index // columns * (height * scale + gap), gap + index % columns * (width * scale + gap)
+        top, left = GAP + index // columns * high, GAP + index % columns * wide
         sheet[top : top + height * scale, left : left + width * scale] = image
-    Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet).save(path)
+    return _picture(sheet)
+
+
+def save_classes(path: Path, images: np.ndarray, labels: np.ndarray, names: Sequence[str], columns: int = 10) -> None:
+    """Saves images [n, H, W, C] in [-1, 1] by their class, a captioned row of up to `columns` each; what is missing is grey."""
+    rows = np.zeros((len(names), columns, *images.shape[1:]), images.dtype)
+    captions = []
+    for label, name in enumerate(names):
+        own = images[labels == label]
+        rows[label, : len(own[:columns])] = own[:columns]
+        captions.append(f"{name}, {len(own) / len(images):.0%}")
+    save_image_grid(path, rows.reshape(-1, *images.shape[1:]), columns, captions)
 
 
 def make_artist(dataset: Dataset, networks: Networks) -> Callable[[Path, Params, Params], None]:
@@ -119,3 +165,24 @@ def save_curves(folder: Path, lines: list[dict[str, Any]]) -> None:
         if axes.lines:
             figure.legend(loc="outside right upper", fontsize=8)
         figure.savefig(folder / f"{name}.png", dpi=110)
+
+
+def save_evaluations(path: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Saves curves over training of every value of evaluations (see evaluation.json), with real data's as a dashed line."""
+    names = list(entries[0]["values"])
+    columns = 4
+    figure = Figure(figsize=(4 * columns, 2.6 * math.ceil(len(names) / columns)), layout="constrained")
+    steps = [entry["step"] for entry in entries]
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(math.ceil(len(names) / columns), columns, index + 1)
+        values = [entry["values"][name] for entry in entries]
+        axes.errorbar(steps, [v["mean"] for v in values], [v["std"] for v in values], marker="o", markersize=3, linewidth=1)
+        real = values[-1]["real"]
+        if real is not None:
+            axes.axhline(real["mean"], color="0.4", linestyle="--", linewidth=1)
+        axes.set_title(f"{name} ({values[-1]['features']})", fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    figure.supxlabel("generator updates")
+    figure.suptitle("generated (blue) and real data in the generator's place (dashed)", fontsize=10)
+    figure.savefig(path, dpi=100)

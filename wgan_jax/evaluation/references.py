@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,30 +9,13 @@ from ml_collections import ConfigDict
 from sklearn.cluster import KMeans
 
 from wgan_jax.data.dataset import Dataset, flatten
-from wgan_jax.evaluation import QUANTILE_SAMPLES, Generated, evaluate, make_reference, round_to_pixels, sample_law
+from wgan_jax.evaluation.evaluator import as_stored, make_evaluator
 from wgan_jax.models import build_networks, make_sampler
 
-
-def real_rows(dataset: Dataset, split: str, samples: int, draws: int) -> list[dict[str, float]]:
-    """Returns the metrics of real data in the generator's place, per draw: examples of neither the split nor the training data.
-
-    Digits has 297 such examples for the test split; then all samples of the row have that size.
-    """
-    rows: list[dict[str, float]] = []
-    classifier = None
-    for draw in range(draws):
-        reference = make_reference(dataset, split, samples, draw, classifier)
-        classifier = reference.classifier
-        if len(reference.spare) < len(reference.real):
-            reference = make_reference(dataset, split, len(reference.spare), draw, classifier)
-        many = np.empty((0, 1))
-        if dataset.quantile is not None:
-            many = flatten(jax.device_get(sample_law(dataset, jax.random.key(40_000 + draw), QUANTILE_SAMPLES)))
-        rows.append(evaluate(reference, Generated(reference.spare[: len(reference.real)], reference.again, many)))
-    return rows
+type Generator = Callable[[Dataset, np.random.Generator, int], np.ndarray]  # dataset, randomness, n -> [n, D]
 
 
-def _centroids(count: int) -> Callable[[Dataset, np.random.Generator, int], np.ndarray]:
+def _centroids(count: int) -> Generator:
     def generate(dataset: Dataset, rng: np.random.Generator, n: int) -> np.ndarray:
         """Centroids of k-means on the training images, drawn by the sizes of their clusters."""
         assert dataset.train is not None
@@ -61,7 +43,7 @@ def _class_gaussians(dataset: Dataset, rng: np.random.Generator, n: int) -> np.n
     return np.clip(samples, -1, 1)
 
 
-GENERATORS: dict[str, Callable[[Dataset, np.random.Generator, int], np.ndarray]] = {
+GENERATORS: dict[str, Generator] = {
     "training images, copied": _copies,
     "k-means, 30 centroids": _centroids(30),
     "k-means, 200 centroids": _centroids(200),
@@ -69,31 +51,24 @@ GENERATORS: dict[str, Callable[[Dataset, np.random.Generator, int], np.ndarray]]
 }
 
 
-def _generate(generator: Any, dataset: Dataset, draw: int, n: int) -> np.ndarray:
-    return generator(dataset, np.random.default_rng(draw), n)
-
-
 def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> dict[str, list[dict[str, float]]]:
     """Returns {generator: metrics per draw}: real data, the GENERATORS for stored data, and an untrained network."""
-    samples = config.eval.samples
-    rows = {"real": real_rows(dataset, split, samples, draws)}
-    references = [make_reference(dataset, split, samples, draw) for draw in range(draws)]
-    sizes = [len(reference.real) for reference in references]
+    networks = build_networks(config, dataset.shape)
+    evaluator = make_evaluator(config, dataset, networks)
+    rows = {"real": [evaluator.of_real(split, draw) for draw in range(draws)]}
 
-    def rows_of(generate: Callable[[int, int], np.ndarray]) -> list[dict[str, float]]:
-        many = QUANTILE_SAMPLES if dataset.quantile is not None else 0
-        rows = []
-        for draw, (reference, n) in enumerate(zip(references, sizes, strict=True)):
-            images = generate(draw, 2 * n + many).reshape(-1, *dataset.shape)
-            flat = flatten(round_to_pixels(images))
-            rows.append(evaluate(reference, Generated(flat[:n], flat[n : 2 * n], flat[2 * n :])))
-        return rows
+    def examples(generator: Generator, draw: int, n: int) -> np.ndarray:
+        return as_stored(generator(dataset, np.random.default_rng(draw), n).reshape(-1, *dataset.shape))
 
     if dataset.train is not None:
         for name, generator in GENERATORS.items():
-            rows[name] = rows_of(functools.partial(_generate, generator, dataset))
-    networks = build_networks(config, dataset.shape)
-    variables = networks.init_generator(jax.random.key(config.seed))
-    sample = make_sampler(networks)
-    rows["untrained"] = rows_of(lambda draw, n: np.asarray(sample(variables, jax.random.key(50_000 + draw), 0, n)[1]))
+            rows[name] = [
+                evaluator.of_examples(functools.partial(examples, generator, draw), split, draw) for draw in range(draws)
+            ]
+    variables, sample = networks.init_generator(jax.random.key(config.seed)), make_sampler(networks)
+
+    def untrained(draw: int, n: int) -> np.ndarray:
+        return as_stored(np.asarray(sample(variables, jax.random.key(50_000 + draw), 0, n)[1]))
+
+    rows["untrained"] = [evaluator.of_examples(functools.partial(untrained, draw), split, draw) for draw in range(draws)]
     return rows

@@ -11,12 +11,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.dataset import Dataset, encode
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
-from wgan_jax.evaluation.figures import make_artist, save_curves
-from wgan_jax.evaluation.references import real_rows
+from wgan_jax.evaluation.figures import make_artist, save_classes, save_curves
+from wgan_jax.models import make_sampler
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import Display, MetricsLog, read_metrics
@@ -26,6 +26,7 @@ from wgan_jax.training.workdir import machine, now, provenance, write_json
 from wgan_jax.types import Params, TrainState
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
+CLASS_IMAGES = 300  # that figures/classes.png is chosen from
 SCORE = "wasserstein_excess"  # `best` has its lowest value on validation
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
 
@@ -62,6 +63,8 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
 def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, summary: dict[str, Any]) -> None:
     dataset = load_dataset(config)
     program = make_program(config, dataset)
+    seconds = summary["seconds"]
+    evaluator, seconds["evaluate"] = _timed(lambda: make_evaluator(config, dataset, program.networks))
     here = machine(program.devices)
     for name in ("samples", "figures", "checkpoints"):
         (workdir / name).mkdir(exist_ok=True)
@@ -75,11 +78,10 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     feed_at, room, least = plan_feeds(config, dataset, program.place, program.shard)
     feed, feed_end = feed_at(step + critic_step), step + critic_step + room
 
-    seconds = summary["seconds"]
-    seconds["startup"] = time.perf_counter() - started
+    seconds["startup"] = time.perf_counter() - started - seconds["evaluate"]
     lower = functools.partial(program.run_updates.lower, state, program.place(np.int32(1)), hyper, run_key, feed)
     run_updates, seconds["compile"] = _timed(lambda: in_background(lambda: lower().compile()))
-    evaluator, artist = make_evaluator(config, dataset, program.networks), make_artist(dataset, program.networks)
+    artist = make_artist(dataset, program.networks)
     best_score, per_update, first = checkpoints.best_score(), 0.0, step
     with (
         Display(f"{config.method}:{config.preset}", config.steps, step) as display,
@@ -123,10 +125,14 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
         signals.deferred = False
     rows, seconds_final = _timed(lambda: _final(config, checkpoints, evaluator, state, summary))
     seconds["evaluate"] += seconds_final
-    rows["real"] = summarise(real_rows(dataset, "test", config.eval.samples, config.eval.draws))
     artist(workdir / "figures" / "samples.png", state.ema, _variables(state.critic))
+    if dataset.class_names and evaluator.network is not None:
+        _, images = make_sampler(program.networks)(state.ema, jax.random.key(10_000), 0, CLASS_IMAGES)
+        labels = evaluator.network.apply(encode(images)).labels
+        save_classes(workdir / "figures" / "classes.png", np.asarray(images), labels, dataset.class_names)
     save_curves(workdir / "figures", read_metrics(workdir / "metrics.jsonl"))
     display.table(f"test split, mean of {config.eval.draws} draws", rows)
+    display.say(", ".join(f"{name} {seconds[name]:.0f} s" for name in ("startup", "compile", "train", "evaluate")))
     display.say(f"samples, figures, metrics.jsonl, summary.json: {workdir}")
     write_json(workdir / "provenance.json", {**record, "end": now()})
 
@@ -198,18 +204,18 @@ def _variables(player: Any) -> Params:
 def _evaluate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
     """Returns eval/x of the averaged generator and eval/raw/x of the generator itself, on validation."""
     ema, generator, critic = jax.device_get((state.ema, _variables(state.generator), _variables(state.critic)))
-    averaged, raw = evaluator(ema, critic, "validation", 0), evaluator(generator, critic, "validation", 0)
+    averaged, raw = (evaluator.of_generator(variables, critic, "validation", 0) for variables in (ema, generator))
     return {f"eval/{name}": x for name, x in averaged.items()} | {f"eval/raw/{name}": x for name, x in raw.items()}
 
 
 def _final(
     config: ConfigDict, checkpoints: Checkpoints, evaluator: Evaluator, state: TrainState, summary: dict[str, Any]
 ) -> dict[str, dict[str, float]]:
-    """Puts the last and the best state's test metrics into the summary and returns them as rows of the final table."""
+    """Puts the last and the best state's test metrics into the summary; returns them and real data's as the final table."""
 
     def on_test(state: TrainState) -> dict[str, float]:
         ema, critic = jax.device_get((state.ema, _variables(state.critic)))
-        return summarise([evaluator(ema, critic, "test", draw) for draw in range(config.eval.draws)])
+        return summarise([evaluator.of_generator(ema, critic, "test", draw) for draw in range(config.eval.draws)])
 
     rows = {f"last, step {int(state.step)}": on_test(state)}
     summary["final"] = next(iter(rows.values()))
@@ -219,4 +225,5 @@ def _final(
         if best != int(state.step):
             row = rows[f"best, step {best}"] = on_test(checkpoints.restore(best, jax.eval_shape(lambda: state)))
         summary["best"] = {"step": best, "metric": SCORE, "value": checkpoints.best_score(), "split": "validation", "test": row}
+    rows["real"] = summarise([evaluator.of_real("test", draw) for draw in range(config.eval.draws)])
     return rows

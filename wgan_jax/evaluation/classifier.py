@@ -1,0 +1,151 @@
+"""A small convolutional classifier of a dataset's labels, trained once and kept: features that know what the images show."""
+
+import hashlib
+import json
+import logging
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from rich.progress import track
+
+from wgan_jax.data.dataset import Dataset, Split, decode
+from wgan_jax.errors import UserError
+from wgan_jax.models.layers import Convolution, Style, dense
+from wgan_jax.types import Params
+
+VERSION = 1  # of the network and its training: another one trains anew
+STEPS, BATCH, RATE, CALL = 1500, 128, 2e-3, 50  # updates, images each, the first learning rate, updates per compiled call
+FEATURES = 128
+STYLE = Style(32, 0, "relu", "he_normal", "none", False, None, np.float32, np.float32)
+
+
+class Classifier(NamedTuple):
+    apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 images [n, H, W, C] -> [n, FEATURES], [n, classes]
+    accuracy: float  # on the test split
+    sha256: str  # of the weights
+
+
+class Network(nn.Module):
+    """Images [B, H, W, C] in [-1, 1] to features [B, FEATURES] and logits [B, classes]."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = nn.relu(Convolution(STYLE.width, STYLE, taps=3)(x))
+        width = STYLE.width
+        while x.shape[1] > 4:  # halved down to about the size from which a DCGAN starts
+            width = min(2 * width, FEATURES)
+            x = nn.relu(Convolution(width, STYLE, taps=3, stride=2)(x))
+        features = nn.relu(dense(FEATURES, STYLE)(x.reshape(len(x), -1)))
+        return features, dense(self.classes, STYLE)(features)
+
+
+def cached_classifier(dataset: Dataset, folder: Path) -> Classifier:
+    """Returns the classifier of a labelled dataset from a folder of classifiers, trained and put there where it is missing."""
+    assert dataset.train is not None
+    assert dataset.test is not None
+    network = Network(len(dataset.class_names))
+    told = json.dumps([VERSION, dataset.fingerprint or _fingerprint(dataset.train), dataset.shape, dataset.class_names])
+    path = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.npz"
+    stored = _read(path, network, dataset.shape)
+    if stored is not None:
+        params, share = stored
+        return Classifier(make_apply(network, params), share, _hash(params))
+    params = jax.device_get(train(network, dataset.train, jax.random.key(0)))
+    apply = make_apply(network, params)
+    share = accuracy(apply, dataset.test)
+    _write(path, params, share)
+    return Classifier(apply, share, _hash(params))
+
+
+def make_apply(network: Network, params: Params) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Returns the compiled function of uint8 images."""
+    compiled = jax.jit(lambda variables, images: network.apply(variables, decode(images, jnp.float32)))
+    return lambda images: compiled({"params": params}, images)
+
+
+def accuracy(apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], split: Split, chunk: int = 1000) -> float:
+    """Returns the share of a split's images whose label is the largest logit."""
+    parts = range(0, len(split.images), chunk)
+    return float(np.mean(np.concatenate([_right(apply, split, start, start + chunk) for start in parts])))
+
+
+def train(network: Network, split: Split, key: jax.Array) -> Params:
+    """Returns parameters after STEPS updates of Adam on the cross-entropy, the learning rate falling to 0 as a cosine."""
+    images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
+    key_init, key_batches = jax.random.split(key)
+    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
+    params = network.init(key_init, decode(images[:1], jnp.float32))["params"]
+
+    def loss(params: Params, rows: jax.Array) -> jax.Array:
+        _, logits = network.apply({"params": params}, decode(images[rows], jnp.float32))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+
+    def step(carry: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], None]:
+        params, state = carry
+        rows = jax.random.randint(key, (BATCH,), 0, len(images))
+        updates, state = optimizer.update(jax.grad(loss)(params, rows), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    several = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
+    carry = (params, optimizer.init(params))
+    keys = jax.random.split(key_batches, STEPS).reshape(-1, CALL)
+    for part in track(keys, "training the classifier that evaluation compares features of, once", transient=True):
+        carry = jax.block_until_ready(several(carry, part))
+    return carry[0]
+
+
+def _right(apply: Callable[..., tuple[np.ndarray, np.ndarray]], split: Split, start: int, stop: int) -> np.ndarray:
+    return np.asarray(apply(np.asarray(split.images[start:stop]))[1]).argmax(axis=1) == split.labels[start:stop]
+
+
+def _fingerprint(split: Split) -> str:
+    return hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
+
+
+def _hash(params: Params) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(flatten_dict(params, sep="/").items()):
+        digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, params: Params, accuracy: float) -> None:
+    """Stores parameters whole or not at all; two processes that train the same classifier do not disturb each other."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            np.savez(file, accuracy=accuracy, **flatten_dict(params, sep="/"))
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise UserError(f"config.eval.cache_dir: {path.parent}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _read(path: Path, network: Network, shape: tuple[int, ...]) -> tuple[Params, float] | None:
+    """Returns stored parameters and their accuracy; None where there are none, or damaged ones, which are warned of."""
+    wanted = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), np.float32))["params"]
+    names = {name: leaf.shape for name, leaf in flatten_dict(wanted, sep="/").items()}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in names}
+            accuracy = float(stored["accuracy"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        logging.getLogger(__name__).warning("%s cannot be read (%s); it is trained and written anew", path, error)
+        return None
+    if {name: array.shape for name, array in arrays.items()} != names:
+        logging.getLogger(__name__).warning("%s is of another network; it is trained and written anew", path)
+        return None
+    return unflatten_dict(arrays, sep="/"), accuracy
