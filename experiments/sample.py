@@ -1,73 +1,171 @@
-"""Draws samples from a trained model. Needs the run directory only, not the data.
+"""Draws samples from a trained model, or exports it. Needs the run directory only; --nearest needs the data too.
 
-    python -m experiments.sample --workdir=DIR [--num=64] [--out=FILE.png|FILE.npz] [--seed=0] [--step=latest|best|N] [--raw]
+    python -m experiments.sample --workdir=DIR [--num=64] [--out=FILE.png|FILE.npz|FILE.gif|FOLDER/] [--seed=0]
+        [--step=latest|best|N] [--raw] [--interpolate=STEPS | --nearest=K [--config.data.path=DIR ...]] [--export=FILE]
 
-A .png is a grid of images, or a plot of points; an .npz holds `samples` (uint8 images, or float32 points in data units) and
-`latents`. Sample i depends on the seed and i alone. Without --raw the averaged (EMA) generator is used.
+A .png is a grid of images, or a plot of points; a folder gets an image per file, 000000.png and so on; in a .gif each image
+walks from latent to latent and back to the first; an .npz holds `samples` (uint8 images, or float32 points in data units) and
+`latents`. With --interpolate row i goes from sample 2i to sample 2i + 1; with --nearest it has sample i, the K training images
+nearest to it, and their distances in network units. Sample, row and walk i depend on the seed and i alone. Without --raw the
+averaged (EMA) generator is used.
+
+--export writes the generator as FILE, StableHLO for CPU and CUDA that needs jax and flatbuffers alone, and what its user must
+know as FILE.json; see wgan_jax/export.py. Samples are then drawn only where --out, --interpolate or --nearest asks for them.
 """
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments import launch
-from wgan_jax.config import check
+from experiments.restore import Restored, load_data, restore_run
 from wgan_jax.errors import UserError
-from wgan_jax.training.workdir import read_config
+from wgan_jax.training.workdir import write_json
 
-CHUNK = 1000  # examples generated at once
+if TYPE_CHECKING:
+    import numpy as np
+
+    from wgan_jax.types import Params
+
+FORMATS = (".png", ".npz", ".gif", "/")
+NUM = {"samples": 64, "walks": 16, "interpolations": 8, "comparisons": 8}  # where the flag says nothing
+STOPS, STEPS, MILLISECONDS = 4, 16, 80  # of a walk: latents, frames from each to the next, time of a frame
 
 
 def sample(argv: list[str]) -> None:
-    """Parses the flags, restores the generator, writes the file."""
+    """Parses the flags, restores the generator, writes the files."""
     parser = launch.Parser("experiments.sample", __doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="a run directory")
-    parser.add_argument("--num", type=int, default=64, metavar="N", help="number of samples (default: 64)")
-    parser.add_argument("--out", metavar="FILE", help="a .png or .npz (default: DIR/samples/step_N_seed_S.png)")
+    numbers = ", ".join(f"{count} {kind}" for kind, count in NUM.items())
+    parser.add_argument("--num", type=int, metavar="N", help=f"how many (default: {numbers})")
+    parser.add_argument("--out", metavar="FILE", help="a .png, .npz, .gif or FOLDER/ (default: a .png in DIR/samples)")
     parser.add_argument("--seed", type=int, default=0, help="of the latents (default: 0)")
     parser.add_argument("--step", default="latest", help="latest, best, or a step with a checkpoint (default: latest)")
     parser.add_argument("--raw", action="store_true", help="the generator itself, not its average")
+    parser.add_argument("--interpolate", type=int, metavar="STEPS", help="images of each row from one latent to another")
+    parser.add_argument("--nearest", type=int, metavar="K", help="training images beside each sample")
+    parser.add_argument("--export", metavar="FILE", help="the generator for other programs, and FILE.json")
     flags, overrides = parser.parse(argv)
-    if overrides:
-        raise UserError(f"{overrides[0]}: the config is that of the run")
-    if flags.num < 1:
-        raise UserError(f"--num: {flags.num} is not a whole number of at least 1")
+    _check(flags, overrides)
+    restored = restore_run(Path(flags.workdir), flags.step, overrides)
+    if len(restored.info["shape"]) != 3 and (asked := _for_images(flags)):
+        raise UserError(f"{asked}: of images, and this run makes points; a .png plots them, an .npz holds them")
+    variables = restored.generator(raw=flags.raw)
+    if flags.export is not None:
+        _export(flags, restored, variables)
+    if flags.export is None or (flags.out, flags.interpolate, flags.nearest) != (None, None, None):
+        _draw(flags, restored, variables)
+
+
+def _format(out: str | None) -> str:
+    if out is None:
+        return ".png"
+    return "/" if out.endswith("/") or (out and Path(out).is_dir()) else Path(out).suffix
+
+
+def _for_images(flags: argparse.Namespace) -> str | None:
+    """Returns the flag that asks for what is made of images only, or None."""
+    asked = {
+        f"--interpolate={flags.interpolate}": flags.interpolate is not None,
+        f"--nearest={flags.nearest}": flags.nearest is not None,
+        f"--out={flags.out}": _format(flags.out) in (".gif", "/"),
+    }
+    return next((flag for flag, wanted in asked.items() if wanted), None)
+
+
+def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Raises UserError of what is wrong with the flags, whatever the run."""
+    for name, least in {"num": 1, "interpolate": 2, "nearest": 1}.items():
+        value = getattr(flags, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name}: {value} is not a whole number of at least {least}")
     if not 0 <= flags.seed < 2**31:
         raise UserError(f"--seed: {flags.seed} is not a whole number from 0 to 2147483647")
-    out = None if flags.out is None else Path(flags.out)
-    if out is not None and out.suffix not in (".png", ".npz"):
-        raise UserError(f"--out: {out} ends neither in .png nor in .npz")
-    if out is not None and not out.parent.is_dir():
-        raise UserError(f"--out: no directory {out.parent}")
-    workdir = Path(flags.workdir)
-    config = check(read_config(workdir))
-    launch.configure_jax(config)
+    if flags.interpolate is not None and flags.nearest is not None:
+        raise UserError("--interpolate and --nearest: each makes a picture of its own; choose one")
+    if overrides and flags.nearest is None:
+        raise UserError(f"{overrides[0]}: the config is that of the run; only --nearest reads its data")
+    form = _format(flags.out)
+    if form not in FORMATS:
+        raise UserError(f"--out: {flags.out} ends neither in .png nor in .npz, .gif or / (a folder)")
+    for name in ("interpolate", "nearest"):
+        if getattr(flags, name) is not None and form != ".png":
+            raise UserError(f"--{name}: makes a .png, not --out={flags.out}")
+    if flags.export is not None and (not flags.export or _format(flags.export) == "/"):
+        raise UserError(f"--export: {flags.export or 'empty'}: name a file, not a folder")
+    for name in ("out", "export"):
+        path = Path(getattr(flags, name) or "")
+        if not path.parent.is_dir():
+            raise UserError(f"--{name}: no directory {path.parent}")
+    if form == "/" and Path(flags.out).is_file():
+        raise UserError(f"--out: {flags.out} is not a directory")
 
+
+def _export(flags: argparse.Namespace, restored: Restored, variables: "Params") -> None:
+    from wgan_jax.export import describe_generator, export_generator
+
+    config, path = restored.config, Path(flags.export)
+    artefact = export_generator(restored.networks, variables, config.latent.dim)
+    generator = "raw" if flags.raw else "ema"
+    path.write_bytes(artefact)
+    described = describe_generator(config, tuple(restored.info["shape"]), restored.step, generator, artefact)
+    write_json(path.with_name(f"{path.name}.json"), described)
+    print(f"generator of step {restored.step}: {path}, {path}.json")
+
+
+def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") -> None:
     import jax
     import numpy as np
 
-    from wgan_jax.data.dataset import encode
-    from wgan_jax.evaluation.figures import save_image_grid, save_points
-    from wgan_jax.models import make_sampler
-    from wgan_jax.training.checkpoint import Checkpoints
-    from wgan_jax.training.program import make_parts
+    from wgan_jax.data.dataset import decode, encode
+    from wgan_jax.evaluation import figures, sampling
 
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    step = checkpoints.find(flags.step)
-    networks, steps = make_parts(config, tuple(checkpoints.info(step)["shape"]))
-    state = checkpoints.restore(step, jax.eval_shape(steps.init_state, jax.random.key(0)))
-    generator = state.generator
-    variables = {"params": generator.params, **generator.model_state} if flags.raw else state.ema
-    draw, key = make_sampler(networks), jax.random.key(flags.seed)
-    parts = [draw(variables, key, first, min(CHUNK, flags.num)) for first in range(0, flags.num, CHUNK)]
-    latents, samples = (np.concatenate([np.asarray(part) for part in side])[: flags.num] for side in zip(*parts, strict=True))
-    images = samples.ndim == 4
-    out = out or workdir / "samples" / f"step_{step:08d}_seed_{flags.seed}.png"
-    if out.suffix == ".npz":
-        np.savez(out, samples=encode(samples) if images else samples.astype(np.float32), latents=latents.astype(np.float32))
-    elif images:
-        save_image_grid(out, samples)
+    shape, law, form = tuple(restored.info["shape"]), restored.config.latent.name, _format(flags.out)
+    kind = "walks" if form == ".gif" else "samples"
+    kind = "interpolations" if flags.interpolate else "comparisons" if flags.nearest else kind
+    num = flags.num or NUM[kind]
+    name = f"step_{restored.step:08d}_seed_{flags.seed}{'' if kind == 'samples' else f'_{kind}'}.png"
+    out = Path(flags.out or Path(flags.workdir) / "samples" / name)
+    out.parent.mkdir(exist_ok=True)  # a run directory of config and checkpoints alone has no samples/
+    count = num * {"interpolations": 2, "walks": STOPS}.get(kind, 1)
+    latents = sampling.draw_latents(restored.networks, jax.random.key(flags.seed), count)
+    generate = sampling.make_generate(restored.networks, variables)
+
+    def whole(latents: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(generate(latents)))
+
+    if kind == "interpolations":
+        ways = sampling.interpolation(law, latents, flags.interpolate)
+        images = np.stack([whole(at) for at in ways], axis=1)
+        figures.save_image_grid(out, images.reshape(-1, *shape), flags.interpolate)
+    elif kind == "comparisons":
+        train, samples = _training_images(restored, flags.nearest), whole(latents)
+        indices, distances = sampling.nearest_images(samples, train, flags.nearest)
+        images = np.concatenate([samples[:, None], decode(train[indices], samples.dtype)], axis=1)
+        captions = ["  ".join(f"{distance:.2f}" for distance in row) for row in distances]
+        figures.save_image_grid(out, images.reshape(-1, *shape), 1 + flags.nearest, captions)
+    elif kind == "walks":
+        walk = sampling.closed_walk(law, latents, STOPS, STEPS)
+        figures.save_animation(out, (whole(at) for at in walk), MILLISECONDS)
+    elif form == "/":
+        out.mkdir(exist_ok=True)
+        for index, images in enumerate(generate(latents)):
+            figures.save_images(out, images, index * sampling.CHUNK)
+    elif form == ".npz":
+        parts = [encode(part) if len(shape) == 3 else part.astype(np.float32) for part in generate(latents)]
+        np.savez(out, samples=np.concatenate(parts), latents=latents.astype(np.float32))
     else:
-        save_points(out, samples)
-    print(f"{flags.num} samples of step {step}: {out}")
+        (figures.save_image_grid if len(shape) == 3 else figures.save_points)(out, whole(latents))
+    print(f"{num} {kind} of step {restored.step}: {out}")
+
+
+def _training_images(restored: Restored, least: int) -> "np.ndarray":
+    train = load_data(restored).train
+    assert train is not None
+    if len(train.images) < least:
+        raise UserError(f"--nearest: {least} asked for, but there are {len(train.images)} training images")
+    return train.images
 
 
 if __name__ == "__main__":

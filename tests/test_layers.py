@@ -18,8 +18,8 @@ ROOMS = [
     {"wgan_jax.objectives"},
     {"wgan_jax.training.update"},
     {"wgan_jax.training.program"},
-    {"wgan_jax.evaluation"},
-    {f"wgan_jax.training.{name}" for name in ("checkpoint", "interruption", "logging", "workdir")},
+    {"wgan_jax.evaluation", "wgan_jax.export"},
+    {f"wgan_jax.training.{name}" for name in ("checkpoint", "distance", "interruption", "logging", "workdir")},
     {"wgan_jax.training.loop"},
     {"experiments", "benchmarks"},
 ]

@@ -167,8 +167,8 @@ def _canonical_input(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Arra
     make = _by_convolutions if stride == 1 or channels > FEW_CHANNELS else _by_one_convolution if channels > 1 else _by_dot
     phase = make(grid, y, w)
     rows = [jnp.concatenate([phase(row, column) for column in range(stride)], axis=3) for row in range(stride)]
-    x = jnp.concatenate([row.reshape(len(y), grid.counts[0], -1) for row in rows], axis=2)
-    return x.reshape(len(y), grid.counts[0] * stride, grid.counts[1] * stride, channels)[:, :height, :width]
+    x = jnp.concatenate([row.reshape(y.shape[0], grid.counts[0], -1) for row in rows], axis=2)
+    return x.reshape(y.shape[0], grid.counts[0] * stride, grid.counts[1] * stride, channels)[:, :height, :width]
 
 
 class _Grid(NamedTuple):
@@ -203,7 +203,7 @@ def _by_convolutions(grid: _Grid, y: jax.Array, w: jax.Array) -> _Phased:
     def phased(i: int, j: int) -> jax.Array:
         row, column = grid.phases[0][i], grid.phases[1][j]
         if row.taps == 0 or column.taps == 0:
-            return jnp.zeros((len(y), *grid.counts, w.shape[2]), y.dtype)
+            return jnp.zeros((y.shape[0], *grid.counts, w.shape[2]), y.dtype)
         windows = [(p.shift - p.taps + 1, p.shift) for p in (row, column)]
         return _stride_one(grid, y, _taps(grid, w, row, column), windows)
 
@@ -233,7 +233,7 @@ def _by_dot(grid: _Grid, y: jax.Array, w: jax.Array) -> _Phased:
 
     def phased(i: int, j: int) -> jax.Array:
         row, column = grid.phases[0][i], grid.phases[1][j]
-        total = jnp.zeros((len(y), *grid.counts, w.shape[2]), y.dtype)
+        total = jnp.zeros((y.shape[0], *grid.counts, w.shape[2]), y.dtype)
         for t in range(row.taps):
             top = row.shift - t + pads[0][0]
             for u in range(column.taps):

@@ -1,0 +1,100 @@
+"""Samples of a trained generator, and what is drawn of them: paths between latents, nearest training images."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from wgan_jax.batching import example_keys
+from wgan_jax.data.dataset import encode
+from wgan_jax.models import Networks
+from wgan_jax.types import Params
+
+CHUNK = 64  # examples generated at once, always so many: an example's bits do not depend on how many are asked for
+COMPARED_VALUES = 2**24  # of training images compared at once
+
+# generate(latents [n, Z]) -> the examples [n, *shape] in parts, each of CHUNK but the last
+type Generate = Callable[[np.ndarray], Iterator[np.ndarray]]
+
+
+def draw_latents(networks: Networks, key: jax.Array, count: int) -> np.ndarray:
+    """Returns latents [count, Z]; the i-th is a function of key and i alone, and the one that `make_sampler` draws."""
+    draw = jax.jit(lambda first: networks.latents(example_keys(key, CHUNK, first=first)))
+    return np.concatenate([np.asarray(draw(first)) for first in range(0, count, CHUNK)])[:count]
+
+
+def make_generate(networks: Networks, variables: Params) -> Generate:
+    """Returns the Generate of a generator's variables; it compiles once, for CHUNK latents."""
+    variables, compiled = jax.tree.map(jnp.asarray, variables), jax.jit(networks.generate)
+
+    def generate(latents: np.ndarray) -> Iterator[np.ndarray]:
+        for first in range(0, len(latents), CHUNK):
+            part = latents[first : first + CHUNK]
+            padded = np.pad(part, ((0, CHUNK - len(part)), (0, 0)))
+            yield np.asarray(compiled(variables, padded))[: len(part)]
+
+    return generate
+
+
+def lerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Returns the straight line from latents a to b [n, Z] at times t [T] in [0, 1]: [T, n, Z]."""
+    t = t[:, None, None]
+    return (1 - t) * a + t * b
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Returns the great circle from latents a to b [n, Z] at times t [T] in [0, 1]: [T, n, Z].
+
+    sin((1 - t) w) / sin w a + sin(t w) / sin w b with w the angle between a and b (White 2016, section 2.1): norms stay those
+    of the normal law, which a straight line would leave. A line where there is one dimension, in which nothing turns.
+    """
+    if a.shape[-1] == 1:
+        return lerp(a, b, t)
+    cosine = (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    angle, t = np.arccos(np.clip(cosine, -1, 1))[:, None] / np.pi, t[:, None, None]
+    # sin(t w) / sin w as t sinc(t w) / sinc w: exact at both ends, and a line where a and b are parallel
+    share = np.sinc(angle)
+    return (1 - t) * np.sinc((1 - t) * angle) / share * a + t * np.sinc(t * angle) / share * b
+
+
+# By the name of the latent law: a way from latents a to b [n, Z] at times t [T] that stays where the law has its mass.
+PATHS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {"normal": slerp, "uniform": lerp}
+
+
+def interpolation(law: str, latents: np.ndarray, steps: int) -> np.ndarray:
+    """Returns ways [steps, n, Z] between pairs of latents [2n, Z], both ends included: the r-th from the 2r-th to the next."""
+    pairs = latents.astype(np.float64).reshape(-1, 2, latents.shape[-1])
+    return PATHS[law](pairs[:, 0], pairs[:, 1], np.linspace(0, 1, steps)).astype(latents.dtype)
+
+
+def closed_walk(law: str, latents: np.ndarray, stops: int, steps: int) -> np.ndarray:
+    """Returns closed walks [stops * steps, n, Z]: the r-th through `stops` latents of [n * stops, Z], those from r * stops on.
+
+    It takes `steps` from each to the next, and the last step's next is the first.
+    """
+    at = np.moveaxis(latents.astype(np.float64).reshape(-1, stops, latents.shape[-1]), 1, 0)
+    times = np.arange(steps) / steps
+    legs = [PATHS[law](a, b, times) for a, b in zip(at, np.roll(at, -1, axis=0), strict=True)]
+    return np.concatenate(legs).astype(latents.dtype)
+
+
+def nearest_images(samples: np.ndarray, train: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices [n, k] of the training images nearest to samples, nearest first, and the distances [n, k].
+
+    samples: [n, H, W, C] in [-1, 1], rounded as saving them would; train: [N, H, W, C] uint8, k of them at least. Distances are
+    Euclidean, over all pixels in network units. They are computed on uint8 levels, of which squared distances are whole
+    numbers and exact: of a copy it is 0.
+    """
+    points = encode(samples).reshape(len(samples), -1).astype(np.float64)
+    step = max(1, COMPARED_VALUES // points.shape[1])
+    distances: np.ndarray = np.empty((len(points), 0))
+    indices: np.ndarray = np.empty((len(points), 0), np.int64)
+    for first in range(0, len(train), step):
+        chunk = train[first : first + step].reshape(-1, points.shape[1]).astype(np.float64)
+        found = NearestNeighbors(n_neighbors=min(k, len(chunk)), algorithm="brute").fit(chunk).kneighbors(points)
+        distances, indices = np.hstack([distances, found[0]]), np.hstack([indices, found[1] + first])
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        distances, indices = (np.take_along_axis(x, order, axis=1) for x in (distances, indices))
+    return indices, distances / 127.5
