@@ -9,8 +9,8 @@ Run it from the repository's root, with nothing else running on the machine (abo
 PYTHON is an interpreter with torch and numpy, of an environment of its own if need be. A shape is HxWxC:width. One update is
 five critic updates on 64 images, one generator update and its average, of wgan_gp:mnist without batch normalisation
 (Gulrajani 2017's MNIST code), on the CPU. The sides take turns in every round: JAX, PyTorch in two memory layouts, and
-square matmuls in JAX, whose best rate is the machine's peak. --naive then takes two updates, the second timed, of the same
-program with lax's own convolutions and derivatives, which is what flax's nn.Conv runs: one value, not alternated (minutes).
+square matmuls in JAX, whose best rate is the machine's peak; with --naive also, one update a turn, the same program with lax's
+own convolutions and derivatives, which is what flax's nn.Conv runs (half a minute an update at the small shapes).
 
 --check measures nothing: it gives both sides the same parameters, images, latents and epsilons and compares all parameters
 after an update in float64 (relative 1e-9). Its exit code is 1 where they differ.
@@ -142,8 +142,8 @@ def torch_settings(config: ConfigDict, shape: Shape) -> dict[str, Any]:
     )
 
 
-def naive_seconds(config: ConfigDict, shape: Shape) -> float:
-    """Returns the seconds of one update with lax's convolutions, which autodiff differentiates: what nn.Conv runs."""
+def naive_side(config: ConfigDict, shape: Shape) -> JaxSide:
+    """Returns the same program with lax's convolutions, which autodiff differentiates: what nn.Conv runs."""
     import jax
     from jax import lax
 
@@ -157,9 +157,7 @@ def naive_seconds(config: ConfigDict, shape: Shape) -> float:
         return jax.linear_transpose(lambda x: convolve(x, w, stride), x)(y)[0]
 
     with mock.patch.multiple(module, convolve=convolve, convolve_transpose=convolve_transpose):
-        side = jax_side(config, shape)
-        side.run(1)
-        return side.run(1)
+        return jax_side(config, shape)
 
 
 def measure(shapes: Sequence[Shape], rounds: int, seconds: float, torch: TorchSide | None, *, naive: bool) -> dict[str, Any]:
@@ -177,7 +175,8 @@ def measure(shapes: Sequence[Shape], rounds: int, seconds: float, torch: TorchSi
             with tempfile.TemporaryDirectory() as folder:
                 save_players(Path(folder, "start.npz"), ours.state, config, shape)
                 torch.ask("load", file=str(Path(folder, "start.npz")), settings=torch_settings(config, shape))
-        times: dict[str, list[float]] = {"jax": [], **{f"torch {variant}": [] for variant in variants}}
+        flax = {"flax in a scan": naive_side(config, shape)} if naive else {}
+        times: dict[str, list[float]] = {side: [] for side in ("jax", *(f"torch {variant}" for variant in variants), *flax)}
         rates: list[float] = []
         updates = 1
         for turn in range(-1, rounds):  # the first warms up
@@ -187,6 +186,7 @@ def measure(shapes: Sequence[Shape], rounds: int, seconds: float, torch: TorchSi
                 assert torch is not None
                 answer = torch.ask("run", variant=variant, seconds=seconds if turn >= 0 else 0)
                 taken[f"torch {variant}"] = answer["seconds"] / answer["updates"]
+            taken |= {name: side.run(1) for name, side in flax.items()}
             rate = matmul.best_rate(1.0)
             if turn >= 0:
                 rates.append(rate)
@@ -194,8 +194,6 @@ def measure(shapes: Sequence[Shape], rounds: int, seconds: float, torch: TorchSi
                     times[side].append(value)
         flops = update_flops(*layer_multiplications(config, shape), config.batch_size, config.n_critic)
         sides = {side: summary(values) for side, values in times.items()}
-        if naive:
-            sides["flax in a scan"] = summary([naive_seconds(config, shape)])
         peak = summary(rates)
         for measured in sides.values():
             measured["share_of_peak"] = flops / measured["median"] / peak["median"]
@@ -291,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shapes", type=parse_shapes, default=SHAPES, metavar="HxHxC:W,...", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side at each shape; default: %(default)s")
     parser.add_argument("--seconds", type=float, default=6.0, help="of a turn; default: %(default)s")
-    parser.add_argument("--naive", action="store_true", help="also an update with lax's own convolutions")
+    parser.add_argument("--naive", action="store_true", help="also updates with lax's own convolutions")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="writes the measurements here too")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draws them here")
     parser.add_argument("--check", action="store_true", help="compares the two sides' arithmetic and measures nothing")

@@ -24,6 +24,9 @@ from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 FEW_CHANNELS = 4  # up to which a convolution per phase would be slow: a matmul with as many columns
+# Pieces of the batch in a weight gradient of few channels, a matmul of few rows that threads cannot share: pieces they can, each
+# within its caches. 128 images 32 x 32 x 3 to 64 channels on two cores: 5.8 ms in one, 2.9 in eight.
+PIECES = 8
 
 type Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
@@ -134,7 +137,13 @@ def _convolution(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _canonical_weight(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
-    """The images' channels become the batch, and y the kernel, dilated by the stride."""
+    """The images' channels become the batch, and y the kernel, dilated by the stride; few channels in pieces of the batch."""
+    size = -(-x.shape[0] // PIECES) if x.shape[3] <= FEW_CHANNELS else x.shape[0]
+    cuts = [slice(start, start + size) for start in range(0, x.shape[0], size)]
+    return functools.reduce(jnp.add, [_canonical_weight_of(geometry, x[cut], y[cut]) for cut in cuts])
+
+
+def _canonical_weight_of(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
     sizes = zip(geometry.size, geometry.kernel, geometry.padding, geometry.output(), strict=True)
     padding = [(low, taps + (out - 1) * geometry.stride - size - low) for size, taps, (low, _), out in sizes]
     dilation = (geometry.stride, geometry.stride)
