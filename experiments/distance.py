@@ -1,0 +1,144 @@
+"""Trains critics between two fixed sets of examples and prints what they say of the distance, beside empirical W1.
+
+    python -m experiments.distance --real=A --generated=B [--method=gp|lp|clip|...] [--seeds=5]
+                                   [--image-size=N] [--out=FILE.json] [--config.key=value ...]
+
+A and B are .npz files (the array `samples`, or the only one), .npy files or folders of images: uint8 images [n, H, W, C] are
+compared in [-1, 1], points [n, D] in their own units. --method names the constraint on the critic: a file of configs/ whose
+loss is wasserstein; gp, lp and clip stand for wgan_gp, wgan_lp and wgan. Every seed splits both sets anew, trains a critic of
+its own on one half and judges it on the other; intervals are 95 % t-intervals over seeds. --config.steps counts blocks of
+n_critic updates.
+
+What is printed is no distance between the laws behind A and B; README.md says what it is.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from experiments import launch
+from wgan_jax.config import load
+from wgan_jax.errors import UserError
+
+METHODS = {"gp": "wgan_gp", "lp": "wgan_lp", "clip": "wgan"}
+LEAST = 20  # examples of a side: ten to fit a critic to and ten to judge it on
+SMALLEST_CONVOLVED = 16  # pixels; smaller images get an mlp
+# What is set on top of a method's preset of one architecture. Batch normalisation would make a score depend on its batch.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "digits": (
+        "batch_size=256",
+        "model.width=64",
+        "steps=400",
+        "decay_steps=400",
+        "critic.learning_rate=3e-3",
+        "eval.samples=1000",
+    ),
+    "folder": ("model.width=16", "steps=200", "decay_steps=200", "critic.learning_rate=1e-3"),
+}
+COMMON = ("critic.optimizer=adam", "critic.beta1=0.5", "critic.beta2=0.9", "model.critic_normalization=none")
+# The keys, or their first names, that a critic without a generator reads.
+READ: tuple[str, ...] = ("seed", "steps", "batch_size", "n_critic", "dtype", "model", "loss", "penalty", "clip", "clip_scope")
+READ += ("clip_with_penalty", "critic", "decay_steps", "eval.samples", "cache_dir")
+
+# value -> what it is
+MEANING = {
+    "estimate_train": "critic, real minus generated, on the examples that it was fitted to: overfitted",
+    "estimate_heldout": "the same on held-out examples",
+    "lipschitz_q99": "99 % quantile of the critic's slope, on held-out examples and between them",
+    "estimate_normalised": "estimate_heldout / lipschitz_q99",
+    "c_transform_bound": "of this critic: never above empirical W1",
+    "wasserstein_empirical": "optimal assignment of the n held-out examples",
+    "wasserstein_floor": "the same between held-out and fitted real ones",
+    "wasserstein_excess": "(W(G,T) - W(G,G')/2 - W(T,T')/2) / floor, 0 for equal laws",
+}
+CAVEAT = (
+    "An estimate is the value of one penalised or clipped network on these examples, no distance between the laws behind them: "
+    "it may lie above or below W1, and only values of the same settings, sizes and n compare."
+)
+
+
+def distance(argv: list[str]) -> None:
+    """Parses the flags, reads both sets, fits the critics, prints a table."""
+    parser = launch.Parser("experiments.distance", __doc__)
+    parser.add_argument("--real", required=True, metavar="PATH", help="an .npz, an .npy or a folder of images")
+    parser.add_argument("--generated", required=True, metavar="PATH", help="the other set")
+    parser.add_argument("--method", default="gp", help="gp, lp, clip or another file of configs/ (default: gp)")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="critics, each with a split of its own (default: 5)")
+    parser.add_argument(
+        "--image-size", type=int, default=0, metavar="N", help="of folders: cut and resize to N (default: as stored)"
+    )
+    parser.add_argument("--out", metavar="FILE.json", help="where to write every seed's values")
+    flags, overrides = parser.parse(argv)
+    if flags.seeds < 1:
+        raise UserError(f"--seeds: {flags.seeds} is not a whole number of at least 1")
+    if not 0 <= flags.image_size <= 4096:
+        raise UserError(f"--image-size: {flags.image_size} is not a whole number from 0 to 4096")
+    if flags.out is not None and not Path(flags.out).parent.is_dir():
+        raise UserError(f"--out: no directory {Path(flags.out).parent}")
+    critic_config(flags.method, (1,), overrides)  # mistakes that no data is needed for
+
+    from wgan_jax.data.arrays import load_examples
+
+    sets = {}
+    for name in ("real", "generated"):
+        try:
+            sets[name] = load_examples(Path(getattr(flags, name)).expanduser(), flags.image_size)
+        except UserError as error:
+            raise UserError(f"--{name}: {error}") from error
+        if len(sets[name]) < LEAST:
+            raise UserError(f"--{name}: {len(sets[name])} examples in {getattr(flags, name)}; at least {LEAST} are needed")
+    real, generated = sets["real"], sets["generated"]
+    if real.shape[1:] != generated.shape[1:]:
+        hint = "; --image-size gives folders one size" if real.ndim == generated.ndim == 4 else ""
+        raise UserError(f"--real and --generated: examples of shape {real.shape[1:]} and {generated.shape[1:]}{hint}")
+    config = critic_config(flags.method, real.shape[1:], overrides)
+    launch.configure_jax(config)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from wgan_jax.training.distance import heldout_size, measure, t_interval
+    from wgan_jax.training.interruption import in_background
+    from wgan_jax.training.workdir import write_json
+
+    console = Console()
+    with console.status(f"fitting {flags.seeds} critics"):
+        rows = in_background(lambda: measure(config, real, generated, flags.seeds))
+    n = heldout_size(config, real, generated)
+    title = f"{flags.method}, {len(real)} real and {len(generated)} generated examples, {flags.seeds} seeds, held out n = {n}"
+    table = Table("value", "mean", "95 %", "what it is", title=title)
+    for name, meaning in MEANING.items():
+        mean, half = t_interval([row[name] for row in rows])
+        table.add_row(name, f"{mean:.4g}", f"± {half:.2g}" if flags.seeds > 1 else "", meaning)
+    console.print(table)
+    console.print(CAVEAT)
+    if flags.out:
+        given = {name: str(getattr(flags, name)) for name in ("real", "generated", "method")}
+        counts = {"n_real": len(real), "n_generated": len(generated), "n_heldout": n, "shape": real.shape[1:]}
+        write_json(Path(flags.out), {**given, **counts, "config": config.to_dict(), "seeds": rows})
+
+
+def critic_config(method: str, shape: tuple[int, ...], overrides: list[str]) -> ConfigDict:
+    """Returns the checked config of a method's critic between examples of a shape, with `--config.key=value` overrides.
+
+    Raises:
+      UserError: no such method, a loss whose critic estimates no distance, a key that no critic reads, or as `load`.
+    """
+    name = METHODS.get(method, method)
+    files = {file.stem for file in Path("configs").glob("*.py")} - {"__init__", "default"}
+    if name not in files:
+        raise UserError(f"--method: no {method!r}; one of: {', '.join([*METHODS, *sorted(files - set(METHODS.values()))])}")
+    convolved = len(shape) == 3 and shape[0] == shape[1] >= SMALLEST_CONVOLVED
+    preset = "folder" if convolved else "digits"
+    settings = [f"--config.{setting}" for setting in (*COMMON, *SETTINGS[preset])]
+    config = load(f"configs/{name}.py:{preset}", [*settings, *overrides])
+    keys = [override.removeprefix("--config.").partition("=")[0] for override in overrides]
+    if unread := [key for key in keys if not any(key == read or key.startswith(f"{read}.") for read in READ)]:
+        raise UserError(*(f"config.{key}: nothing here reads it; there is a critic only" for key in unread))
+    if config.loss != "wasserstein":
+        raise UserError(f"--method={method}: its loss, {config.loss}, estimates no distance; set --config.loss=wasserstein")
+    return config
+
+
+if __name__ == "__main__":
+    launch.main(distance)
