@@ -33,7 +33,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "critic.learning_rate=3e-3",
         "eval.samples=1000",
     ),
-    "folder": ("model.width=16", "steps=200", "decay_steps=200", "critic.learning_rate=1e-3"),
+    "folder": ("model.width=16", "n_critic=5", "steps=200", "decay_steps=200", "critic.learning_rate=1e-3"),
 }
 COMMON = ("critic.optimizer=adam", "critic.beta1=0.5", "critic.beta2=0.9", "model.critic_normalization=none")
 # The keys, or their first names, that a critic without a generator reads.

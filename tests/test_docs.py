@@ -28,7 +28,7 @@ def run(code):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == TEXT.count("```python") >= 4
+    assert len(EXAMPLES) == TEXT.count("```python") >= 5
 
 
 @pytest.mark.parametrize("code", [pytest.param(code, id=title) for title, code in EXAMPLES])
