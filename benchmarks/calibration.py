@@ -8,9 +8,10 @@ Shifted Gaussians: W1 is the length of the shift, the potential linear. Funnels 
 the minimum. For y = x + t (a_n - x) with t in [0, 1], u(y) <= |y - a_n| + b_n = u(x) - |x - y|, and no 1-Lipschitz function
 falls faster: so W1 = E u(x) - E u(y) = t E|x - a_n|. (Away from a_n this holds only until another funnel is lower.)
 
-Every seed has a law of its own. Critics are fitted as experiments.distance does, all seeds of a cell in one compiled call, and
-judged on fresh examples. Gradients are compared at fresh generated examples, where a generator would follow them:
-cosine E<g, u'> / sqrt(E|g|^2 E|u'|^2), and L2 sqrt(E|g - u'|^2) of the critic as it is and divided by its Lipschitz quantile.
+Every seed has a law of its own, and other ones at another --config.seed. Critics are fitted as experiments.distance does, all
+seeds of a cell in one compiled call, and judged on fresh examples. Gradients are compared at fresh generated examples, where a
+generator would follow them: cosine E<g, u'> / sqrt(E|g|^2 E|u'|^2), and L2 sqrt(E|g - u'|^2) of the critic as it is and divided
+by its Lipschitz quantile.
 --methods are names of PENALTIES, clip, or files of configs/. --out gets calibration.json and calibration.png.
 """
 
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import launch
-from experiments.distance import critic_config
+from experiments.distance import critic_config, methods
 from wgan_jax.config import registered
 from wgan_jax.errors import UserError
 
@@ -32,12 +33,12 @@ FRACTION = 0.5  # of the way to its a_n that a funnel moves an example
 OFFSET = 0.2  # b_n are uniform in [0, OFFSET]
 FITTED, HELDOUT = 4096, 1000  # examples of each side
 TRUTH_SAMPLES = 200_000  # of E|x - a_n|: its relative error is below .3 %
-LENGTHS = ("estimate_train", "estimate_heldout", "estimate_normalised", "c_transform_bound")
+LENGTHS = ("estimate_fitted", "estimate_heldout", "estimate_normalised", "c_transform_bound")
 EMPIRICAL = ("wasserstein_empirical", "wasserstein_floor")
 GRADIENTS = ("cosine", "l2", "l2_normalised")
 COLUMNS = {  # of the table: value -> heading
     "distance": "W1",
-    "estimate_train": "train/W1",
+    "estimate_fitted": "fitted/W1",
     "estimate_heldout": "held-out/W1",
     "estimate_normalised": "normalised/W1",
     "c_transform_bound": "bound/W1",
@@ -112,8 +113,12 @@ def calibration(argv: list[str]) -> None:
         raise UserError(f"--seeds: {flags.seeds} is not a whole number of at least 1")
     if flags.out is not None and not Path(flags.out).is_dir():
         raise UserError(f"--out: no directory {flags.out}")
+    if "--config.eval.samples" in (override.partition("=")[0] for override in overrides):
+        raise UserError(f"config.eval.samples: nothing here reads it; {HELDOUT} examples of each side are held out")
     configs = {}
     for method in flags.methods.split(","):
+        if method not in (known := [*penalties, *methods()]):
+            raise UserError(f"--methods: no {method!r}; some of: {', '.join(known)}")
         chosen = [f"--config.penalty.name={method}"] if method in penalties else []
         configs[method] = critic_config("gp" if chosen else method, (1,), [*chosen, *overrides])
     launch.configure_jax(next(iter(configs.values())))
@@ -145,28 +150,31 @@ def measure_cells(configs: dict[str, Any], dimensions: list[int], seeds: int) ->
     import jax
 
     from wgan_jax.batching import example_keys
-    from wgan_jax.evaluation.critic import make_critic_statistics
-    from wgan_jax.training.distance import Halves, critic_values, empirical_values, in_units, make_fit, standardise
+    from wgan_jax.training.distance import Halves, empirical_values, in_units, make_critic_values, make_fit, standardise
 
+    chosen = next(iter(configs.values())).seed
+    fitted = np.arange(FITTED)
     rows = np.arange(seeds * (FITTED + HELDOUT)).reshape(seeds, -1)[:, :FITTED]
     for dimension in dimensions:
-        methods = {}
+        programs = {}
         for name, config in configs.items():
             networks, fit = make_fit(config, (dimension,))
             slope = jax.grad(lambda x, variables, score=networks.score: score(variables, x[None])[0])
-            methods[name] = fit, make_critic_statistics(networks.score), jax.jit(jax.vmap(slope, (0, None)))
+            programs[name] = fit, make_critic_values(networks.score), jax.jit(jax.vmap(slope, (0, None)))
         for law, draw in LAWS.items():
-            problems = [draw(dimension, np.random.default_rng((seed, dimension)), FITTED + HELDOUT) for seed in range(seeds)]
-            reals, generateds, scales = zip(*(standardise(p.real, p.generated) for p in problems), strict=True)
+            rngs = [np.random.default_rng((seed, dimension, chosen)) for seed in range(seeds)]
+            problems = [draw(dimension, rng, FITTED + HELDOUT) for rng in rngs]
+            scaled = [standardise(p.real, p.generated, fitted, fitted) for p in problems]
+            reals, generateds, scales = zip(*scaled, strict=True)
             sides = [[Halves(x[:HELDOUT], x[FITTED:]) for x in pair] for pair in zip(reals, generateds, strict=True)]
             empirical = [empirical_values(*pair) for pair in sides]
-            keys = example_keys(jax.random.key(0), seeds)
-            for name, (fit, statistics, slopes) in methods.items():
+            keys = example_keys(jax.random.key(chosen), seeds)
+            for name, (fit, judge, slopes) in programs.items():
                 variables = fit(keys, np.concatenate(reals), np.concatenate(generateds), rows, rows)
                 values = []
                 for seed, problem in enumerate(problems):
                     critic = jax.tree.map(lambda leaf, s=seed: leaf[s], variables)
-                    lengths = in_units(critic_values(statistics, critic, *sides[seed]) | empirical[seed], scales[seed])
+                    lengths = in_units(judge(critic, *sides[seed]) | empirical[seed], scales[seed])
                     lengths |= {length: lengths[length] / problem.distance for length in (*LENGTHS, *EMPIRICAL)}
                     got = np.asarray(slopes(sides[seed][1].heldout, critic))
                     true = problem.gradient(problem.generated[FITTED:])

@@ -90,7 +90,7 @@ def default_config() -> ConfigDict:
     config.eval.metrics = "wasserstein,precision_recall,copying,classes,modes,quantile"  # comma-separated; or all
     config.eval.samples = 500  # of metrics that compare points, real and generated (fewer where a split has fewer)
     config.eval.features = "pixels"  # what the other metrics compare: pixels, classifier (trained on the labels), inception
-    config.eval.feature_samples = 500  # of these, real and generated (of a synthetic law as many as samples)
+    config.eval.feature_samples = 500  # of these, real and generated; fewer where pixels would fill the memory
     config.eval.weights = ""  # inception: pytorch-fid's and torch-fidelity's .pth, or an .npz of the same names
     config.eval.cache_dir = "~/.cache/wgan_jax/classifiers"  # of trained classifiers
     config.eval.draws = 5  # independent repeats of the final evaluation
@@ -135,7 +135,7 @@ def _toy(config: ConfigDict) -> None:
     config.batch_size = 256
     config.steps = config.decay_steps = 8000
     config.eval_every = 2000  # each takes seconds: distances between 2,000 points
-    config.eval.samples = 2000
+    config.eval.samples = config.eval.feature_samples = 2000
     config.penalty.weight = 0.1  # of the paper's toy code; its text says 10
     set_optimizers(config, learning_rate=2e-3)
 
@@ -156,7 +156,7 @@ def _gaussian(config: ConfigDict) -> None:
     config.batch_size = 128
     config.steps = 3000
     config.ema_decay = 0.998
-    config.eval.samples = 2000
+    config.eval.samples = config.eval.feature_samples = 2000
     set_optimizers(config, learning_rate=2e-4)
 
 

@@ -1,13 +1,13 @@
 """Trains critics between two fixed sets of examples and prints what they say of the distance, beside empirical W1.
 
     python -m experiments.distance --real=A --generated=B [--method=gp|lp|clip|...] [--seeds=5]
-                                   [--image-size=N] [--out=FILE.json] [--config.key=value ...]
+                                   [--image-size=N] [--channels=1|3] [--out=FILE.json] [--config.key=value ...]
 
 A and B are .npz files (the array `samples`, or the only one), .npy files or folders of images: uint8 images [n, H, W, C] are
 compared in [-1, 1], points [n, D] in their own units. --method names the constraint on the critic: a file of configs/ whose
 loss is wasserstein; gp, lp and clip stand for wgan_gp, wgan_lp and wgan. Every seed splits both sets anew, trains a critic of
-its own on one half and judges it on the other; intervals are 95 % t-intervals over seeds. --config.steps counts blocks of
-n_critic updates.
+its own on one half and judges it on the other. Intervals are 95 % t-intervals over these splits of the same examples, not over
+new draws of them. --config.steps counts blocks of n_critic updates, over which the learning rate falls to 0.
 
 What is printed is no distance between the laws behind A and B; README.md says what it is.
 """
@@ -29,31 +29,32 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "batch_size=256",
         "model.width=64",
         "steps=400",
-        "decay_steps=400",
         "critic.learning_rate=3e-3",
         "eval.samples=1000",
     ),
-    "folder": ("model.width=16", "n_critic=5", "steps=200", "decay_steps=200", "critic.learning_rate=1e-3"),
+    "folder": ("model.width=16", "n_critic=5", "steps=200", "critic.learning_rate=1e-3"),
 }
 COMMON = ("critic.optimizer=adam", "critic.beta1=0.5", "critic.beta2=0.9", "model.critic_normalization=none")
 # The keys, or their first names, that a critic without a generator reads.
-READ: tuple[str, ...] = ("seed", "steps", "batch_size", "n_critic", "dtype", "model", "loss", "penalty", "clip", "clip_scope")
-READ += ("clip_with_penalty", "critic", "decay_steps", "eval.samples", "cache_dir")
+READ: tuple[str, ...] = ("seed", "steps", "batch_size", "n_critic", "dtype", "loss", "penalty", "clip", "clip_scope")
+READ += ("clip_with_penalty", "critic", "decay_steps", "eval.samples", "cache_dir", "model.name", "model.width", "model.depth")
+READ += ("model.critic_activation", "model.initializer", "model.critic_normalization", "model.normalize_first")
 
 # value -> what it is
 MEANING = {
-    "estimate_train": "critic, real minus generated, on the examples that it was fitted to: overfitted",
+    "estimate_fitted": "critic, real minus generated, on the examples that it was fitted to: overfitted",
     "estimate_heldout": "the same on held-out examples",
     "lipschitz_q99": "99 % quantile of the critic's slope, on held-out examples and between them",
     "estimate_normalised": "estimate_heldout / lipschitz_q99",
     "c_transform_bound": "of this critic: never above empirical W1",
     "wasserstein_empirical": "optimal assignment of the n held-out examples",
     "wasserstein_floor": "the same between held-out and fitted real ones",
-    "wasserstein_excess": "(W(G,T) - W(G,G')/2 - W(T,T')/2) / floor, 0 for equal laws",
+    "wasserstein_excess": "(W(G,T') - W(G,G')/2 - W(T,T')/2) / floor, 0 for equal laws; G', T' are the fitted ones",
 }
 CAVEAT = (
     "An estimate is the value of one penalised or clipped network on these examples, no distance between the laws behind them: "
-    "it may lie above or below W1, and only values of the same settings, sizes and n compare."
+    "it may lie above or below W1, and only values of the same settings, sizes and n compare. Intervals are over splits of the "
+    "same examples, not over new draws of them."
 )
 
 
@@ -67,12 +68,17 @@ def distance(argv: list[str]) -> None:
     parser.add_argument(
         "--image-size", type=int, default=0, metavar="N", help="of folders: cut and resize to N (default: as stored)"
     )
+    parser.add_argument("--channels", type=int, default=0, metavar="1|3", help="of folders: grey or RGB (default: as stored)")
     parser.add_argument("--out", metavar="FILE.json", help="where to write every seed's values")
     flags, overrides = parser.parse(argv)
     if flags.seeds < 1:
         raise UserError(f"--seeds: {flags.seeds} is not a whole number of at least 1")
     if not 0 <= flags.image_size <= 4096:
         raise UserError(f"--image-size: {flags.image_size} is not a whole number from 0 to 4096")
+    if flags.channels not in (0, 1, 3):
+        raise UserError(f"--channels: {flags.channels} is neither 1 nor 3")
+    if flags.out is not None and Path(flags.out).is_dir():
+        raise UserError(f"--out: {flags.out or 'empty'}: name a file, not a folder")
     if flags.out is not None and not Path(flags.out).parent.is_dir():
         raise UserError(f"--out: no directory {Path(flags.out).parent}")
     critic_config(flags.method, (1,), overrides)  # mistakes that no data is needed for
@@ -82,14 +88,16 @@ def distance(argv: list[str]) -> None:
     sets = {}
     for name in ("real", "generated"):
         try:
-            sets[name] = load_examples(Path(getattr(flags, name)).expanduser(), flags.image_size)
+            sets[name] = load_examples(Path(getattr(flags, name)).expanduser(), flags.image_size, flags.channels)
         except UserError as error:
             raise UserError(f"--{name}: {error}") from error
         if len(sets[name]) < LEAST:
             raise UserError(f"--{name}: {len(sets[name])} examples in {getattr(flags, name)}; at least {LEAST} are needed")
     real, generated = sets["real"], sets["generated"]
     if real.shape[1:] != generated.shape[1:]:
-        hint = "; --image-size gives folders one size" if real.ndim == generated.ndim == 4 else ""
+        differ = {"--image-size": real.shape[1:3] != generated.shape[1:3], "--channels": real.shape[3:] != generated.shape[3:]}
+        flag = " and ".join(name for name, wanted in differ.items() if wanted)
+        hint = f"; {flag} makes those of folders alike" if real.ndim == generated.ndim == 4 else ""
         raise UserError(f"--real and --generated: examples of shape {real.shape[1:]} and {generated.shape[1:]}{hint}")
     config = critic_config(flags.method, real.shape[1:], overrides)
     launch.configure_jax(config)
@@ -97,47 +105,57 @@ def distance(argv: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from wgan_jax.training.distance import heldout_size, measure, t_interval
+    from wgan_jax.training.distance import heldout_size, measure, shared_rows, t_interval
     from wgan_jax.training.interruption import in_background
     from wgan_jax.training.workdir import write_json
 
     console = Console()
     with console.status(f"fitting {flags.seeds} critics"):
         rows = in_background(lambda: measure(config, real, generated, flags.seeds))
-    n = heldout_size(config, real, generated)
+    n, shared = heldout_size(config, real, generated), shared_rows(real, generated).shape[1]
     title = f"{flags.method}, {len(real)} real and {len(generated)} generated examples, {flags.seeds} seeds, held out n = {n}"
-    table = Table("value", "mean", "95 %", "what it is", title=title)
+    table = Table("value", "mean", "± over splits,\n95 % t", "what it is", title=title)
     for name, meaning in MEANING.items():
         mean, half = t_interval([row[name] for row in rows])
         table.add_row(name, f"{mean:.4g}", f"± {half:.2g}" if flags.seeds > 1 else "", meaning)
     console.print(table)
     console.print(CAVEAT)
+    if shared:
+        console.print(f"{shared} examples are in both sets, each in the same half of both; they lower empirical W1.")
     if flags.out:
         given = {name: str(getattr(flags, name)) for name in ("real", "generated", "method")}
-        counts = {"n_real": len(real), "n_generated": len(generated), "n_heldout": n, "shape": real.shape[1:]}
-        write_json(Path(flags.out), {**given, **counts, "config": config.to_dict(), "seeds": rows})
+        counts = {"n_real": len(real), "n_generated": len(generated), "n_shared": shared, "n_heldout": n}
+        described = {**given, **counts, "shape": real.shape[1:], "config": config.to_dict()}
+        write_json(Path(flags.out), {**described, "seeds": rows})
 
 
 def critic_config(method: str, shape: tuple[int, ...], overrides: list[str]) -> ConfigDict:
     """Returns the checked config of a method's critic between examples of a shape, with `--config.key=value` overrides.
 
+    The learning rate falls to 0 over all steps, unless an override sets decay_steps. configs/ is that of the working directory.
+
     Raises:
       UserError: no such method, a loss whose critic estimates no distance, a key that no critic reads, or as `load`.
     """
-    name = METHODS.get(method, method)
-    files = {file.stem for file in Path("configs").glob("*.py")} - {"__init__", "default"}
-    if name not in files:
-        raise UserError(f"--method: no {method!r}; one of: {', '.join([*METHODS, *sorted(files - set(METHODS.values()))])}")
+    if method not in methods():
+        raise UserError(f"--method: no {method!r}; one of: {', '.join(methods())}")
     convolved = len(shape) == 3 and shape[0] == shape[1] >= SMALLEST_CONVOLVED
     preset = "folder" if convolved else "digits"
     settings = [f"--config.{setting}" for setting in (*COMMON, *SETTINGS[preset])]
-    config = load(f"configs/{name}.py:{preset}", [*settings, *overrides])
+    config = load(f"configs/{METHODS.get(method, method)}.py:{preset}", [*settings, *overrides])
     keys = [override.removeprefix("--config.").partition("=")[0] for override in overrides]
     if unread := [key for key in keys if not any(key == read or key.startswith(f"{read}.") for read in READ)]:
         raise UserError(*(f"config.{key}: nothing here reads it; there is a critic only" for key in unread))
     if config.loss != "wasserstein":
-        raise UserError(f"--method={method}: its loss, {config.loss}, estimates no distance; set --config.loss=wasserstein")
+        raise UserError(f"config.loss: {config.loss}, of {method}, estimates no distance; set --config.loss=wasserstein")
+    if "decay_steps" not in keys:
+        config.decay_steps = config.steps
     return config
+
+
+def methods() -> list[str]:
+    """Returns what --method may be: a name of METHODS or a file of configs/."""
+    return [*METHODS, *sorted({file.stem for file in Path("configs").glob("*.py")} - {"__init__", "default"})]
 
 
 if __name__ == "__main__":

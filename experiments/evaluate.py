@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from experiments import launch
 from experiments.restore import load_data, restore_run
 from wgan_jax.config import rules
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from wgan_jax.types import Params
 
 MOST = 10_000  # examples of features by default, where the split has so many
-KEYS = ("eval.features", "eval.weights", "eval.samples", "eval.cache_dir")  # that may differ from the run's
+KEYS = ("eval.features", "eval.samples", "eval.weights", "eval.cache_dir")  # that may differ from the run's
 FEWEST_RANKED = 5  # checkpoints for a rank correlation to mean anything
 
 
@@ -50,7 +52,7 @@ def evaluate(argv: list[str]) -> None:
         raise UserError(f"--metrics: {flags.metrics!r} is not {metrics.wanted}")
     workdir = Path(flags.workdir)
     path = workdir / "evaluation.json"
-    stored = _stored(path)
+    _stored(path)  # found wanting now, not after the evaluation
     run = restore_run(workdir, "latest" if flags.step == "all" else flags.step, overrides, KEYS)
     run.config.eval.metrics = flags.metrics or run.config.eval.metrics
     run.config.eval.feature_samples = flags.num
@@ -85,8 +87,9 @@ def evaluate(argv: list[str]) -> None:
                 "values": protocol(evaluator, flags.split, draws, real),
             }
         )
-    both = {_protocol(entry): entry for entry in [*stored, *entries]}
-    write_json(path, {"evaluations": sorted(both.values(), key=lambda entry: entry["step"])})
+    with FileLock(workdir / ".evaluation.lock"):
+        both = {_protocol(entry): entry for entry in [*_stored(path), *entries]}
+        write_json(path, {"evaluations": sorted(both.values(), key=lambda entry: entry["step"])})
     _report(entries, evaluator, workdir)
     print(f"{len(entries)} evaluation{'s' if len(entries) > 1 else ''}: {path}")
 
@@ -118,8 +121,8 @@ def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path
         table.add_column(name, justify="right" if name != "of" else "left")
     for name, value in last["values"].items():
         real = value["real"]
-        beside = f"{real['mean']:.4g} ± {real['std']:.2g}" if real else ""
-        n, of = f"{value['n_fake']} / {value['n_real']}", value["features"]
+        beside = f"{real['mean']:.4g} ± {real['std']:.2g} (n = {real['n']})" if real else ""
+        n, of = f"{value['n_fake']} / {value['n_real'] or '-'}", value["features"]
         table.add_row(name, f"{value['mean']:.4g} ± {value['std']:.2g}", beside, n, of)
     console.print(table)
     if evaluator.network and evaluator.network.accuracy is not None:
@@ -136,6 +139,7 @@ def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path
 
 def _ranks(entries: Sequence[dict[str, Any]]) -> Any:
     """Returns the table of Spearman's rank correlations over checkpoints between the critic's values and the metrics."""
+    import numpy as np
     from rich.table import Table
     from scipy.stats import spearmanr
 
@@ -147,7 +151,7 @@ def _ranks(entries: Sequence[dict[str, Any]]) -> Any:
     values = entries[0]["values"]
     table = Table("Spearman over checkpoints", *(name for name in CRITIC_VALUES if name in values))
     for name in values:
-        if name not in CRITIC_VALUES and len(set(series(name))) > 1:
+        if name not in CRITIC_VALUES and np.isfinite(series(name)).all() and np.ptp(series(name)) > 0:
             cells = [spearmanr(series(name), series(critic)).statistic for critic in CRITIC_VALUES]
             table.add_row(name, *(f"{cell:.2f}" for cell in cells))
     return table

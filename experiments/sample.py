@@ -14,6 +14,7 @@ know as FILE.json; see wgan_jax/export.py. Samples are then drawn only where --o
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +93,11 @@ def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     for name in ("interpolate", "nearest"):
         if getattr(flags, name) is not None and form != ".png":
             raise UserError(f"--{name}: makes a .png, not --out={flags.out}")
+    _check_places(flags, form)
+
+
+def _check_places(flags: argparse.Namespace, form: str) -> None:
+    """Raises UserError of a place that cannot be written to, or holds what writing there would spoil."""
     if flags.export is not None and (not flags.export or _format(flags.export) == "/"):
         raise UserError(f"--export: {flags.export or 'empty'}: name a file, not a folder")
     for name in ("out", "export"):
@@ -100,18 +106,42 @@ def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
             raise UserError(f"--{name}: no directory {path.parent}")
     if form == "/" and Path(flags.out).is_file():
         raise UserError(f"--out: {flags.out} is not a directory")
+    if form == "/" and any(Path(flags.out).glob("*.png")):
+        raise UserError(f"--out: {flags.out} holds images already; name an empty or a new folder")
+    if flags.export is not None:
+        _refuse_taken(Path(flags.export))
+
+
+def _refuse_taken(path: Path) -> None:
+    """Raises UserError if FILE or FILE.json is there, unless FILE.json describes an export, which another may replace."""
+    described = _described(path)
+    if not path.exists() and not described.exists():
+        return
+    from wgan_jax.export import FORMAT
+
+    try:
+        stored = json.loads(described.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = None
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+        taken = described if described.exists() else path
+        raise UserError(f"--export: {taken} is there already and is no export; choose another name")
+
+
+def _described(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
 def _export(flags: argparse.Namespace, restored: Restored, variables: "Params") -> None:
     from wgan_jax.export import describe_generator, export_generator
 
     config, path = restored.config, Path(flags.export)
-    artefact = export_generator(restored.networks, variables, config.latent.dim)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(export_generator(restored.networks, variables, config.latent.dim))
+    temporary.rename(path)
     generator = "raw" if flags.raw else "ema"
-    path.write_bytes(artefact)
-    described = describe_generator(config, tuple(restored.info["shape"]), restored.step, generator, artefact)
-    write_json(path.with_name(f"{path.name}.json"), described)
-    print(f"generator of step {restored.step}: {path}, {path}.json")
+    write_json(_described(path), describe_generator(config, tuple(restored.info["shape"]), restored.step, generator))
+    print(f"generator of step {restored.step}: {path}, {_described(path)}")
 
 
 def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") -> None:
@@ -125,7 +155,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
     kind = "walks" if form == ".gif" else "samples"
     kind = "interpolations" if flags.interpolate else "comparisons" if flags.nearest else kind
     num = flags.num or NUM[kind]
-    name = f"step_{restored.step:08d}_seed_{flags.seed}{'' if kind == 'samples' else f'_{kind}'}.png"
+    name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{'' if kind == 'samples' else f'_{kind}'}.png"
     out = Path(flags.out or Path(flags.workdir) / "samples" / name)
     out.parent.mkdir(exist_ok=True)  # a run directory of config and checkpoints alone has no samples/
     count = num * {"interpolations": 2, "walks": STOPS}.get(kind, 1)
@@ -135,9 +165,12 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
     def whole(latents: np.ndarray) -> np.ndarray:
         return np.concatenate(list(generate(latents)))
 
+    def along(ways: np.ndarray) -> np.ndarray:
+        """Returns the images [T, n, *shape] of latents [T, n, Z]."""
+        return whole(ways.reshape(-1, ways.shape[2])).reshape(*ways.shape[:2], *shape)
+
     if kind == "interpolations":
-        ways = sampling.interpolation(law, latents, flags.interpolate)
-        images = np.stack([whole(at) for at in ways], axis=1)
+        images = along(sampling.interpolation(law, latents, flags.interpolate)).swapaxes(0, 1)
         figures.save_image_grid(out, images.reshape(-1, *shape), flags.interpolate)
     elif kind == "comparisons":
         train, samples = _training_images(restored, flags.nearest), whole(latents)
@@ -146,8 +179,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
         captions = ["  ".join(f"{distance:.2f}" for distance in row) for row in distances]
         figures.save_image_grid(out, images.reshape(-1, *shape), 1 + flags.nearest, captions)
     elif kind == "walks":
-        walk = sampling.closed_walk(law, latents, STOPS, STEPS)
-        figures.save_animation(out, (whole(at) for at in walk), MILLISECONDS)
+        figures.save_animation(out, along(sampling.closed_walk(law, latents, STOPS, STEPS)), MILLISECONDS)
     elif form == "/":
         out.mkdir(exist_ok=True)
         for index, images in enumerate(generate(latents)):

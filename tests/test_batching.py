@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wgan_jax.batching import batch_mean, batch_std, example_keys
+from wgan_jax.batching import batch_mean, batch_std, example_keys, in_chunks
 from wgan_jax.objectives.penalties import PERTURBATIONS, POINTS, penalty_points
 
 DEVICES, SHARE = 8, 3
@@ -96,3 +96,20 @@ def test_penalised_points_are_one_devices(x, perturbation):
         shares = eight[name].reshape(DEVICES, -1, SHARE, x.shape[1])
         everything = np.moveaxis(shares, 1, 0).reshape(one[name].shape)
         np.testing.assert_allclose(everything, one[name], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_chunks_are_of_one_size_and_their_filling_is_left_out():
+    sizes = []
+
+    def apply(images):
+        sizes.append(len(images))
+        flat = images.reshape(len(images), -1)
+        return flat.sum(1), flat[:, :2]
+
+    images = np.arange(4 * 23).reshape(-1, 2, 2)
+    sums, pairs = in_chunks(apply, images, 10)
+    assert sizes == [10, 10, 10]
+    np.testing.assert_array_equal(sums, images.sum((1, 2)))
+    np.testing.assert_array_equal(pairs, images.reshape(-1, 4)[:, :2])
+    assert len(in_chunks(apply, images[:3], 10)[0]) == 3
+    assert sizes[3:] == [3]

@@ -6,6 +6,7 @@ import pytest
 from benchmarks import calibration
 from benchmarks.calibration import COLUMNS, LAWS, gradient_values, line, measure_cells, save_figure
 from experiments.distance import critic_config
+from wgan_jax.errors import UserError
 from wgan_jax.evaluation.transport import empirical_wasserstein
 
 
@@ -49,11 +50,43 @@ def test_gradient_values_by_hand():
     assert gradient_values(3 * true, true, 3.0) == pytest.approx({"cosine": 1, "l2": 2, "l2_normalised": 0})
 
 
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        ("--methods=one_sided,nothing", "--methods: no 'nothing'; some of: two_sided, one_sided, zero_centred, gp, lp, clip, "),
+        ("--methods=", "--methods: no ''; some of: "),
+        ("--methods=gan", "config.loss: non_saturating, of gan, estimates no distance"),
+        ("--config.eval.samples=50", "config.eval.samples: nothing here reads it; 1000 examples of each side are held out"),
+        ("--config.latent.dim=3", "config.latent.dim: nothing here reads it"),
+        ("--seeds=0", "--seeds: 0 is not"),
+        ("--dimensions=2,x", "--dimensions: 2,x is not"),
+        ("--out=nowhere", "--out: no directory nowhere"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(flag, line):
+    with pytest.raises(UserError) as caught:
+        calibration.calibration([flag])
+    assert len(caught.value.lines) == 1
+    assert caught.value.lines[0].startswith(line)
+
+
+def test_the_seed_of_the_config_chooses_laws_and_critics(monkeypatch):
+    monkeypatch.setattr(calibration, "FITTED", 64)
+    monkeypatch.setattr(calibration, "HELDOUT", 20)
+    monkeypatch.setattr(calibration, "LAWS", {"funnel 4": LAWS["funnel 4"]})
+    short = ["--config.steps=2", "--config.n_critic=1", "--config.model.width=4"]
+    configs = [critic_config("clip", (1,), [*short, f"--config.seed={seed}"]) for seed in (0, 0, 1)]
+    rows = [next(measure_cells({"clip": config}, [2], 1))["seeds"][0] for config in configs]
+    assert rows[0] == rows[1]
+    for name in ("distance", "estimate_heldout", "wasserstein_floor"):
+        assert rows[0][name] != rows[2][name]
+
+
 def test_cells_are_judged_against_the_truth(monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "FITTED", 256)
     monkeypatch.setattr(calibration, "HELDOUT", 100)
     monkeypatch.setattr(calibration, "LAWS", {"gaussian": LAWS["gaussian"]})
-    short = ["--config.steps=60", "--config.decay_steps=60", "--config.model.width=32"]
+    short = ["--config.steps=60", "--config.model.width=32"]
     configs = {name: critic_config(name, (1,), short) for name in ("lp", "clip")}
     cells = list(measure_cells(configs, [1, 2], 2))
     assert [(cell["dimension"], cell["method"]) for cell in cells] == [(1, "lp"), (1, "clip"), (2, "lp"), (2, "clip")]

@@ -10,12 +10,23 @@ import pytest
 from PIL import Image
 from scipy.stats import ttest_1samp
 
-from experiments.distance import MEANING, critic_config, distance
+from experiments.distance import CAVEAT, MEANING, critic_config, distance
 from wgan_jax.data.arrays import load_examples
 from wgan_jax.errors import NonFiniteError, UserError
-from wgan_jax.training.distance import UNITLESS, _halves, make_fit, measure, standardise, t_interval
+from wgan_jax.training.distance import (
+    UNITLESS,
+    Halves,
+    _halves,
+    empirical_values,
+    make_fit,
+    measure,
+    shared_rows,
+    standardise,
+    t_interval,
+)
 
-SHORT = ("--config.steps=120", "--config.decay_steps=120", "--config.model.width=32")
+NONE = np.empty((2, 0), np.int64)
+SHORT = ("--config.steps=120", "--config.model.width=32")
 TINY = ("--config.steps=3", "--config.n_critic=2", "--config.model.width=8", "--config.model.depth=1")
 
 
@@ -41,7 +52,7 @@ def test_a_soft_penalty_estimates_its_own_multiple_of_the_distance(dimension, pe
     chosen = [f"--config.penalty.name={penalty}", f"--config.penalty.weight={weight}"]
     (values,) = measure(critic_config("gp", (dimension,), [*SHORT, *chosen]), real, generated, 1)
     assert values["estimate_heldout"] == pytest.approx(6 * slope, rel=0.03)
-    assert values["estimate_train"] == pytest.approx(values["estimate_heldout"], rel=0.01)
+    assert values["estimate_fitted"] == pytest.approx(values["estimate_heldout"], rel=0.01)
     assert values["lipschitz_q99"] > 0.97 * slope  # the slope on the way from one cluster to the other
     assert values["estimate_normalised"] == pytest.approx(values["estimate_heldout"] / values["lipschitz_q99"])
     assert values["wasserstein_empirical"] == pytest.approx(6, rel=0.01)
@@ -86,34 +97,88 @@ def test_a_fit_sees_its_rows_and_nothing_else():
 
 
 def test_halves_share_no_row_and_differ_between_seeds_and_sides():
-    real, generated = (_halves((0, side), 4, 11) for side in (0, 1))
-    assert real.shape == (4, 2, 5)
-    for rows in (*real, *generated):
+    splits = [_halves((0, seed), (11, 11), NONE) for seed in range(4)]
+    sides = [rows for split in splits for rows in split]
+    for rows in sides:
+        assert rows.shape == (2, 5)
         assert len(set(rows.ravel())) == 10
-    assert len({tuple(rows.ravel()) for rows in (*real, *generated)}) == 8
+    assert len({tuple(rows.ravel()) for rows in sides}) == 8
+
+
+def test_shared_rows_by_hand():
+    real = np.array([[1.0, 2], [3, 4], [1, 2], [5, 6], [1, 2]])
+    generated = np.array([[5.0, 6], [1, 2], [2, 1], [1, 2]])
+    rows, generated_rows = shared_rows(real, generated)
+    np.testing.assert_array_equal(real[rows], generated[generated_rows])
+    assert sorted(generated_rows) == [0, 1, 3]
+    assert len(set(rows)) == 3
+    np.testing.assert_array_equal(shared_rows(real.astype(np.float32), generated), [rows, generated_rows])
+    assert shared_rows(real, generated + 0.5).shape == (2, 0)
+
+
+@pytest.mark.parametrize("counts", [(40, 40), (41, 31), (31, 40)])
+def test_what_is_in_both_sets_is_in_the_same_half_of_both(counts):
+    shared = np.stack([np.random.default_rng(side).permutation(count)[:29] for side, count in enumerate(counts)])
+    first = set()
+    for seed in range(20):
+        half, half_generated = (
+            {row: place for place in (0, 1) for row in side[place]} for side in _halves((0, seed), counts, shared)
+        )
+        assert [len(half), len(half_generated)] == [count // 2 * 2 for count in counts]
+        held_out = [half[row] for row in shared[0]]
+        assert held_out == [half_generated[row] for row in shared[1]]
+        assert 14 <= sum(held_out) <= 15
+        first.add(next(row for row in half if half[row] == 1) in shared[0])
+    assert first == {True, False} or counts[0] == 31  # what is judged first is not always of both sets
+
+
+def test_the_same_set_twice_is_like_two_samples_of_one_law():
+    x, other = np.random.default_rng(0).normal(size=(2, 400, 8))
+    config = critic_config("lp", (8,), [*SHORT])
+    (same,), (equal_law,) = measure(config, x, x, 1), measure(config, x, other, 1)
+    # fitted to nothing but differences, of which there are none
+    assert same["estimate_fitted"] == pytest.approx(0, abs=1e-4)
+    assert same["estimate_heldout"] == pytest.approx(0, abs=1e-4)
+    assert same["wasserstein_excess"] == pytest.approx(0, abs=1e-9)
+    assert abs(equal_law["wasserstein_excess"]) < 0.05
+    assert equal_law["estimate_fitted"] > 0.5  # overfitted, so that a leak would show
+    half = np.concatenate([x[:200], other[:200]])
+    (copies,) = measure(config, x, half, 1)
+    assert copies["estimate_heldout"] > -0.1
+    assert abs(copies["wasserstein_excess"]) < 0.05
 
 
 def test_judged_are_the_held_out_examples():
     # held-out real ones lie 1 above all fitted ones, held-out generated ones 1 below
-    held, generated_held = (_halves((0, side), 1, 40)[0, 1] for side in (0, 1))
-    real, generated = np.zeros((40, 1)), np.zeros((40, 1))
-    real[held], generated[generated_held] = 1, -1
-    (values,) = measure(critic_config("gp", (1,), [*TINY]), real, generated, 1)
+    (_, held), (_, generated_held) = _halves((0, 0), (40, 40), NONE)
+    real, generated = np.random.default_rng(5).normal(scale=1e-9, size=(2, 40, 1))
+    real[held] += 1
+    generated[generated_held] -= 1
+    config = critic_config("gp", (1,), [*TINY])
+    config.penalty.weight = 0.0
+    (values,) = measure(config, real, generated, 1)
     assert values["wasserstein_empirical"] == pytest.approx(2)
     assert values["wasserstein_floor"] == pytest.approx(1)
-    assert values["wasserstein_excess"] == pytest.approx(1)  # (2 - 1 / 2 - 1 / 2) / 1
-    assert values["estimate_train"] == pytest.approx(0, abs=1e-6)
     assert abs(values["estimate_heldout"]) > 1e-3
 
 
-def test_held_out_examples_are_not_trained_on():
-    real, generated = np.random.default_rng(4).integers(0, 256, (2, 40, 3, 3, 1)).astype(np.uint8)
-    config = critic_config("gp", (3, 3, 1), [*TINY])
+def test_empirical_values_by_hand():
+    real, generated = Halves(np.zeros((3, 1)), np.ones((3, 1))), Halves(np.full((3, 1), 5.0), np.full((3, 1), 3.0))
+    values = empirical_values(real, generated)
+    # the excess is of 3 to the fitted 0, less half of 3 to 5 and half of 1 to 0, over the latter
+    assert values == {"wasserstein_empirical": 2, "wasserstein_floor": 1, "wasserstein_excess": 3 - 2 / 2 - 1 / 2}
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1), (2,)])
+def test_held_out_examples_are_not_trained_on(shape):
+    real, generated = np.random.default_rng(4).integers(0, 256, (2, 40, *shape)).astype(np.uint8 if len(shape) == 3 else float)
+    generated[:, 0] += generated[:, 0] == real[:, 0]  # no example is in both
+    config = critic_config("gp", shape, [*TINY])
     (values,) = measure(config, real, generated, 1)
-    for side, x in enumerate((real, generated)):
-        x[_halves((0, side), 1, 40)[0, 1]] ^= 255
+    for x, (_, held) in zip((real, generated), _halves((0, 0), (40, 40), NONE), strict=True):
+        x[held] = 255 - x[held]
     (changed,) = measure(config, real, generated, 1)
-    assert changed["estimate_train"] == values["estimate_train"]
+    assert changed["estimate_fitted"] == values["estimate_fitted"]
     assert changed["estimate_heldout"] != values["estimate_heldout"]
 
 
@@ -125,9 +190,10 @@ def test_points_are_measured_in_their_own_units():
 
 
 def test_standardise_by_hand():
-    real, generated, spread = standardise(np.array([[1.0, 2], [1, 4]]), np.array([[7.0, 2], [7, 4]]))
-    assert spread == pytest.approx(np.sqrt(10))  # the mean is (4, 3), every point 3 and 1 from it
-    np.testing.assert_allclose(real, np.array([[-3, -1], [-3, 1]]) / np.sqrt(10), rtol=1e-6)
+    chosen = np.array([1, 2]), np.array([0, 1])
+    real, generated, spread = standardise(np.array([[9.0, 9], [1, 2], [1, 4]]), np.array([[7.0, 2], [7, 4]]), *chosen)
+    assert spread == pytest.approx(np.sqrt(10))  # the mean is (4, 3), every chosen point 3 and 1 from it
+    np.testing.assert_allclose(real, np.array([[5, 6], [-3, -1], [-3, 1]]) / np.sqrt(10), rtol=1e-6)
     np.testing.assert_allclose(generated, np.array([[3, -1], [3, 1]]) / np.sqrt(10), rtol=1e-6)
 
 
@@ -245,10 +311,14 @@ def test_a_wrong_set_is_one_line(files, real, line):
     [
         ("--method=gpp", r"--method: no 'gpp'; one of: gp, lp, clip, "),
         ("--method=../default", r"--method: no "),
-        ("--method=gan", r"--method=gan: its loss, non_saturating, estimates no distance"),
+        ("--method=gan", r"config.loss: non_saturating, of gan, estimates no distance"),
         ("--seeds=0", r"--seeds: 0 is not"),
         ("--image-size=-1", r"--image-size: -1 is not"),
+        ("--channels=2", r"--channels: 2 is neither 1 nor 3"),
         ("--out=no/such/file.json", r"--out: no directory no/such"),
+        ("--out=configs", r"--out: configs: name a file, not a folder"),
+        ("--out=", r"--out: empty: name a file, not a folder"),
+        ("--config.model.generator_activation=tanh", r"config.model.generator_activation: nothing here reads it"),
         ("--config.generator.beta1=0", r"config.generator.beta1: nothing here reads it"),
         ("--config.eval.draws=2", r"config.eval.draws: nothing here reads it"),
         ("--config.penalty.wieght=1", r"config.penalty.wieght: no such key; did you mean"),
@@ -258,6 +328,31 @@ def test_a_wrong_flag_is_one_line(files, flag, line):
     with pytest.raises(UserError, match=line) as caught:
         distance([f"--real={files / 'good.npy'}", f"--generated={files / 'good.npy'}", flag])
     assert len(caught.value.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "flags"),
+    [((8, 8, 1), "--channels"), ((9, 9, 3), "--image-size"), ((9, 9, 1), "--image-size and --channels")],
+)
+def test_images_of_several_shapes_are_told_which_flag_makes_them_alike(files, other, flags):
+    np.save(files / "other.npy", np.zeros((30, *other), np.uint8))
+    with pytest.raises(UserError) as caught:
+        distance([f"--real={files / 'images.npy'}", f"--generated={files / 'other.npy'}"])
+    line = f"--real and --generated: examples of shape (8, 8, 3) and {other}; {flags} makes those of folders alike"
+    assert caught.value.lines == (line,)
+
+
+def test_the_learning_rate_falls_over_all_steps_unless_told_otherwise():
+    for steps in ([], ["--config.steps=7"]):
+        config = critic_config("lp", (2,), steps)
+        assert config.decay_steps == config.steps == (7 if steps else 400)
+    assert critic_config("lp", (2,), ["--config.steps=7", "--config.decay_steps=0"]).decay_steps == 0
+
+
+def test_every_key_of_the_critic_may_be_set():
+    keys = ("name=mlp", "depth=2", "critic_activation=tanh", "critic_normalization=layer", "initializer=orthogonal")
+    config = critic_config("wgan_lp", (2,), [f"--config.model.{key}" for key in keys])
+    assert all(str(config.model[key]) == value for key, value in (word.split("=") for word in keys))
 
 
 def run(*arguments):
@@ -283,15 +378,20 @@ def test_the_launcher_measures_arrays_and_folders(files):
     assert (done.returncode, done.stderr) == (0, "")
     for name in MEANING:
         assert name in done.stdout
-    assert "no distance" in done.stdout
+    printed = " ".join(done.stdout.split())
+    assert CAVEAT in printed
+    assert "± over splits" in done.stdout
+    assert "30 examples are in both sets" in printed
     report = json.loads(out.read_text())
-    assert (report["n_real"], report["n_generated"], report["method"], report["shape"]) == (30, 30, "lp", [2])
+    assert [report[name] for name in ("n_real", "n_generated", "n_shared", "method", "shape")] == [30, 30, 30, "lp", [2]]
     assert (report["config"]["penalty"]["name"], report["config"]["penalty"]["weight"]) == ("one_sided", 3)
     assert [set(values) for values in report["seeds"]] == 2 * [set(MEANING)]
     save_folder(files / "real", 20, (20, 18))
-    save_folder(files / "fake", 22, (16, 16), value=100)
-    done = run(f"--real={files / 'real'}", f"--generated={files / 'fake'}", "--image-size=16", f"--out={out}")
+    save_folder(files / "fake", 22, (16, 16), "L", value=100)
+    same = ("--image-size=16", "--channels=3")
+    done = run(f"--real={files / 'real'}", f"--generated={files / 'fake'}", *same, f"--out={out}")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "in both sets" not in done.stdout
     report = json.loads(out.read_text())
     counts = [report[name] for name in ("n_real", "n_generated", "n_heldout", "shape")]
     assert counts == [20, 22, 10, [16, 16, 3]]

@@ -1,5 +1,7 @@
 """Rows of metrics: what real data, copies and centroids score; the critic's statistics for a critic known in closed form."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import encode, flatten
-from wgan_jax.evaluation import METRICS, Generated, make_reference
+from wgan_jax.data.dataset import Split, encode, flatten
+from wgan_jax.errors import UserError
+from wgan_jax.evaluation import METRICS, Generated, distances_to_train, make_reference
 from wgan_jax.evaluation.critic import CRITIC_VALUES, make_critic_statistics
 from wgan_jax.evaluation.evaluator import make_evaluator, protocol, summarise
 from wgan_jax.evaluation.features import FEATURES
@@ -62,12 +65,14 @@ def compared(dataset, n=50):
     stored = (lambda x: encode(x.reshape(-1, *dataset.shape))) if dataset.train is not None else (lambda x: x)
     reference = make_reference(dataset, "validation", n)
     reference = reference._replace(features=network.apply(stored(reference.real)))
-    return reference, Generated(reference.again, reference.spare, network.apply(stored(reference.again)), reference.again)
+    features = network.apply(stored(reference.again))
+    labels = network.label(stored(reference.again), features) if dataset.class_names else np.empty(0, int)
+    return reference, Generated(reference.again, reference.spare, features, labels, reference.again)
 
 
 def test_metrics_apply_where_the_data_allows():
-    everywhere = set(METRICS) - {"copying", "classes", "modes", "quantile", "inception_score"}
-    beside = {"digits": {"copying", "classes"}, "ring8": {"modes"}, "gaussian": {"quantile"}}
+    everywhere = set(METRICS) - {"copying", "classes", "modes", "quantile", "inception_score", "divergences"}
+    beside = {"digits": {"copying", "classes"}, "ring8": {"modes", "divergences"}, "gaussian": {"quantile", "divergences"}}
     for preset, names in beside.items():
         sides = compared(load_dataset(load(f"configs/wgan_gp.py:{preset}")))
         given = {name: metric.compute(*sides) for name, metric in METRICS.items()}
@@ -156,7 +161,7 @@ def test_features_are_of_as_many_examples_as_asked_for_and_networks_see_each_onc
 
     monkeypatch.setitem(FEATURES, "pixels", lambda *_: pixels._replace(name="other", weights="abc", apply=apply))
     evaluator = make_evaluator(config, DIGITS, networks)
-    assert evaluator.sizes("test") == {"points": 40, "features": 60}
+    assert evaluator.sizes("test") == (40, 60)
     rows = [evaluator.of_generator(generator, critic, "test", draw) for draw in (0, 1)]
     assert seen[:2] == [60, 60]  # the split's, the generated
     assert seen[2] < 60  # of the split's second draw only what the first did not have
@@ -173,10 +178,58 @@ def test_features_are_of_as_many_examples_as_asked_for_and_networks_see_each_onc
         "weights": "abc",
         "resize": "none",
     }
-    assert told["wasserstein_ratio"]["n_real"] == 40
-    assert told["wasserstein_ratio"]["features"] == "pixels"
+    assert (told["wasserstein_ratio"]["n_real"], told["wasserstein_ratio"]["features"]) == (40, "pixels")
+    assert told["smallest_class"]["n_real"] is None  # of the generated images alone
     assert told["estimate_heldout"]["real"] is None
     assert told["precision"]["mean"] == pytest.approx(np.mean([row["precision"] for row in rows]))
+
+
+def test_real_data_is_told_with_its_own_number_of_examples():
+    config = load("configs/wgan_gp.py:digits", ["--config.model.width=8"])
+    networks = build_networks(config, DIGITS.shape)
+    evaluator = make_evaluator(config, DIGITS, networks)
+    assert (evaluator.sizes("test").points, evaluator.real_sizes("test").points) == (500, 297)
+    values = evaluator.of_real("test", 0)
+    told = protocol(evaluator, "test", [values], [values])
+    assert (told["precision"]["n_real"], told["precision"]["real"]["n"]) == (500, 297)
+
+
+def test_an_evaluator_compiles_once(small):
+    config, networks, generator, critic = small
+    evaluator = make_evaluator(config, DIGITS, networks)
+    evaluator.of_generator(generator, critic, "validation", 0)
+    other, compiled = jax.tree.map(lambda leaf: leaf + 1, generator), []
+    with mock.patch("jax._src.compiler.compile_or_get_cached", side_effect=lambda *_, **__: compiled.append(1)):
+        evaluator.of_generator(other, critic, "validation", 1)
+    assert compiled == []
+
+
+def few(images):
+    return DIGITS._replace(validation=Split(DIGITS.validation.images[:images], DIGITS.validation.labels[:images]))
+
+
+def test_too_few_images_for_a_metric_are_said_before_training(small):
+    config, networks, _, _ = small
+    config = ConfigDict(config.to_dict())
+    config.eval.metrics = "wasserstein,density_coverage"
+    with pytest.raises(UserError, match=r"config\.eval\.metrics: density_coverage needs 6 images of each split; .* has 5"):
+        make_evaluator(config, few(5), networks)
+    config.eval.metrics = "all"
+    values = make_evaluator(config, few(5), networks).of_real("validation", 0)
+    assert "coverage" not in values
+    assert "precision" in values
+
+
+def test_pixels_as_features_are_bounded(small, monkeypatch):
+    config, networks, _, _ = small
+    monkeypatch.setattr("wgan_jax.evaluation.evaluator.PIXEL_VALUES", 64 * 45)
+    assert make_evaluator(config, DIGITS, networks).sizes("test").features == 45
+
+
+def test_mirrored_copies_are_copies_where_training_flips():
+    mirrored = flatten(DIGITS.train.images[:50, :, ::-1])
+    assert distances_to_train(DIGITS._replace(flip=True), mirrored).max() == pytest.approx(0, abs=1e-6)
+    assert np.median(distances_to_train(DIGITS, mirrored)) > 1
 
 
 def test_metrics_that_are_not_asked_for_are_not_computed(small):

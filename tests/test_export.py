@@ -60,7 +60,7 @@ def exported(make_config, tmp_path_factory):
             samples = np.asarray(jax.jit(networks.generate)(variables, latents))
             assert samples.dtype == {"float64": np.float64}.get(config.dtype, np.float32)
         path.write_bytes(artefact)
-        said = describe_generator(config, shape, 12, "raw", artefact)
+        said = describe_generator(config, shape, 12, "raw")
         (folder / f"{name}.export.json").write_text(json.dumps(said))
         np.savez(folder / f"{name}.export.npz", **{str(n): latents[:n] for n in BATCHES})
         ours[name] = (config, artefact, said, samples)

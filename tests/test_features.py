@@ -2,6 +2,7 @@
 
 import logging
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from wgan_jax.config import load
 from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import classifier as module
-from wgan_jax.evaluation.features import CHUNK, FEATURES, in_chunks
+from wgan_jax.evaluation.features import FEATURES
 
 CLASSES = ("left", "right")
 
@@ -35,20 +36,22 @@ def config(tmp_path, monkeypatch):
 
 def test_pixels_are_vectors_and_labels():
     network = FEATURES["pixels"](None, HALVES)
-    features = network.apply(HALVES.test.images)
-    np.testing.assert_allclose(features.vectors, HALVES.test.images.reshape(60, 64) / 127.5 - 1, atol=1e-7)  # of float32
+    images = HALVES.test.images
+    features = network.apply(images)
+    np.testing.assert_allclose(features.vectors, images.reshape(60, 64) / 127.5 - 1, atol=1e-7)  # of float32
     assert features.logits.shape == (60, 0)
-    assert (features.labels == HALVES.test.labels).mean() > 0.95
-    unlabelled = FEATURES["pixels"](None, HALVES._replace(class_names=())).apply(HALVES.test.images)
-    assert set(unlabelled.labels) == {-1}
+    assert (network.label(images, features) == HALVES.test.labels).mean() > 0.95
+    alike = HALVES._replace(train=Split(HALVES.train.images, np.zeros(300, np.int32)))
+    with pytest.raises(UserError, match="all of one class"):
+        FEATURES["pixels"](None, alike).label(images, features)
 
 
 def test_the_classifier_learns_and_is_trained_once(config, tmp_path, monkeypatch):
     first = FEATURES["classifier"](config, HALVES)
     assert first.accuracy > 0.95
     features = first.apply(HALVES.test.images)
-    assert (features.labels == HALVES.test.labels).mean() == first.accuracy
-    assert features.vectors.shape == (60, module.FEATURES)
+    assert (first.label(HALVES.test.images, features) == HALVES.test.labels).mean() == first.accuracy
+    assert features.vectors.shape == (60, module.WIDTH)
     assert features.logits.shape == (60, 2)
     monkeypatch.setattr(module, "train", lambda *_: pytest.fail("it was there already"))
     again = FEATURES["classifier"](config, HALVES)
@@ -81,7 +84,7 @@ def test_what_a_network_cannot_do_is_said():
     with pytest.raises(UserError, match=r"config\.eval\.features: classifier needs images with labels"):
         FEATURES["classifier"](config, HALVES._replace(class_names=()))
     with pytest.raises(UserError, match=r"config\.eval\.features: inception is for images"):
-        FEATURES["inception"](config, Dataset((2,)))
+        load("configs/wgan_gp.py:ring8", ["--config.eval.features=inception"])
     with pytest.raises(UserError, match=r"config\.eval\.weights"):
         FEATURES["inception"](config, HALVES)
 
@@ -93,16 +96,9 @@ def test_a_cache_that_cannot_be_written_is_said(config, tmp_path):
         FEATURES["classifier"](config, HALVES)
 
 
-def test_chunks_are_of_one_size_and_their_filling_is_left_out():
-    sizes = []
-
-    def apply(images):
-        sizes.append(len(images))
-        flat = images.reshape(len(images), -1)
-        return flat.sum(1, keepdims=True), flat[:, :2]
-
-    images = np.arange(4 * (2 * CHUNK + 3)).reshape(-1, 2, 2)
-    vectors, logits = in_chunks(apply, images)
-    assert sizes == [CHUNK] * 3
-    np.testing.assert_array_equal(vectors[:, 0], images.sum((1, 2)))
-    np.testing.assert_array_equal(logits, images.reshape(-1, 4)[:, :2])
+def test_the_classifier_is_the_same_whatever_a_run_computes_in(config, tmp_path):
+    first = FEATURES["classifier"](config, HALVES)
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    with jax.enable_x64(True):
+        assert FEATURES["classifier"](config, HALVES).weights == first.weights

@@ -199,6 +199,17 @@ def test_an_existing_folder_needs_no_slash(run, call, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
 
 
+def test_a_folder_of_images_is_left_alone(run, call, tmp_path):
+    (tmp_path / "notes.txt").write_text("of what")
+    call(run, f"--out={tmp_path}", "--num=2")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for out in (tmp_path, f"{tmp_path}/"):
+        with pytest.raises(UserError, match="holds images already; name an empty or a new folder") as caught:
+            call(run, f"--out={out}", "--num=1", "--seed=1")
+        assert len(caught.value.lines) == 1
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_samples_are_of_the_seed_the_step_and_the_average(run, call, tmp_path):
     images = _samples(call, run, tmp_path, "--num=5")
     np.testing.assert_array_equal(_samples(call, run, tmp_path, "--num=65")[:5], images)
@@ -234,6 +245,19 @@ def test_a_walk_is_a_loop_through_samples(run, call, tmp_path):
             assert np.abs(cells - wanted).mean() < 6  # a palette of 256 colours
 
 
+@pytest.mark.parametrize(("flags", "count"), [(["--interpolate=5"], 3 * 5), ([], 3 * sample.STOPS * sample.STEPS)])
+def test_all_images_between_latents_are_generated_at_once(run, call, tmp_path, monkeypatch, flags, count):
+    counts, make = [], sampling.make_generate
+
+    def counted(*arguments):
+        generate = make(*arguments)
+        return lambda latents: counts.append(len(latents)) or generate(latents)
+
+    monkeypatch.setattr(sampling, "make_generate", counted)
+    call(run, f"--out={tmp_path / ('ways.png' if flags else 'walk.gif')}", "--num=3", *flags)
+    assert counts == [count]
+
+
 def test_nearest_training_images_stand_beside_samples(run, call, tmp_path):
     images = _samples(call, run, tmp_path, "--num=4")
     place = (f"--config.data.path={run.parent / 'moved'}", f"--config.data.cache_dir={tmp_path / 'cache'}")
@@ -252,11 +276,11 @@ def test_nearest_training_images_stand_beside_samples(run, call, tmp_path):
 
 
 def test_the_default_files_are_in_the_run_and_do_not_meet(run, call):
-    for flag in ((), ("--interpolate=2",)):
-        call(run, "--num=2", *flag)
-    assert {"step_00000004_seed_0.png", "step_00000004_seed_0_interpolations.png"} <= {
-        path.name for path in (run / "samples").iterdir()
-    }
+    for flags in ((), ("--interpolate=2",), ("--raw",), ("--raw", "--interpolate=2")):
+        call(run, "--num=2", *flags)
+    names = {path.name for path in (run / "samples").iterdir()}
+    kinds = ("", "_interpolations", "_raw", "_raw_interpolations")
+    assert {f"step_00000004_seed_0{kind}.png" for kind in kinds} <= names
 
 
 def test_the_launcher_exports_what_it_samples(run, tmp_path):
@@ -282,6 +306,40 @@ def test_export_alone_draws_nothing(run, call, tmp_path):
     assert said.startswith("generator of step 2: ")
     assert set(run.rglob("*")) == before
     assert json.loads((tmp_path / "generator.json").read_text())["generator"] == "raw"
+
+
+def test_an_export_replaces_an_export_and_nothing_else(toy, call, tmp_path):
+    shutil.copytree(toy, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text("[]")
+    (tmp_path / "run" / "damaged.json").write_text("{")
+    (tmp_path / "run" / "folder.json").mkdir()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    wrong = {"config": "config", "summary": "summary", "damaged": "damaged", "config.json": "config", "folder": "folder"}
+    for name, taken in wrong.items():
+        with pytest.raises(UserError) as caught:
+            call(tmp_path / "run", f"--export={tmp_path / 'run' / name}")
+        line = f"--export: {tmp_path / 'run' / taken}.json is there already and is no export; choose another name"
+        assert caught.value.lines == (line,)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    for flags in ((), ("--raw",)):
+        call(toy, f"--export={tmp_path / 'generator'}", *flags)
+    assert json.loads((tmp_path / "generator.json").read_text())["generator"] == "raw"
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "generator", "generator.json"}
+
+
+def test_an_export_that_fails_leaves_the_one_before(toy, call, tmp_path, monkeypatch):
+    call(toy, f"--export={tmp_path / 'generator'}")
+    before = (tmp_path / "generator").read_bytes()
+    write = type(tmp_path).write_bytes
+
+    def full(path, content):
+        write(path, content[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        call(toy, f"--export={tmp_path / 'generator'}", "--raw")
+    assert (tmp_path / "generator").read_bytes() == before
 
 
 def test_points_are_plotted_stored_and_exported(toy, call, tmp_path):

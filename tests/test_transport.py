@@ -20,6 +20,7 @@ from wgan_jax.evaluation.transport import (
     optimal_transport,
     quantile_wasserstein,
     sliced_wasserstein,
+    wasserstein_excess,
 )
 
 
@@ -32,6 +33,14 @@ def test_empirical_wasserstein_is_the_best_of_all_assignments():
 def test_empirical_wasserstein_of_a_shift_is_its_length():
     x = np.random.default_rng(1).normal(size=(40, 4))
     np.testing.assert_allclose(empirical_wasserstein(x, x[::-1] + np.array([3.0, 0, 4.0, 0])), 5.0)
+
+
+def test_excess_by_hand():
+    # G at distance 3 from T, its own two samples at 1, floor 2: (3 - 1/2 - 2/2) / 2; a point mass gains nothing by own = 0
+    assert wasserstein_excess(3, 1, 2) == 0.75
+    assert wasserstein_excess(2, 2, 2) == 0
+    assert wasserstein_excess(2, 0, 2) == 0.5
+    assert np.isnan(wasserstein_excess(1, 1, 0))
 
 
 def test_piles_of_the_essay():

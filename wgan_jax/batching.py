@@ -1,10 +1,14 @@
-"""What depends on the batch as a whole, the same on one device and on many: means and per-example randomness.
+"""What depends on the batch as a whole: means and per-example randomness, the same on one device and on many; and its parts.
 
 `axis_name` names the mapped device axis, each device holding an equal share of the global batch; None means one device.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 
@@ -34,3 +38,17 @@ def batch_std(x: jax.Array, axis_name: str | None) -> jax.Array:
     """Returns the standard deviation over all entries of the global batch, []."""
     mean = batch_mean(jnp.mean(x), axis_name)
     return jnp.sqrt(batch_mean(jnp.mean(jnp.square(x - mean)), axis_name))
+
+
+def in_chunks(apply: Callable[[np.ndarray], tuple[Any, ...]], x: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+    """Returns apply(x) as float64 for any number of examples, at most `size` at a time.
+
+    apply: examples [n, ...] -> arrays [n, ...]; it sees one n only, as the last chunk is filled up, so that it compiles once.
+    """
+    size = max(1, min(size, len(x)))
+    parts = []
+    for start in range(0, len(x), size):
+        chunk = x[start : start + size]
+        filled = np.concatenate([chunk, np.zeros((size - len(chunk), *chunk.shape[1:]), chunk.dtype)])
+        parts.append([np.asarray(array, np.float64)[: len(chunk)] for array in apply(filled)])
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -222,6 +222,9 @@ def _combinations(config: ConfigDict) -> list[str]:
         "config.loss: a wasserstein critic without a penalty or clipping is unbounded; set penalty.name or clip": (
             config.loss == "wasserstein" and not penalised and config.clip == 0
         ),
+        f"config.eval.features: {config.eval.features} is for images, and data.name={config.data.name} has none; use pixels": (
+            config.eval.features != "pixels" and config.data.name not in ("digits", "folder", "tfds")
+        ),
         "config.eval.metrics: wasserstein is not among them, and `best` is chosen by it": (
             not {"all", "wasserstein"} & set(config.eval.metrics.split(","))
         ),

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from wgan_jax.models import Networks
 from wgan_jax.types import Params
 
-PLATFORMS = ("cpu", "cuda")
+FORMAT, PLATFORMS = "jax.export", ("cpu", "cuda")
 TO_UINT8 = "round((clip(x, -1, 1) + 1) * 127.5)"  # data/dataset.py encode
 
 
@@ -34,17 +34,15 @@ def export_generator(networks: Networks, variables: Params, latent_dim: int) -> 
     return bytes(jax.export.export(jax.jit(generate), platforms=PLATFORMS)(latents).serialize())
 
 
-def describe_generator(
-    config: ConfigDict, shape: tuple[int, ...], step: int, generator: str, artefact: bytes
-) -> dict[str, Any]:
+def describe_generator(config: ConfigDict, shape: tuple[int, ...], step: int, generator: str) -> dict[str, Any]:
     """Returns what the JSON beside an artefact says. generator: "ema" or "raw"; shape: of an example, points or images."""
-    exported, latent, images = jax.export.deserialize(bytearray(artefact)), config.latent, len(shape) == 3
+    latent, images = config.latent, len(shape) == 3
     bounds = {"low": latent.low, "high": latent.high} if latent.name == "uniform" else {}
     return {
-        "format": "jax.export",
-        "calling_convention_version": exported.calling_convention_version,
+        "format": FORMAT,
+        "calling_convention_version": jax.config.jax_export_calling_convention_version,
         "jax": jax.__version__,
-        "platforms": list(exported.platforms),
+        "platforms": list(PLATFORMS),
         "latent": {"law": latent.name, "dim": latent.dim, **bounds},
         "output": {"shape": list(shape), "range": [-1, 1] if images else None, "to_uint8": TO_UINT8 if images else None},
         "labels": [],  # of a conditional generator: there is none yet

@@ -1,7 +1,6 @@
 """Examples of any origin as one array: an .npy or .npz file, or a folder of images."""
 
 import os
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,43 +10,57 @@ from wgan_jax.data.images import SUFFIXES, DamagedImageError, Form, bombs_refuse
 from wgan_jax.errors import UserError
 
 SAMPLES = "samples"  # the key under which experiments.sample writes
+MAGIC = (np.lib.format.MAGIC_PREFIX, b"PK\x03\x04", b"PK\x05\x06")  # of .npy; of .npz: a zip, an empty one
 
 
-def load_examples(path: Path, image_size: int = 0) -> np.ndarray:
+def load_examples(path: Path, image_size: int = 0, channels: int = 0) -> np.ndarray:
     """Returns the examples of a file or folder: uint8 images [n, H, W, C], or points [n, D] in float64.
 
     An .npz gives its array `samples`, or the only one that it has. uint8 arrays [n, H, W] are grey images; numbers [n] are
-    points in one dimension. Images of a folder and its subfolders, in the order of their paths, are cut to a square and
-    resized to image_size; at 0 they are kept as stored.
+    points in one dimension. Images of a folder and its subfolders, in the order of their paths, are cut to a square, resized
+    to image_size and made grey (1) or RGB (3) by channels; at 0 they are kept as stored.
 
     Raises:
-      UserError: nothing there that can be read, pickled objects, images of several shapes, values that are not finite.
+      UserError: nothing there that can be read or that memory holds, pickled objects, images of several shapes, values that
+        are not finite.
     """
-    if path.is_dir():
-        return _read_folder(path, image_size)
+    try:
+        if path.is_dir():
+            return _read_folder(path, Form(image_size, channels, "white"))
+        if path.is_file() and path.suffix in (".npy", ".npz"):
+            return _examples(path, _read_array(path))
+    except MemoryError as error:
+        raise UserError(f"{path}: too large for the memory, or damaged: {' '.join(str(error).split())}") from error
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder")
-    if path.suffix not in (".npy", ".npz"):
-        raise UserError(f"{path}: neither an .npy or .npz file nor a folder of images")
-    return _examples(path, _read_array(path))
+    raise UserError(f"{path}: neither an .npy or .npz file nor a folder of images")
 
 
 def _read_array(path: Path) -> np.ndarray:
     try:
-        with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            if SAMPLES not in loaded and len(loaded.files) != 1:
-                names = ", ".join(loaded.files) or "none"
-                raise UserError(f"{path}: which array? It has {names}; name one of them {SAMPLES}")
-            return loaded[SAMPLES if SAMPLES in loaded else loaded.files[0]]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        return _load(path)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # zlib.error, NotImplementedError and more: a damaged file may fail in any way
         if "allow_pickle" in str(error):
             raise UserError(
                 f"{path}: holds pickled objects, which could run code and are not read; save plain numbers"
             ) from error
-        raise UserError(f"{path}: damaged: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: damaged or unreadable: {' '.join(str(error).split()):.200}") from error
+
+
+def _load(path: Path) -> np.ndarray:
+    with open(path, "rb") as file:
+        if not file.read(6).startswith(MAGIC):
+            raise UserError(f"{path}: no .npy or .npz file, whatever its name")
+        file.seek(0)
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if SAMPLES not in loaded and len(loaded.files) != 1:
+            names = ", ".join(loaded.files) or "none"
+            raise UserError(f"{path}: which array? It has {names:.200}; name one of them {SAMPLES}")
+        return np.asarray(loaded[SAMPLES if SAMPLES in loaded else loaded.files[0]])  # bytes, where it is no array
 
 
 def _examples(path: Path, array: np.ndarray) -> np.ndarray:
@@ -65,21 +78,28 @@ def _examples(path: Path, array: np.ndarray) -> np.ndarray:
     return points
 
 
-def _read_folder(root: Path, image_size: int) -> np.ndarray:
+def _read_folder(root: Path, form: Form) -> np.ndarray:
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise UserError(f"{root}: no images in this folder ({', '.join(SUFFIXES)})")
 
     def decode(path: Path) -> np.ndarray:
         try:
-            return decode_image(path, Form(image_size, 0, "white"))
+            return decode_image(path, form)
         except DamagedImageError as error:
             raise UserError(f"{path}: {error}; mend or remove it") from error
 
     with bombs_refused(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = list(pool.map(decode, files))
-    for path, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            size = "set --image-size" if image.shape[:2] != images[0].shape[:2] else "make all of them grey or all RGB"
-            raise UserError(f"{path}: is {image.shape} and {files[0]} is {images[0].shape}; {size}")
-    return np.stack(images)
+        shape = decode(files[0]).shape
+        images = np.empty((len(files), *shape), np.uint8)
+
+        def fill(path: Path, into: np.ndarray) -> None:
+            image = decode(path)
+            if image.shape != shape:
+                size = "set --image-size" if image.shape[:2] != shape[:2] else "make all of them grey or all RGB (--channels)"
+                raise UserError(f"{path}: is {image.shape} and {files[0]} is {shape}; {size}")
+            into[:] = image
+
+        for _ in pool.map(fill, files, images):
+            pass
+    return images

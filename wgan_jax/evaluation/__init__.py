@@ -4,6 +4,7 @@ A Reference is the real side of an evaluation. All samples are flat, [n, D], in 
 rounded to uint8 levels first). What compares features does so in those of a network of features.py.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from scipy.special import softmax
 
 from wgan_jax.data.dataset import Dataset, Split, flatten
+from wgan_jax.evaluation.divergences import histograms, jensen_shannon, total_variation
 from wgan_jax.evaluation.features import Features
 from wgan_jax.evaluation.fidelity import (
     class_balance,
@@ -26,11 +28,11 @@ from wgan_jax.evaluation.fidelity import (
 )
 from wgan_jax.evaluation.kernels import energy_distance, kernel_distance, maximum_mean_discrepancy
 from wgan_jax.evaluation.modes import mode_statistics
-from wgan_jax.evaluation.transport import empirical_wasserstein, quantile_wasserstein, sliced_wasserstein
+from wgan_jax.evaluation.transport import empirical_wasserstein, quantile_wasserstein, sliced_wasserstein, wasserstein_excess
 
 QUANTILE_SAMPLES = 100_000  # of a 1-D law, at which its floor is about .004
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as torch-fidelity has them
-NO_FEATURES = Features(np.empty((0, 0)), np.empty((0, 0)), np.empty(0, np.int32))
+NO_FEATURES = Features(np.empty((0, 0)), np.empty((0, 0)))
 
 
 class Reference(NamedTuple):
@@ -54,6 +56,7 @@ class Generated(NamedTuple):
     first: np.ndarray  # [n, D]
     second: np.ndarray  # [n, D]
     features: Features
+    labels: np.ndarray  # [N], classes as a classifier tells them; empty where no metric asks for them
     many: np.ndarray  # [QUANTILE_SAMPLES, 1] for a 1-D law, else empty
 
 
@@ -61,25 +64,35 @@ class Metric(NamedTuple):
     values: tuple[str, ...]  # the names of what it may give
     source: Literal["points", "features"]  # what of both sides it compares
     compute: Callable[[Reference, Generated], dict[str, float]]  # {} where the data does not allow it
+    least: int = 2  # examples that each side needs
+    compares: bool = True  # with real examples; else it looks at the generated ones alone
 
 
 def _wasserstein(reference: Reference, generated: Generated) -> dict[str, float]:
     """W(G,T), the real-real floor W(T,T'), their ratio, and the excess (W(G,T) - W(G,G')/2 - W(T,T')/2) / W(T,T')."""
     distance = empirical_wasserstein(generated.first, reference.real)
     own = empirical_wasserstein(generated.first, generated.second)
-    floor = reference.floor or float("nan")  # 0 where all examples are one
+    floor = reference.floor
     return {
         "wasserstein_empirical": distance,
         "wasserstein_floor": floor,
-        "wasserstein_ratio": distance / floor,
-        "wasserstein_excess": (distance - own / 2 - floor / 2) / floor,
+        "wasserstein_ratio": distance / floor if floor else math.nan,  # 0 where all real examples are one
+        "wasserstein_excess": wasserstein_excess(distance, own, floor),
     }
 
 
 def _copying(reference: Reference, generated: Generated) -> dict[str, float]:
     if reference.dataset.train is None:
         return {}
-    return {"copying_z": copying_z(reference.real_to_train, nearest_distances(generated.first, reference.train))}
+    return {"copying_z": copying_z(reference.real_to_train, distances_to_train(reference.dataset, generated.first))}
+
+
+def _divergences(reference: Reference, generated: Generated) -> dict[str, float]:
+    """Of histograms on shared bins, for points of one or two dimensions."""
+    if reference.real.shape[1] > 2:
+        return {}
+    p, q = histograms(reference.real, generated.first)
+    return {"total_variation": total_variation(p, q), "jensen_shannon": jensen_shannon(p, q)}
 
 
 def _modes(reference: Reference, generated: Generated) -> dict[str, float]:
@@ -109,10 +122,8 @@ def _frechet(reference: Reference, generated: Generated) -> dict[str, float]:
 
 
 def _kernel(reference: Reference, generated: Generated) -> dict[str, float]:
-    """The mean over subsets and its spread; of samples that are smaller than a subset, the one value of all of them."""
     real, fake = reference.features.vectors, generated.features.vectors
-    size = min(SUBSET_SIZE, len(real), len(fake))
-    mean, spread = kernel_distance(real, fake, 1 if size == len(real) == len(fake) else SUBSETS, size)
+    mean, spread = kernel_distance(real, fake, SUBSETS, min(SUBSET_SIZE, len(real) // 2, len(fake) // 2))
     return {"kernel_distance": mean, "kernel_distance_spread": spread}
 
 
@@ -144,7 +155,7 @@ def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
     classes = len(reference.dataset.class_names)
     if classes == 0:
         return {}
-    balance = class_balance(class_shares(generated.features.labels, classes))
+    balance = class_balance(class_shares(generated.labels, classes))
     return {"smallest_class": balance.smallest, "class_balance": balance.balance, "classes_covered": float(balance.covered)}
 
 
@@ -155,16 +166,17 @@ METRICS: dict[str, Metric] = {
     "sliced": _points("sliced_wasserstein", sliced_wasserstein),
     "energy": _points("energy_distance", energy_distance),
     "mmd": _points("mmd", maximum_mean_discrepancy),
+    "divergences": Metric(("total_variation", "jensen_shannon"), "points", _divergences),
     "copying": Metric(("copying_z",), "points", _copying),
-    "modes": Metric(("modes", "good_share", "mode_tv", "mode_sigma"), "points", _modes),
-    "quantile": Metric(("wasserstein_quantile", "mean", "std"), "points", _quantile),
+    "modes": Metric(("modes", "good_share", "mode_tv", "mode_sigma"), "points", _modes, compares=False),
+    "quantile": Metric(("wasserstein_quantile", "mean", "std"), "points", _quantile, compares=False),
     "frechet": Metric(("frechet_distance",), "features", _frechet),
-    "kernel": Metric(("kernel_distance", "kernel_distance_spread"), "features", _kernel),
-    "precision_recall": Metric(("precision", "recall"), "features", _precision_recall),
-    "density_coverage": Metric(("density", "coverage"), "features", _density_coverage),
+    "kernel": Metric(("kernel_distance", "kernel_distance_spread"), "features", _kernel, 4),
+    "precision_recall": Metric(("precision", "recall"), "features", _precision_recall, 4),
+    "density_coverage": Metric(("density", "coverage"), "features", _density_coverage, 6),
     "two_sample": Metric(("two_sample_accuracy", "two_sample_real", "two_sample_generated"), "features", _two_sample),
-    "inception_score": Metric(("inception_score", "inception_score_spread"), "features", _inception_score),
-    "classes": Metric(("smallest_class", "class_balance", "classes_covered"), "features", _classes),
+    "inception_score": Metric(("inception_score", "inception_score_spread"), "features", _inception_score, 10, compares=False),
+    "classes": Metric(("smallest_class", "class_balance", "classes_covered"), "features", _classes, compares=False),
 }
 
 
@@ -187,9 +199,17 @@ def make_reference(dataset: Dataset, split: str, samples: int, draw: int = 0) ->
         rows, again_rows, spare_rows = (rng.permutation(len(images)) for images in (held.images, train, other.images))
         sides = ((held.images, rows), (train, again_rows), (other.images, spare_rows))
         real, again, spare = (flatten(images[chosen[:n]]) for images, chosen in sides)
-        to_train = nearest_distances(real, train)
+        to_train = distances_to_train(dataset, real)
     floor = empirical_wasserstein(real, again)
     return Reference(real, again, spare, rows, spare_rows, train, to_train, floor, dataset, NO_FEATURES)
+
+
+def distances_to_train(dataset: Dataset, points: np.ndarray) -> np.ndarray:
+    """Returns the distances [n] of points [n, D] to the nearest training image, mirrored ones included where training flips."""
+    assert dataset.train is not None
+    images = dataset.train.images
+    views = [images, images[:, :, ::-1]] if dataset.flip else [images]
+    return np.min([nearest_distances(points, view) for view in views], axis=0)
 
 
 def third(split: str) -> str:

@@ -25,18 +25,18 @@ from wgan_jax.types import Params
 
 VERSION = 1  # of the network and its training: another one trains anew
 STEPS, BATCH, RATE, CALL = 1500, 128, 2e-3, 50  # updates, images each, the first learning rate, updates per compiled call
-FEATURES = 128
+WIDTH = 128  # of the features
 STYLE = Style(32, 0, "relu", "he_normal", "none", False, None, np.float32, np.float32)
 
 
 class Classifier(NamedTuple):
-    apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 images [n, H, W, C] -> [n, FEATURES], [n, classes]
+    apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 images [n, H, W, C] -> [n, WIDTH], [n, classes]
     accuracy: float  # on the test split
     sha256: str  # of the weights
 
 
 class Network(nn.Module):
-    """Images [B, H, W, C] in [-1, 1] to features [B, FEATURES] and logits [B, classes]."""
+    """Images [B, H, W, C] in [-1, 1] to features [B, WIDTH] and logits [B, classes]."""
 
     classes: int
 
@@ -45,9 +45,9 @@ class Network(nn.Module):
         x = nn.relu(Convolution(STYLE.width, STYLE, taps=3)(x))
         width = STYLE.width
         while x.shape[1] > 4:  # halved down to about the size from which a DCGAN starts
-            width = min(2 * width, FEATURES)
+            width = min(2 * width, WIDTH)
             x = nn.relu(Convolution(width, STYLE, taps=3, stride=2)(x))
-        features = nn.relu(dense(FEATURES, STYLE)(x.reshape(len(x), -1)))
+        features = nn.relu(dense(WIDTH, STYLE)(x.reshape(len(x), -1)))
         return features, dense(self.classes, STYLE)(features)
 
 
@@ -62,7 +62,7 @@ def cached_classifier(dataset: Dataset, folder: Path) -> Classifier:
     if stored is not None:
         params, share = stored
         return Classifier(make_apply(network, params), share, _hash(params))
-    params = jax.device_get(train(network, dataset.train, jax.random.key(0)))
+    params = jax.device_get(train(network, dataset.train))
     apply = make_apply(network, params)
     share = accuracy(apply, dataset.test)
     _write(path, params, share)
@@ -81,28 +81,31 @@ def accuracy(apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], split
     return float(np.mean(np.concatenate([_right(apply, split, start, start + chunk) for start in parts])))
 
 
-def train(network: Network, split: Split, key: jax.Array) -> Params:
-    """Returns parameters after STEPS updates of Adam on the cross-entropy, the learning rate falling to 0 as a cosine."""
-    images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
-    key_init, key_batches = jax.random.split(key)
+def train(network: Network, split: Split) -> Params:
+    """Returns parameters after STEPS updates of Adam on the cross-entropy, the learning rate falling to 0 as a cosine.
+
+    A function of the data alone: in 32 bits whatever a run computes in.
+    """
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
-    params = network.init(key_init, decode(images[:1], jnp.float32))["params"]
 
-    def loss(params: Params, rows: jax.Array) -> jax.Array:
-        _, logits = network.apply({"params": params}, decode(images[rows], jnp.float32))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+    def loss(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
+        _, logits = network.apply({"params": params}, decode(images, jnp.float32))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    def step(carry: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], None]:
+    def step(carry: tuple[Params, Any], batch: tuple[jax.Array, jax.Array]) -> tuple[tuple[Params, Any], None]:
         params, state = carry
-        rows = jax.random.randint(key, (BATCH,), 0, len(images))
-        updates, state = optimizer.update(jax.grad(loss)(params, rows), state)
+        updates, state = optimizer.update(jax.grad(loss)(params, *batch), state)
         return (optax.apply_updates(params, updates), state), None
 
-    several = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
-    carry = (params, optimizer.init(params))
-    keys = jax.random.split(key_batches, STEPS).reshape(-1, CALL)
-    for part in track(keys, "training the classifier that evaluation compares features of, once", transient=True):
-        carry = jax.block_until_ready(several(carry, part))
+    several = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches)[0])
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(False):
+        params = network.init(jax.random.key(0), decode(split.images[:1]))["params"]
+        carry = (params, optimizer.init(params))
+        progress = "training the classifier that evaluation compares features of, once"
+        for _ in track(range(STEPS // CALL), progress, transient=True):
+            rows = rng.integers(0, len(split.images), (CALL, BATCH))
+            carry = jax.block_until_ready(several(carry, (split.images[rows], split.labels[rows])))
     return carry[0]
 
 

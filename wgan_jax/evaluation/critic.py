@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wgan_jax.batching import in_chunks
 from wgan_jax.evaluation.transport import c_transform_bound
 
 POINT_VALUES = 2**21  # of the points differentiated at once: 170 images 64 x 64 x 3
@@ -33,8 +34,7 @@ def make_critic_statistics(score: Score) -> Callable[..., dict[str, float]]:
         share = np.random.default_rng(0).random((len(heldout),) + (1,) * (heldout.ndim - 1))
         between = (share * heldout + (1 - share) * generated).astype(heldout.dtype)
         points, n = np.concatenate([heldout, generated, between, train]), len(heldout)
-        chunks = np.array_split(points, -(-points.size // POINT_VALUES))
-        values, norms = (np.concatenate(part) for part in zip(*(evaluate(variables, chunk) for chunk in chunks), strict=True))
+        values, norms = in_chunks(lambda chunk: evaluate(variables, chunk), points, POINT_VALUES // points[0].size)
         on_heldout, on_generated, on_train = values[:n].mean(), values[n : 2 * n].mean(), values[3 * n :].mean()
         lipschitz = float(np.quantile(norms[: 3 * n], 0.99))
         flat = [sample.reshape(n, -1) for sample in (heldout, generated)]

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, encode, flatten
+from wgan_jax.errors import UserError
 from wgan_jax.evaluation import (
     METRICS,
     NO_FEATURES,
@@ -27,9 +28,17 @@ from wgan_jax.models import Networks, make_sampler, param_dtype
 from wgan_jax.types import Params
 
 SAMPLE_VALUES = 2**22  # generated at once: 340 images 64 x 64 x 3
+PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,000 images 28 x 28, 680 of 64 x 64 x 3
 
 type Values = dict[str, float]
 type Draw = Callable[[int], np.ndarray]  # n -> n examples: uint8 images [n, H, W, C] or points [n, D]
+
+
+class Sizes(NamedTuple):
+    """How many examples each side of a comparison has, by its source."""
+
+    points: int
+    features: int
 
 
 class Evaluator(NamedTuple):
@@ -38,7 +47,8 @@ class Evaluator(NamedTuple):
     of_generator: Callable[[Params, Params, str, int], Values]  # generator variables, critic variables, split, draw
     of_examples: Callable[[Draw, str, int], Values]  # of what a function draws, split, draw
     of_real: Callable[[str, int], Values]  # real data in the generator's place, split, draw
-    sizes: Callable[[str], dict[str, int]]  # split -> number of examples on each side, by a metric's source
+    sizes: Callable[[str], Sizes]  # of a split
+    real_sizes: Callable[[str], Sizes]  # where real data is in the generator's place
     network: FeatureNetwork | None  # None where no metric compares features
 
 
@@ -54,32 +64,40 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     comparison asks for (digits has 297 for the test split), all its samples have that size.
 
     Raises:
-      UserError: the data or the weights that the features need are not there.
+      UserError: a split has too few examples for a metric; the data or the weights that the features need are not there.
     """
     names = metric_names(config)
+    dtype = param_dtype(config)
+
+    def sizes(split: str, *, real: bool = False) -> Sizes:
+        if dataset.train is None:
+            return Sizes(config.eval.samples, min(config.eval.samples, config.eval.feature_samples))
+        fewest = min(len(split_of(dataset, name).images) for name in ((split, third(split)) if real else (split,)))
+        most = PIXEL_VALUES // math.prod(dataset.shape) if config.eval.features == "pixels" else fewest
+        points = min(config.eval.samples, fewest, len(dataset.train.images))
+        return Sizes(points, max(1, min(config.eval.feature_samples, fewest, most)))
+
+    fewest = Sizes(*map(min, zip(sizes("validation"), sizes("test"), strict=True)))
+    few = [name for name in names if getattr(fewest, METRICS[name].source) < METRICS[name].least]
+    if few and config.eval.metrics != "all":
+        needs = ", ".join(f"{name} needs {METRICS[name].least} images of each split" for name in few)
+        raise UserError(f"config.eval.metrics: {needs}; of validation and test the smaller has {fewest.features}")
+    names = [name for name in names if name not in few]
     compares_features = any(METRICS[name].source == "features" for name in names)
     network = FEATURES[config.eval.features](config, dataset) if compares_features else None
+    tells_classes = "classes" in names and dataset.class_names != ()
     sample, critic_statistics = make_sampler(networks), make_critic_statistics(networks.score)
-    dtype = param_dtype(config)
     many = QUANTILE_SAMPLES if dataset.quantile is not None and "quantile" in names else 0
     features_of = _remembered(dataset, network)
 
-    def sizes(split: str, *, spare: bool = False) -> tuple[int, int]:
-        """Returns how many points and how many features each side has."""
-        if dataset.train is None:
-            return config.eval.samples, config.eval.samples
-        counted = (split, third(split)) if spare else (split,)
-        fewest = min(len(split_of(dataset, name).images) for name in counted)
-        return min(config.eval.samples, fewest, len(dataset.train.images)), min(config.eval.feature_samples, fewest)
-
     @functools.cache
-    def reference_of(split: str, draw: int, points: int, vectors: int) -> Reference:
-        reference = make_reference(dataset, split, points, draw)
+    def reference_of(split: str, draw: int, size: Sizes) -> Reference:
+        reference = make_reference(dataset, split, size.points, draw)
         if network is None:
             return reference
         if dataset.train is None:
-            return reference._replace(features=network.apply(reference.real))
-        return reference._replace(features=features_of(split, reference.rows[:vectors]))
+            return reference._replace(features=network.apply(reference.real[: size.features]))
+        return reference._replace(features=features_of(split, reference.rows[: size.features]))
 
     def compare(reference: Reference, generated: Generated) -> Values:
         values: Values = {}
@@ -87,14 +105,18 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
             values |= METRICS[name].compute(reference, generated)
         return values
 
-    def of_draw(draw_examples: Draw, split: str, draw: int) -> tuple[Values, Reference, np.ndarray]:
-        n, vectors = sizes(split)
-        examples = draw_examples(max(2 * n + many, vectors if network else 0))
-        reference = reference_of(split, draw, n, vectors)
-        features = network.apply(examples[:vectors]) if network else NO_FEATURES
+    def generated_of(examples: np.ndarray, size: Sizes) -> Generated:
+        n, compared = size.points, examples[: size.features]
+        features = network.apply(compared) if network else NO_FEATURES
+        labels = network.label(compared, features) if network and tells_classes else np.empty(0, int)
         more = flatten(examples[2 * n : 2 * n + many]) if many else np.empty((0, 1))
-        generated = Generated(flatten(examples[:n]), flatten(examples[n : 2 * n]), features, more)
-        return compare(reference, generated), reference, examples[:n]
+        return Generated(flatten(examples[:n]), flatten(examples[n : 2 * n]), features, labels, more)
+
+    def of_draw(draw_examples: Draw, split: str, draw: int) -> tuple[Values, Reference, np.ndarray]:
+        size = sizes(split)
+        examples = draw_examples(max(2 * size.points + many, size.features if network else 0))
+        reference = reference_of(split, draw, size)
+        return compare(reference, generated_of(examples, size)), reference, examples[: size.points]
 
     def of_generator(generator: Params, critic: Params, split: str, draw: int) -> Values:
         key = jax.random.fold_in(jax.random.key(30_000 + draw), split == "test")
@@ -109,22 +131,25 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         return values | critic_statistics(critic, *(x.astype(dtype).reshape(-1, *dataset.shape) for x in sides))
 
     def of_real(split: str, draw: int) -> Values:
-        n, vectors = sizes(split, spare=True)
-        reference = reference_of(split, draw, n, vectors)
-        features, many_real = NO_FEATURES, np.empty((0, 1))
+        size = sizes(split, real=True)
+        reference = reference_of(split, draw, size)
+        features, labels, more = NO_FEATURES, np.empty(0, int), np.empty((0, 1))
         if network and dataset.train is None:
-            features = network.apply(reference.spare)
+            features = network.apply(reference.spare[: size.features])
         elif network:
-            features = features_of(third(split), reference.spare_rows[:vectors])
+            rows = reference.spare_rows[: size.features]
+            features = features_of(third(split), rows)
+            labels = network.label(split_of(dataset, third(split)).images[rows], features) if tells_classes else labels
         if many:
-            many_real = flatten(jax.device_get(sample_law(dataset, jax.random.key(40_000 + draw), many)))
-        return compare(reference, Generated(reference.spare[:n], reference.again, features, many_real))
+            more = flatten(jax.device_get(sample_law(dataset, jax.random.key(40_000 + draw), many)))
+        return compare(reference, Generated(reference.spare[: size.points], reference.again, features, labels, more))
 
     return Evaluator(
         of_generator,
         lambda *arguments: of_draw(*arguments)[0],
         of_real,
-        lambda split: dict(zip(("points", "features"), sizes(split), strict=True)),
+        sizes,
+        functools.partial(sizes, real=True),
         network,
     )
 
@@ -132,10 +157,11 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
 def protocol(evaluator: Evaluator, split: str, draws: list[Values], real: list[Values]) -> dict[str, dict[str, Any]]:
     """Returns every value with what it depends on: {name: {mean, std, real, n_real, n_fake, split, features, weights, resize}}.
 
-    draws and real: the evaluations of the generator and of real data, one per draw; std is over them.
+    draws and real: the evaluations of the generator and of real data, one per draw; std is over them. `real` has its own n;
+    n_real is None where a value is of the generated examples alone.
     """
-    sources = {value: metric.source for metric in METRICS.values() for value in metric.values}
-    sizes, network = evaluator.sizes(split), evaluator.network
+    metrics = {value: metric for metric in METRICS.values() for value in metric.values}
+    network = evaluator.network
     told = {"points": ("pixels", "", "none")}
     if network is not None:
         told["features"] = (network.name, network.weights, network.resize)
@@ -144,14 +170,28 @@ def protocol(evaluator: Evaluator, split: str, draws: list[Values], real: list[V
         column = [row[name] for row in rows]
         return {"mean": float(np.mean(column)), "std": float(np.std(column))}
 
+    def count(name: str, sizes: Sizes) -> int:
+        source = metrics[name].source if name in metrics else "points"  # the critic's values are of points
+        return QUANTILE_SAMPLES if name in METRICS["quantile"].values else getattr(sizes, source)
+
     values = {}
     for name in draws[0]:
-        source = sources.get(name, "points")  # the critic's values are of points
-        kind, weights, resize = told[source]
-        n = QUANTILE_SAMPLES if name in METRICS["quantile"].values else sizes[source]
-        beside = {"real": over(real, name) if name in real[0] else None, "n_real": n, "n_fake": n, "split": split}
-        values[name] = {**over(draws, name), **beside, "features": kind, "weights": weights, "resize": resize}
+        metric = metrics.get(name)
+        kind, weights, resize = told[metric.source if metric else "points"]
+        n = count(name, evaluator.sizes(split))
+        beside = over(real, name) | {"n": count(name, evaluator.real_sizes(split))} if name in real[0] else None
+        sides = {"n_real": n if metric is None or metric.compares else None, "n_fake": n}
+        of = {"split": "train" if name == "estimate_train" else split, "features": kind, "weights": weights, "resize": resize}
+        values[name] = {**over(draws, name), "real": beside, **sides, **of}
     return values
+
+
+def describe(evaluator: Evaluator) -> dict[str, Any]:
+    """Returns what the values of a run's evaluations have in common, for provenance.json."""
+    network = evaluator.network
+    told = ("name", "weights", "resize", "accuracy")
+    features = None if network is None else {name: getattr(network, name) for name in told}
+    return {"sizes": {split: evaluator.sizes(split)._asdict() for split in ("validation", "test")}, "features": features}
 
 
 def as_stored(x: np.ndarray) -> np.ndarray:

@@ -4,13 +4,15 @@ Published Frechet distances are of `inception` on 50,000 images; those of anothe
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
+from sklearn.pipeline import Pipeline
 
+from wgan_jax.batching import in_chunks
 from wgan_jax.data.dataset import Dataset, flatten
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation.fidelity import label_classifier
@@ -23,7 +25,6 @@ class Features(NamedTuple):
 
     vectors: np.ndarray  # [n, F] float64
     logits: np.ndarray  # [n, K] of the network's classes; [n, 0] where it has none
-    labels: np.ndarray  # [n] int, the dataset's classes as told by a classifier; -1 where the dataset has none
 
 
 class FeatureNetwork(NamedTuple):
@@ -32,13 +33,14 @@ class FeatureNetwork(NamedTuple):
     resize: str  # how images come to its input size
     accuracy: float | None  # of a classifier, on the test split
     apply: Callable[[np.ndarray], Features]  # uint8 images [n, H, W, C] or points [n, D]
+    # images and their features -> classes of the dataset [n], as a classifier tells them; for datasets that have some
+    label: Callable[[np.ndarray, Features], np.ndarray]
 
 
 def pixels(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """The examples themselves as vectors; the classes by a support vector machine."""
     del config
-    label = _label(dataset)
-    return FeatureNetwork("pixels", "", "none", None, lambda x: Features(flatten(x), np.empty((len(x), 0)), label(x)))
+    return FeatureNetwork("pixels", "", "none", None, lambda x: Features(flatten(x), np.empty((len(x), 0))), _label(dataset))
 
 
 def classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
@@ -46,26 +48,32 @@ def classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     from wgan_jax.evaluation.classifier import cached_classifier
 
     if not dataset.class_names or dataset.train is None:
-        raise UserError("config.eval.features: classifier needs images with labels; use pixels, or set config.data.label")
+        raise UserError(
+            f"config.eval.features: classifier needs images with labels; {config.data.name} has none here, use pixels"
+        )
     network = cached_classifier(dataset, Path(config.eval.cache_dir).expanduser())
-
-    def apply(images: np.ndarray) -> Features:
-        vectors, logits = in_chunks(network.apply, images)
-        return Features(vectors, logits, logits.argmax(axis=1))
-
-    return FeatureNetwork("classifier", network.sha256, "none", network.accuracy, apply)
+    return FeatureNetwork(
+        "classifier",
+        network.sha256,
+        "none",
+        network.accuracy,
+        lambda images: Features(*in_chunks(network.apply, images, CHUNK)),
+        lambda images, features: features.logits.argmax(axis=1),
+    )
 
 
 def inception(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """Inception-v3 as Heusel 2017 uses it, from a file of weights; the classes by a support vector machine."""
     from wgan_jax.evaluation.inception import load_inception
 
-    if len(dataset.shape) != 3:
-        raise UserError(f"config.eval.features: inception is for images, not for examples of shape {dataset.shape}")
     network, sha256 = load_inception(config.eval.weights)
-    label = _label(dataset)
     return FeatureNetwork(
-        "inception", sha256, "bilinear to 299 as TensorFlow 1", None, lambda x: Features(*in_chunks(network, x), label(x))
+        "inception",
+        sha256,
+        "bilinear to 299 as TensorFlow 1",
+        None,
+        lambda images: Features(*in_chunks(network, images, CHUNK)),
+        _label(dataset),
     )
 
 
@@ -77,24 +85,16 @@ FEATURES: dict[str, Callable[[ConfigDict, Dataset], FeatureNetwork]] = {
 }
 
 
-def in_chunks(apply: Callable[[np.ndarray], tuple[Any, Any]], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns apply(images) as float64, computed CHUNK images at a time, the last chunk filled up: it compiles once."""
+def _label(dataset: Dataset) -> Callable[[np.ndarray, Features], np.ndarray]:
+    """Returns (images, features) -> classes by `label_classifier`, which is fitted at the first call."""
 
-    def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(images), CHUNK):
-            part = images[start : start + CHUNK]
-            filled = np.concatenate([part, np.zeros((CHUNK - len(part), *part.shape[1:]), part.dtype)])
-            vectors, logits = apply(filled)
-            yield np.asarray(vectors, np.float64)[: len(part)], np.asarray(logits, np.float64)[: len(part)]
+    @functools.cache
+    def machine() -> Pipeline:
+        assert dataset.train is not None
+        if len(np.unique(dataset.train.labels)) < 2:
+            raise UserError(
+                "config.data: the training images are all of one class, and `classes` tells them apart; see eval.metrics"
+            )
+        return label_classifier(dataset.train.images, dataset.train.labels)
 
-    vectors, logits = zip(*chunks(), strict=True)
-    return np.concatenate(vectors), np.concatenate(logits)
-
-
-def _label(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns images -> their classes by `label_classifier`, which is fitted at the first call; -1 without labels."""
-    train = dataset.train
-    if train is None or not dataset.class_names:
-        return lambda x: np.full(len(x), -1)
-    machine = functools.cache(lambda: label_classifier(train.images, train.labels))
-    return lambda x: machine().predict(flatten(x))
+    return lambda images, features: machine().predict(flatten(images))

@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 from wgan_jax.data.dataset import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation.kernels import centred, row_chunks, squared_distances
-from wgan_jax.evaluation.transport import gaussian_wasserstein
+from wgan_jax.evaluation.transport import root, rooted_wasserstein
 
 CHUNK_VALUES = 2**24  # of training examples compared at once
 COMPARED_VALUES = 2**26  # of training examples compared in all: 85,000 images 28 x 28, 5,400 of 64 x 64 x 3
@@ -72,8 +72,16 @@ def frechet_distance(x: np.ndarray | Moments, y: np.ndarray | Moments) -> float:
     The squared Wasserstein-2 distance of Gaussians with the samples' moments (Heusel 2017, equation 6). It is biased upwards,
     the more the fewer the examples: compare values of equal n and m only.
     """
-    (mean_x, cov_x), (mean_y, cov_y) = (one if isinstance(one, Moments) else moments(one) for one in (x, y))
-    return gaussian_wasserstein(mean_x, cov_x, mean_y, cov_y) ** 2
+    return rooted_wasserstein(*_mean_and_root(x), *_mean_and_root(y)) ** 2
+
+
+def _mean_and_root(x: np.ndarray | Moments) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and a root of the covariance; of fewer examples than features their deviations, which need no F^3."""
+    if not isinstance(x, Moments) and 2 <= len(x) <= x.shape[1]:
+        mean = x.mean(axis=0, dtype=np.float64)
+        return mean, (x - mean).T / np.sqrt(len(x) - 1)
+    mean, covariance = x if isinstance(x, Moments) else moments(x)
+    return mean, root(covariance)
 
 
 def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | None = 2020) -> tuple[float, float]:

@@ -177,9 +177,13 @@ def _variables(path: Path) -> Params:
     if wrong := sorted(name for name in wanted | given if wanted.get(name) != given.get(name)):
         name = wrong[0]
         raise UserError(
-            f"config.eval.weights: {path} is not of this Inception: {len(wrong)} entries differ, first {name}, "
+            f"config.eval.weights: {path} is not of this Inception: {len(wrong)} entries differ, first {name!r:.100}, "
             f"{given.get(name, 'absent')} in the file and {wanted.get(name, 'absent')} in the network; see {PUBLISHED}"
         )
+    for name in wanted:
+        real = arrays[name].dtype.kind == "f" and (np.abs(arrays[name]) <= np.finfo(np.float32).max).all()
+        if not real or (name.endswith(".running_var") and arrays[name].min() < 0):
+            raise UserError(f"config.eval.weights: {path}: {name} holds NaN, infinity, a negative variance or no real numbers")
     params = {"fc": {"kernel": arrays["fc.weight"].T.astype(np.float32)}}
     for name in layers:
         scale, bias, mean, variance = (

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from sklearn.cluster import KMeans
 
 from wgan_jax.data.dataset import Dataset, flatten
+from wgan_jax.evaluation import split_of
 from wgan_jax.evaluation.evaluator import as_stored, make_evaluator
 from wgan_jax.models import build_networks, make_sampler
 
@@ -43,16 +44,25 @@ def _class_gaussians(dataset: Dataset, rng: np.random.Generator, n: int) -> np.n
     return np.clip(samples, -1, 1)
 
 
-GENERATORS: dict[str, Generator] = {
-    "training images, copied": _copies,
-    "k-means, 30 centroids": _centroids(30),
-    "k-means, 200 centroids": _centroids(200),
-    "ten class Gaussians": _class_gaussians,
+def _more_than(images: int) -> Callable[[Dataset], bool]:
+    return lambda dataset: dataset.train is not None and len(dataset.train.images) > images
+
+
+def _has_classes(dataset: Dataset) -> bool:
+    return dataset.class_names != () and bool(np.unique_counts(split_of(dataset, "train").labels).counts.min() > 1)
+
+
+# name -> generator, and whether it applies to a dataset
+GENERATORS: dict[str, tuple[Generator, Callable[[Dataset], bool]]] = {
+    "training images, copied": (_copies, _more_than(0)),
+    "k-means, 30 centroids": (_centroids(30), _more_than(30)),
+    "k-means, 200 centroids": (_centroids(200), _more_than(200)),
+    "class Gaussians": (_class_gaussians, _has_classes),
 }
 
 
 def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> dict[str, list[dict[str, float]]]:
-    """Returns {generator: metrics per draw}: real data, the GENERATORS for stored data, and an untrained network."""
+    """Returns {generator: metrics per draw}: real data, the GENERATORS that apply, and an untrained network."""
     networks = build_networks(config, dataset.shape)
     evaluator = make_evaluator(config, dataset, networks)
     rows = {"real": [evaluator.of_real(split, draw) for draw in range(draws)]}
@@ -60,11 +70,10 @@ def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int)
     def examples(generator: Generator, draw: int, n: int) -> np.ndarray:
         return as_stored(generator(dataset, np.random.default_rng(draw), n).reshape(-1, *dataset.shape))
 
-    if dataset.train is not None:
-        for name, generator in GENERATORS.items():
-            rows[name] = [
-                evaluator.of_examples(functools.partial(examples, generator, draw), split, draw) for draw in range(draws)
-            ]
+    for name, (generator, applies) in GENERATORS.items():
+        if applies(dataset):
+            draw_of = functools.partial(examples, generator)
+            rows[name] = [evaluator.of_examples(functools.partial(draw_of, draw), split, draw) for draw in range(draws)]
     variables, sample = networks.init_generator(jax.random.key(config.seed)), make_sampler(networks)
 
     def untrained(draw: int, n: int) -> np.ndarray:

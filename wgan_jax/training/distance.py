@@ -10,11 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.stats import t as student
 
-from wgan_jax.batching import example_keys
+from wgan_jax.batching import example_keys, in_chunks
 from wgan_jax.data.dataset import decode, flatten
 from wgan_jax.errors import NonFiniteError
-from wgan_jax.evaluation.critic import make_critic_statistics
-from wgan_jax.evaluation.transport import empirical_wasserstein
+from wgan_jax.evaluation.critic import POINT_VALUES, Score, make_critic_statistics
+from wgan_jax.evaluation.transport import empirical_wasserstein, wasserstein_excess
 from wgan_jax.models import Networks, build_networks, param_dtype
 from wgan_jax.objectives import make_objective
 from wgan_jax.training.update import make_hyperparameters, make_steps
@@ -93,33 +93,66 @@ def make_fit(config: ConfigDict, shape: tuple[int, ...]) -> tuple[Networks, Call
     return networks, fit
 
 
-def standardise(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns points [n, D] and [m, D] about their common mean in units of their spread, and the spread.
+def standardise(
+    real: np.ndarray, generated: np.ndarray, rows: np.ndarray, generated_rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns points [n, D] and [m, D] about the mean of real[rows] and generated[generated_rows] in units of their spread.
 
-    The spread is the root of their mean squared distance from that mean. A penalty's weight is a length: in these units W1 is
-    hardly above 2, so that the ideal estimate W (1 + W / (2 lambda)) of a penalised critic means the same for all points.
+    The spread, returned too, is the root of their mean squared distance from that mean. A penalty's weight is a length: in
+    these units W1 is hardly above 2, so that the ideal estimate W (1 + W / (2 lambda)) of a penalised critic means the same for
+    all points.
     """
-    pooled = np.concatenate([real, generated]).astype(np.float64)
+    pooled = np.concatenate([real[rows], generated[generated_rows]]).astype(np.float64)
     mean = pooled.mean(axis=0)
     spread = math.sqrt(np.square(pooled - mean).sum(axis=1).mean()) or 1.0
     return ((real - mean) / spread).astype(np.float32), ((generated - mean) / spread).astype(np.float32), spread
 
 
-def critic_values(
-    statistics: Callable[..., dict[str, float]], variables: Params, real: Halves, generated: Halves
-) -> dict[str, float]:
-    """Returns a critic's CRITIC_VALUES; estimate_train is of the fitted examples on both sides, the others of the held-out."""
-    values = statistics(variables, real.fitted, real.heldout, generated.heldout)
-    return values | {"estimate_train": statistics(variables, real.fitted, real.fitted, generated.fitted)["estimate_train"]}
+def make_critic_values(score: Score) -> Callable[[Params, Halves, Halves], dict[str, float]]:
+    """Returns a function of (variables, real, generated) that judges a critic; everything is compiled once.
+
+    It gives CRITIC_VALUES of the held-out examples, but in place of estimate_train, which has fresh generated examples,
+    estimate_fitted: mean score of fitted real minus fitted generated.
+    """
+    statistics, compiled = make_critic_statistics(score), jax.jit(score)
+
+    def values(variables: Params, real: Halves, generated: Halves) -> dict[str, float]:
+        judged = statistics(variables, real.fitted, real.heldout, generated.heldout)
+        del judged["estimate_train"]
+        fitted = np.concatenate([real.fitted, generated.fitted])
+        (scores,) = in_chunks(lambda x: (compiled(variables, x),), fitted, POINT_VALUES // fitted[0].size)
+        on_real, on_generated = np.split(scores, [len(real.fitted)])
+        return {"estimate_fitted": float(on_real.mean() - on_generated.mean()), **judged}
+
+    return values
 
 
 def empirical_values(real: Halves, generated: Halves) -> dict[str, float]:
-    """Returns empirical W1 between the held-out examples, its floor, and the excess, as METRICS have them; NaN at floor 0."""
+    """Returns empirical W1 between the held-out examples, its floor, and the excess, as METRICS have them.
+
+    The excess takes W(G, T) between held-out generated and fitted real examples: were some in both sets, held-out ones would
+    not be independent of each other.
+    """
     real, generated = (Halves(*(flatten(x) for x in side)) for side in (real, generated))
-    distance, floor = empirical_wasserstein(generated.heldout, real.heldout), empirical_wasserstein(real.heldout, real.fitted)
-    own = empirical_wasserstein(generated.heldout, generated.fitted)
-    excess = (distance - own / 2 - floor / 2) / floor if floor else math.nan
-    return {"wasserstein_empirical": distance, "wasserstein_floor": floor, "wasserstein_excess": excess}
+    floor = empirical_wasserstein(real.heldout, real.fitted)
+    apart, own = (empirical_wasserstein(generated.heldout, side.fitted) for side in (real, generated))
+    return {
+        "wasserstein_empirical": empirical_wasserstein(generated.heldout, real.heldout),
+        "wasserstein_floor": floor,
+        "wasserstein_excess": wasserstein_excess(apart, own, floor),
+    }
+
+
+def shared_rows(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
+    """Returns rows [2, k] of two sets that hold equal examples, each row once at most and k as large as can be."""
+    wide = np.promote_types(real.dtype, generated.dtype)
+    # a collision of hashes ties two unequal examples to one half, which does no harm
+    digests = [[hash(example.tobytes()) for example in x.astype(wide, copy=False)] for x in (real, generated)]
+    places: dict[int, list[int]] = {}
+    for row, digest in enumerate(digests[1]):
+        places.setdefault(digest, []).append(row)
+    pairs = [(row, places[digest].pop()) for row, digest in enumerate(digests[0]) if places.get(digest)]
+    return np.array(pairs, np.int64).reshape(-1, 2).T
 
 
 def measure(config: ConfigDict, real: np.ndarray, generated: np.ndarray, seeds: int) -> list[dict[str, float]]:
@@ -127,21 +160,27 @@ def measure(config: ConfigDict, real: np.ndarray, generated: np.ndarray, seeds: 
 
     real [N, H, W, C] and generated [M, H, W, C] are uint8 images, measured in [-1, 1], or points [N, D] and [M, D], in their
     own units. Each seed has its own halves of both sides, its own network and its own batches: a critic is trained on one half
-    and judged on config.eval.samples of the other. All halves are of the same examples: the spread over seeds says how far
+    and judged on config.eval.samples of the other. An example of both sets is in the same half of both, so that no critic has
+    seen as generated what it is judged on as real. All halves are of the same examples: the spread over seeds says how far
     fitting and splitting move a value, not how far another draw of the examples would.
 
     Raises:
       NonFiniteError: a critic became non-finite.
     """
     networks, fit = make_fit(config, real.shape[1:])
-    images, scale = real.ndim == 4, 1.0
-    if not images:
-        real, generated, scale = standardise(real, generated)
-    rows, generated_rows = (_halves((config.seed, side), seeds, len(x)) for side, x in enumerate((real, generated)))
+    n, images, scales = heldout_size(config, real, generated), real.ndim == 4, (1.0,) * seeds
+    counts, shared = (len(real), len(generated)), shared_rows(real, generated)
+    splits = [_halves((config.seed, seed), counts, shared) for seed in range(seeds)]
+    rows, generated_rows = (np.stack(side) for side in zip(*splits, strict=True))
+    if not images:  # each seed has points of its own, in units of what its critic is fitted to
+        scaled = [standardise(real, generated, own[0], other[0]) for own, other in splits]
+        reals, generateds, scales = zip(*scaled, strict=True)
+        real, generated = np.concatenate(reals), np.concatenate(generateds)
+        first = np.arange(seeds)[:, None, None]
+        rows, generated_rows = rows + counts[0] * first, generated_rows + counts[1] * first
     keys = example_keys(jax.random.key(config.seed), seeds)
     variables = fit(keys, real, generated, rows[:, 0], generated_rows[:, 0])
-    n = heldout_size(config, real, generated)
-    statistics = make_critic_statistics(networks.score)
+    values = make_critic_values(networks.score)
 
     def judged(x: np.ndarray, rows: np.ndarray) -> Halves:
         chosen = x[rows[:, :n]]
@@ -151,8 +190,7 @@ def measure(config: ConfigDict, real: np.ndarray, generated: np.ndarray, seeds: 
     for seed in range(seeds):
         critic = jax.tree.map(lambda leaf, s=seed: leaf[s], variables)
         sides = judged(real, rows[seed]), judged(generated, generated_rows[seed])
-        values = critic_values(statistics, critic, *sides) | empirical_values(*sides)
-        results.append(in_units(values, scale))
+        results.append(in_units(values(critic, *sides) | empirical_values(*sides), scales[seed]))
     return results
 
 
@@ -166,11 +204,19 @@ def in_units(values: dict[str, float], scale: float) -> dict[str, float]:
     return {name: value if name in UNITLESS else value * scale for name, value in values.items()}
 
 
-def _halves(key: tuple[int, ...], seeds: int, count: int) -> np.ndarray:
-    """Returns rows [seeds, 2, count // 2]: those that a critic is fitted to, and those that it is judged on."""
-    half = count // 2
-    orders = [np.random.default_rng((*key, seed)).permutation(count) for seed in range(seeds)]
-    return np.stack([order[: 2 * half].reshape(2, half) for order in orders])
+def _halves(seed: tuple[int, int], counts: tuple[int, int], shared: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Returns rows [2, count // 2] of both sides: those that a critic is fitted to, and those that it is judged on.
+
+    The rows of a pair of `shared` [2, k], as `shared_rows` has them, are in the same half of both sides.
+    """
+    rng = np.random.default_rng(seed)
+
+    def halved(count: int, tied: np.ndarray) -> np.ndarray:
+        free = rng.permutation(np.setdiff1d(np.arange(count), tied))
+        order = np.concatenate([tied, free])[: count // 2 * 2]
+        return rng.permuted(order.reshape(-1, 2).T, axis=1)  # every second one is held out
+
+    return tuple(map(halved, counts, rng.permutation(shared, axis=1)))
 
 
 def t_interval(values: list[float]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset, encode
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
-from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
+from wgan_jax.evaluation.evaluator import Evaluator, describe, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist, save_classes, save_curves
 from wgan_jax.models import make_sampler
 from wgan_jax.training.checkpoint import Checkpoints
@@ -68,7 +68,7 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     here = machine(program.devices)
     for name in ("samples", "figures", "checkpoints"):
         (workdir / name).mkdir(exist_ok=True)
-    record = {**provenance(config, here), "data": _describe(dataset)}
+    record = {**provenance(config, here), "data": _describe(dataset), "evaluation": describe(evaluator)}
     write_json(workdir / "provenance.json", record)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
@@ -128,7 +128,8 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     artist(workdir / "figures" / "samples.png", state.ema, _variables(state.critic))
     if dataset.class_names and evaluator.network is not None:
         _, images = make_sampler(program.networks)(state.ema, jax.random.key(10_000), 0, CLASS_IMAGES)
-        labels = evaluator.network.apply(encode(images)).labels
+        pixels = encode(images)
+        labels = evaluator.network.label(pixels, evaluator.network.apply(pixels))
         save_classes(workdir / "figures" / "classes.png", np.asarray(images), labels, dataset.class_names)
     save_curves(workdir / "figures", read_metrics(workdir / "metrics.jsonl"))
     display.table(f"test split, mean of {config.eval.draws} draws", rows)
@@ -225,5 +226,6 @@ def _final(
         if best != int(state.step):
             row = rows[f"best, step {best}"] = on_test(checkpoints.restore(best, jax.eval_shape(lambda: state)))
         summary["best"] = {"step": best, "metric": SCORE, "value": checkpoints.best_score(), "split": "validation", "test": row}
-    rows["real"] = summarise([evaluator.of_real("test", draw) for draw in range(config.eval.draws)])
+    summary["real"] = summarise([evaluator.of_real("test", draw) for draw in range(config.eval.draws)])
+    rows[f"real, n = {evaluator.real_sizes('test').points}"] = summary["real"]
     return rows

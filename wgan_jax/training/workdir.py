@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -29,6 +30,8 @@ MAY_CHANGE = (
     "devices",
     "cache_dir",
     "data.cache_dir",
+    "eval.cache_dir",
+    "eval.weights",
     "data.resident_mb",
     "data.download",
     "data.path",  # the images are compared themselves, see loop.py
@@ -91,10 +94,18 @@ def _same(workdir: Path, stored: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
+    """Writes JSON whole or not at all; numbers that are not finite, for which JSON has no name, become null."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(_finite(value), indent=1) + "\n", encoding="utf-8")
     temporary.rename(path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def machine(devices: int) -> dict[str, Any]:
