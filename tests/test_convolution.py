@@ -41,7 +41,7 @@ def draw(seed, *shape):
 def close(ours, theirs, tolerance=1e-10):
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        np.testing.assert_allclose(a, b, atol=tolerance * (1e-300 + np.abs(b).max()))
+        np.testing.assert_allclose(a, b, atol=tolerance * (1e-300 + np.abs(b).max(initial=0)))
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +133,19 @@ def test_an_accelerator_gets_plain_convolutions():
     w, x = draw(0, 5, 5, 2, 6), draw(1, 2, 8, 8, 2)
     text = jax.jit(penalty).trace(w, x).lower(lowering_platforms=("cuda",)).as_text()
     assert "lhs_dilate = [2, 2]" in text
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_no_images_have_gradients_of_zero(channels, stride):
+    w, x = draw(0, 3, 3, channels, 2), draw(1, 0, 6, 6, channels)
+
+    def orders(convolution):
+        first = jax.grad(lambda w, x: jnp.sum(jnp.sin(convolution(x, w, stride, "SAME"))), argnums=(0, 1))
+        return convolution(x, w, stride, "SAME"), first(w, x), jax.grad(lambda w: jnp.sum(first(w, x)[1] ** 2))(w)
+
+    close(orders(convolve), orders(reference))
+    assert convolve_transpose(np.zeros((0, 6 // stride, 6 // stride, 2)), w, (6, 6), stride).shape == x.shape
 
 
 def test_a_transpose_of_a_wrong_size_is_refused():

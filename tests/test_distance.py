@@ -246,6 +246,7 @@ def test_arrays_of_every_origin(tmp_path):
         np.testing.assert_array_equal(loaded, expected)
         assert loaded.dtype == (np.uint8 if expected.ndim == 4 else np.float64)
     assert load_examples(tmp_path / "folder", 4).shape == (3, 4, 4, 3)
+    assert load_examples(tmp_path / "folder", 4, channels=1).shape == (3, 4, 4, 1)
 
 
 @pytest.fixture

@@ -3,17 +3,21 @@
 import csv
 import io
 import json
+import re
 import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import default
+from wgan_jax.config import load
 from wgan_jax.data import cache, folder, tfds
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
+from wgan_jax.data.source import plan_feeds
 from wgan_jax.data.tags import read_tags, write_metadata
 from wgan_jax.errors import UserError
 
@@ -174,6 +178,21 @@ def test_the_second_start_decodes_nothing(data, tmp_path, monkeypatch):
     second = folder.load(data)
     np.testing.assert_array_equal(second.train.images, first.train.images)
     assert isinstance(second.train.images, np.memmap)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux how the system treats a mapping")
+def test_a_streamed_memory_map_is_not_read_around(data, tmp_path):
+    fill(tmp_path / "images")
+
+    def flags():
+        maps = Path("/proc/self/smaps").read_text().split("images.bin")[1:]
+        return [re.search(r"VmFlags:(.*)", part)[1].split() for part in maps]
+
+    config = load("configs/wgan_gp.py:folder", ["--config.data.path=x", "--config.batch_size=4", "--config.data.resident_mb=0"])
+    dataset = folder.load(data)
+    assert not any("rr" in flag for flag in flags())
+    plan_feeds(config, dataset, lambda tree: tree, lambda feed: feed)
+    assert any("rr" in flag for flag in flags())  # MADV_RANDOM
 
 
 def test_other_options_or_contents_are_decoded_anew(data, tmp_path):

@@ -16,6 +16,7 @@ from fixtures.make_inception import SHAPES, random_images, random_weights
 
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import inception
+from wgan_jax.evaluation import weights as weights_module
 from wgan_jax.evaluation.inception import load_inception, resize
 from wgan_jax.evaluation.weights import STREAM_MAGIC, STREAM_VERSION, read_weights
 
@@ -81,16 +82,38 @@ def test_absent_weights_say_where_to_get_them(path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fc.bias": None}, r"1 entries differ, first fc\.bias, absent in the file and \(1008,\) in the network"),
-        ({"fc.weight": np.zeros((1000, 2048))}, r"first fc\.weight, \(1000, 2048\) in the file and \(1008, 2048\) in the"),
-        ({"Mixed_5b.branch1x1.conv.weight": np.zeros((64, 1, 1, 192))}, r"first Mixed_5b\.branch1x1\.conv\.weight, \(64, 1, 1"),
-        ({"Mixed_9a.bn.bias": np.zeros(3)}, r"first Mixed_9a\.bn\.bias, \(3,\) in the file and absent in the network"),
+        ({"fc.bias": None}, r"1 entries differ, first 'fc\.bias', absent in the file and \(1008,\) in the network"),
+        ({"fc.weight": np.zeros((1000, 2048))}, r"first 'fc\.weight', \(1000, 2048\) in the file and \(1008, 2048\) in the"),
+        (
+            {"Mixed_5b.branch1x1.conv.weight": np.zeros((64, 1, 1, 192))},
+            r"first 'Mixed_5b\.branch1x1\.conv\.weight', \(64, 1, 1",
+        ),
+        ({"Mixed_9a.bn.bias": np.zeros(3)}, r"first 'Mixed_9a\.bn\.bias', \(3,\) in the file and absent in the network"),
+        ({"\n" * 1000: np.zeros(3)}, r"first '(\\n){49}\\?, \(3,\) in the file"),
     ],
 )
 def test_weights_of_another_network_are_refused(weights, changes, message, monkeypatch):
     changed = {name: value for name, value in (weights | changes).items() if value is not None}
     monkeypatch.setattr(inception, "read_weights", lambda path: changed)
     with pytest.raises(UserError, match=message) as error:
+        load_inception(WEIGHTS["zip"])
+    assert len(error.value.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("fc.weight", lambda x: x * np.inf),
+        ("Mixed_6b.branch1x1.bn.weight", lambda x: np.where(np.arange(192) == 191, np.nan, x)),
+        ("Mixed_6b.branch1x1.bn.bias", lambda x: x.astype(np.float64) + 1e39),  # infinite in float32
+        ("Mixed_6b.branch1x1.bn.bias", lambda x: x.astype(complex)),
+        ("Mixed_6b.branch1x1.bn.running_mean", lambda x: x.astype("U")),
+        ("Mixed_6b.branch1x1.bn.running_var", lambda x: x - 2 * x * (np.arange(192) == 191)),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(weights, name, change, monkeypatch):
+    monkeypatch.setattr(inception, "read_weights", lambda path: weights | {name: change(weights[name])})
+    with pytest.raises(UserError, match=rf"^config\.eval\.weights: .*: {name} holds NaN, infinity") as error:
         load_inception(WEIGHTS["zip"])
     assert len(error.value.lines) == 1
 
@@ -113,8 +136,9 @@ def test_both_formats_of_pytorch_are_read(path):
 
 
 def write(path, form, state):
-    """Writes a file of PyTorch's, of the format `form`, without storages and with `state` for its state dict."""
-    pickles = [pickle.dumps(part, 2) for part in (STREAM_MAGIC, STREAM_VERSION, {}, state, [])]
+    """Writes a file of PyTorch's, of the format `form`, without storages; `state`, pickled or not, for its state dict."""
+    parts = (STREAM_MAGIC, STREAM_VERSION, {}, state, [])
+    pickles = [part if isinstance(part, bytes) else pickle.dumps(part, 2) for part in parts]
     if form == "stream":
         path.write_bytes(b"".join(pickles))
     else:
@@ -169,6 +193,92 @@ def test_every_pickle_of_a_stream_is_restricted(tmp_path, monkeypatch):
         path.write_bytes(b"".join([*parts[:position], call, *parts[position + 1 :]]))
         assert "posix.system" in refusal(path)
         assert list(tmp_path.iterdir()) == [path]
+
+
+DEEP = b")" + 200_000 * b"\x85"  # (((...),),): to hash or to print it overflows C's stack
+SHARED = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(40))  # pairs of one pair, forty deep: 2^40 nodes to hash
+LONG = b"(" + 300_000 * b"N" + b"tq\0"  # a tuple of as many
+
+
+@pytest.mark.parametrize("form", WEIGHTS)
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (b"}" + DEEP + b"Ns.", "names of tensors"),
+        (b"}(" + DEEP + b"Nu.", "names of tensors"),
+        (b"}" + SHARED + b"Ns.", "names of tensors"),
+        (DEEP + b".", "names of tensors"),
+        (b"}X\1\0\0\0a" + DEEP + b"s.", "no tensor"),
+        (b"ccollections\nOrderedDict\n]](" + DEEP + b"Nea\x85R.", "argument"),
+        (DEEP + b"Q.", "not described"),
+        (LONG + b"ccollections\nOrderedDict\nq\1h\0R" + 300_000 * b"h\1h\0R" + b".", "argument"),
+        (LONG + 300_000 * b"h\0Q" + b".", "not described"),
+        (b"}" + b"K\1\x85" + b"Ns.", "names of tensors"),
+        (b"}r\xff\xff\xff\x0f0N.", "does not write POP"),  # position 2^28 of the memo
+        (b"}r\xff\xff\xff\x0fX\1\0\0\0aNs.", "no tensor"),
+        (b"(cposix\nsystem\nX\2\0\0\0lso.", "refused"),
+        (b"(X\2\0\0\0lsiposix\nsystem\n.", "does not write INST"),
+        (b"\x8c\5posix\x8c\6system\x93.", "does not write SHORT_BINUNICODE"),
+        (b"Na.", "operands"),
+        (b"NNa.", "no list"),
+        (b"t.", "pop from empty"),
+        (b"}(X\1\0\0\0au.", "zip"),
+        (b"X\0\0\x40\0" + (1 << 22) * b"a" + b".", "more than 4194304 bytes"),
+        (pickle.dumps({"a": Path("a" * 3_000_000)}, 2), "refused"),
+        (b"h" + b"\1.", "KeyError"),
+        (b"c" + 3_000_000 * b"a" + b"\nb\n.", "refused"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "",
+)
+def test_small_files_neither_crash_nor_stall_nor_exhaust_memory(form, state, message, tmp_path):
+    line = refusal(write(tmp_path / "small.pth", form, state))
+    assert message in line
+    assert len(line) < 400 + len(str(tmp_path))
+
+
+def test_keys_of_storages_are_not_hashed_before_they_are_known_to_be_strings(tmp_path):
+    parts = [pickle.dumps(part, 2) for part in (STREAM_MAGIC, STREAM_VERSION, {}, {})]
+    (tmp_path / "keys.pth").write_bytes(b"".join([*parts, b"]" + DEEP + b"a."]))
+    assert "no string" in refusal(tmp_path / "keys.pth")
+
+
+def test_a_file_changes_nothing_for_the_next(tmp_path):
+    """A pickle may set attributes of what it names, such as a function's defaults."""
+    state = b"ctorch._utils\n_rebuild_tensor_v2\nN}X\x0c\0\0\0__defaults__K\1K\2K\3\x87s\x86b."
+    before = weights_module._rebuild_tensor.__defaults__
+    refusal(write(tmp_path / "defaults.pth", "zip", state))
+    assert weights_module._rebuild_tensor.__defaults__ is before
+
+
+def test_zips_are_not_unpacked_beyond_their_own_size(tmp_path):
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(WEIGHTS["zip"]) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name), zipfile.ZIP_DEFLATED if name.endswith("data/3") else zipfile.ZIP_STORED)
+    assert "compressed" in refusal(path)
+    data, name = WEIGHTS["zip"].read_bytes(), b"weights_zip/data/1"
+    place = data.rindex(name) - 46  # of its entry in the directory; 4 bytes at 24 are the size when unpacked
+    path.write_bytes(data[: place + 24] + b"\xff\xff\xff\x7f" + data[place + 28 :])
+    assert "compressed" in refusal(path)
+
+
+def test_an_npz_is_not_unpacked_beyond_all_need(tmp_path, monkeypatch):
+    path = tmp_path / "weights.npz"
+    np.savez_compressed(path, a=np.zeros(1000), b=np.zeros(1000))
+    size = 2 * (128 + 8000)
+    monkeypatch.setattr(weights_module, "LARGEST", size)
+    assert list(read_weights(path)) == ["a", "b"]
+    monkeypatch.setattr(weights_module, "LARGEST", size - 1)
+    assert f"{size} bytes when unpacked" in refusal(path)
+
+
+@pytest.mark.parametrize("form", WEIGHTS)
+def test_tensors_of_a_million_dimensions_are_refused(form, tmp_path):
+    sizes = b"(" + 400_000 * (b"\x8a\x08" + 7 * b"\0" + b"\x10") + b"t"  # of 2^60 each
+    path = edited(form, tmp_path / "edited.pth", SHAPE, sizes)
+    assert refusal(path)
+    edited(form, path, SHAPE + b"q\x11" + STRIDES, b"(" + 65 * b"K\1" + b"t" + b"(" + 65 * b"K\1" + b"t")
+    assert "no tensor" in refusal(path)
 
 
 @pytest.mark.parametrize("form", WEIGHTS)

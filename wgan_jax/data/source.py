@@ -7,6 +7,7 @@ continues into the next. Rows of the stream are cut on the host, several updates
 
 import functools
 import math
+import mmap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,6 +90,15 @@ def make_feed(dataset: Dataset, resident: Split | None, seed: int, first: int, p
     return Feed(None, np.int32(first), Split(_gather(dataset.train.images, rows), dataset.train.labels[rows]))
 
 
+def _expect_random_reads(images: np.ndarray) -> None:
+    """Tells the system not to read on around every image of a memory map: 5,000 of 40 GB then take 0.1 s in place of 10."""
+    base: Any = images
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):  # which Windows has not
+        base.madvise(mmap.MADV_RANDOM)
+
+
 def _gather(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns images[rows], read in the order in which they lie on disk."""
     flat = rows.ravel()
@@ -117,6 +127,8 @@ def plan_feeds(
         return lambda position: shard(Feed()), math.inf, 0
     streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
     resident = None if streamed else place(Split(*map(np.asarray, dataset.train)))
+    if streamed:
+        _expect_random_reads(dataset.train.images)
     least = max(config.n_critic, config.warmup.critic_steps) + 1
     room = positions_per_feed(dataset, config.batch_size, least, streamed=streamed)
     return lambda first: shard(make_feed(dataset, resident, config.seed, first, room, config.batch_size)), room, least
