@@ -227,6 +227,7 @@ LONG = b"(" + 300_000 * b"N" + b"tq\0"  # a tuple of as many
         (pickle.dumps({"a": Path("a" * 3_000_000)}, 2), "refused"),
         (b"h" + b"\1.", "KeyError"),
         (b"c" + 3_000_000 * b"a" + b"\nb\n.", "refused"),
+        (b"(X\7\0\0\0storagectorch\nFloatStorage\nX\0\0\x20\0" + (1 << 21) * b"a" + b"X\3\0\0\0cpuK\1tQ.", "KeyError"),
     ],
     ids=lambda value: None if isinstance(value, str) else "",
 )
