@@ -7,8 +7,10 @@ import importlib.util
 import math
 import os
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -17,6 +19,8 @@ from ml_collections import ConfigDict, config_flags
 from wgan_jax.errors import UserError
 
 FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1.2e-38  # beyond them a number is inf or 0 in the program
+_CONDITION = r"\w+[<>][-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+CONDITIONS = f"({_CONDITION}(,{_CONDITION})*)?"
 
 
 class Rule(NamedTuple):
@@ -154,6 +158,9 @@ def rules() -> dict[str, Rule]:
         "eval.weights": _text(),
         "eval.cache_dir": Rule(str, lambda v: v != "" and "\0" not in v, "a folder"),
         "eval.draws": _whole(1),
+        "eval.fail": Rule(
+            str, lambda v: re.fullmatch(CONDITIONS, v) is not None, "METRIC<VALUE or METRIC>VALUE, comma-separated"
+        ),
         "cache_dir": _text(),
     }
     for player in ("critic", "generator"):
@@ -173,7 +180,8 @@ def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, 
     return flat
 
 
-def _unknown(key: str, known: Sequence[str]) -> str:
+def unknown(key: str, known: Sequence[str]) -> str:
+    """Returns the line that says a key is none of the known ones, with the nearest of them."""
     leaf = key.rsplit(".", 1)[-1]
     close = difflib.get_close_matches(key, known, 1) or [k for k in known if k.rsplit(".", 1)[-1] == leaf]
     close = close or [k for k in known if difflib.get_close_matches(leaf, [k.rsplit(".", 1)[-1]])]
@@ -183,7 +191,7 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 def mistakes(config: ConfigDict) -> list[str]:
     """Returns a line for every wrong key, value and combination of a config; an empty list when it is good."""
     table, flat = rules(), flatten(config)
-    lines = [_unknown(key, list(table)) for key in flat if key not in table]
+    lines = [unknown(key, list(table)) for key in flat if key not in table]
     lines += [f"config.{key}: missing" for key in table if key not in flat]
     bad = set()
     for key in flat.keys() & table.keys():
@@ -255,11 +263,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     Raises:
       UserError: no such file, a preset that the file refuses, or as `override`.
     """
-    path = Path(spec.split(":", 1)[0])
-    if not path.is_file():
-        known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.py") if p.stem not in ("__init__", "default")))
-        raise UserError(f"--config: no file {path}" + (f"; there are: {known}" if known else ""))
-    return override(functools.partial(_read, spec), overrides)
+    base, _, _ = execute(spec)
+    return override(base, overrides)
 
 
 def override(base: Callable[[], ConfigDict], overrides: Sequence[str], allowed: Sequence[str] | None = None) -> ConfigDict:
@@ -283,7 +288,7 @@ def override(base: Callable[[], ConfigDict], overrides: Sequence[str], allowed: 
     for word in overrides:
         key, equals, text = word.removeprefix("--config.").partition("=")
         if key not in keys:
-            lines.append(_unknown(key, keys))
+            lines.append(unknown(key, keys))
         elif allowed is not None and key not in allowed:
             lines.append(f"config.{key}: is the run's own; here only {', '.join(allowed)} may be set")
         elif not equals:
@@ -301,20 +306,45 @@ def override(base: Callable[[], ConfigDict], overrides: Sequence[str], allowed: 
     return config
 
 
-def _read(spec: str) -> ConfigDict:
-    """Returns get_config(preset) of a file; ml_collections' own loader lets an earlier file stand in for a lacking function."""
+def execute(spec: str) -> tuple[Callable[[], ConfigDict], ModuleType, tuple[str, ...]]:
+    """Returns get_config of `FILE.py[:preset]` at that preset, the file's module, and (preset,) or () where none is given.
+
+    ml_collections' own loader lets an earlier file stand in for a lacking function.
+
+    Raises:
+      UserError: no such file, or not one of Python with a function get_config. So does calling what is returned, where the
+        file refuses the preset.
+    """
     path, colon, preset = spec.partition(":")
-    found = importlib.util.spec_from_file_location("config_file", path)
-    if found is None or found.loader is None:
+    if not Path(path).is_file():
+        found = sorted(str(p) for p in Path("configs").glob("**/*.py") if p.stem not in ("__init__", "default", "points"))
+        raise UserError(f"--config: no file {path}" + (f"; there are: {', '.join(found)}" if found else ""))
+    loaded = importlib.util.spec_from_file_location("config_file", path)
+    if loaded is None or loaded.loader is None:
         raise UserError(f"--config: {path} is no Python file")
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(loaded)
+    call(spec, loaded.loader.exec_module, module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config: {path} has no function get_config(preset)")
+    arguments = (preset,) if colon else ()
+    return lambda: call(spec, module.get_config, *arguments), module, arguments
+
+
+def call(spec: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Returns what a function of a config file gives.
+
+    Raises:
+      UserError: the file's own error, in one line.
+    """
     try:
-        found.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise UserError(f"--config: {path} has no function get_config(preset)")
-        return module.get_config(preset) if colon else module.get_config()
-    except (ValueError, SyntaxError, ImportError, AttributeError, TypeError) as error:
+        return function(*arguments, **keywords)
+    except ValueError as error:  # what the file refuses
         raise UserError(f"--config={spec}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        path = spec.partition(":")[0]
+        line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        where = f"{path}, line {line[-1]}" if line else spec
+        raise UserError(f"--config: {where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def default_workdir(config: ConfigDict) -> str:

@@ -8,7 +8,7 @@ continues into the next. Rows of the stream are cut on the host, several updates
 import functools
 import math
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -116,12 +116,17 @@ def positions_per_feed(dataset: Dataset, size: int, least: int, *, streamed: boo
 
 
 def plan_feeds(
-    config: ConfigDict, dataset: Dataset, place: Callable[[Any], Any], shard: Callable[[Feed], Feed]
+    config: ConfigDict,
+    dataset: Dataset,
+    place: Callable[[Any], Any],
+    shard: Callable[[Feed], Feed],
+    seeds: Sequence[int] | None = None,
 ) -> tuple[Callable[[int], Feed], float, int]:
     """Returns the feed that begins at a position, how many positions a feed has room for, and how many an update may take.
 
     For synthetic data there is room without end. Training images of up to config.data.resident_mb are put on the devices by
-    `place`, others are streamed from where they lie; `shard` lays a feed out for the devices.
+    `place`, others are streamed from where they lie; `shard` lays a feed out for the devices. With `seeds` its rows have a
+    leading axis [members], each with the stream of its seed; else they are config.seed's.
     """
     if dataset.train is None:
         return lambda position: shard(Feed()), math.inf, 0
@@ -130,5 +135,13 @@ def plan_feeds(
     if streamed:
         _expect_random_reads(dataset.train.images)
     least = max(config.n_critic, config.warmup.critic_steps) + 1
-    room = positions_per_feed(dataset, config.batch_size, least, streamed=streamed)
-    return lambda first: shard(make_feed(dataset, resident, config.seed, first, room, config.batch_size)), room, least
+    together = len(seeds) if seeds and streamed else 1  # whose pixels share the memory
+    room = positions_per_feed(dataset, config.batch_size * together, least, streamed=streamed)
+
+    def feed_at(first: int) -> Feed:
+        if seeds is None:
+            return shard(make_feed(dataset, resident, config.seed, first, room, config.batch_size))
+        feeds = [make_feed(dataset, resident, seed, first, room, config.batch_size) for seed in seeds]
+        return shard(feeds[0]._replace(rows=jax.tree.map(lambda *rows: np.stack(rows), *(feed.rows for feed in feeds))))
+
+    return feed_at, room, least

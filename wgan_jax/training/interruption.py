@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: kept until the state is saved where there is something to save, obeyed at once elsewhere."""
+"""SIGINT, SIGTERM and SIGUSR2: kept until the state is saved where there is something to save, obeyed at once elsewhere."""
 
 import signal
 import threading
@@ -7,6 +7,9 @@ from types import FrameType
 from typing import Self
 
 from wgan_jax.errors import Interrupted
+
+# A person's, a system's, and the one by which a cluster says that the time is nearly up; Windows has only the first two.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name)]
 
 
 class Signals:
@@ -22,7 +25,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._old = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,9 +34,7 @@ class MetricsLog:
 
         path = workdir / "metrics.jsonl"
         kept = read_metrics(path, step)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(_line(line) for line in kept), encoding="utf-8")
-        temporary.rename(path)
+        write_lines(path, kept)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
@@ -53,6 +52,13 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         self._board.close()
+
+
+def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Writes JSON lines, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(_line(line) for line in lines), encoding="utf-8")
+    temporary.rename(path)
 
 
 def _line(values: dict[str, Any]) -> str:

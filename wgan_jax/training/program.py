@@ -1,5 +1,6 @@
 """Many updates as one compiled call, and its mapping over devices. Nothing else names jit, pmap or shardings of the update."""
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,14 +12,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset
-from wgan_jax.data.source import Feed, draw
+from wgan_jax.data.source import Feed, draw, make_feed
 from wgan_jax.errors import UserError
 from wgan_jax.models import Networks, build_networks, param_dtype
 from wgan_jax.objectives import make_objective
-from wgan_jax.training.update import Steps, make_steps
+from wgan_jax.training.update import Steps, make_hyperparameters, make_steps
 from wgan_jax.types import Batch, Hyperparameters, Metrics, TrainState
 
 AXIS = "data"
+FILLED = 0.6  # of the memory, by members: the rest is the data's, the metrics' and the compiler's
 
 # (state, n, hyper, run_key, feed) -> (state, metrics at the last update, updates done)
 type RunUpdates = Callable[..., tuple[TrainState, Metrics, jax.Array]]
@@ -77,15 +79,20 @@ def make_parts(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None
 def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") -> Program:
     """Returns the program of a config over config.devices devices (0 for all).
 
-    mapping: "auto" is jit on one device and pmap on several; "shard_map" is pmap's twin, which gives the same numbers.
+    mapping: "auto" is jit on one device and pmap on several; "shard_map" is pmap's twin, which gives the same numbers, and
+    the one that is used where several processes share the devices, each giving equally many.
 
     Raises:
       UserError: fewer devices than asked for, or a batch that they do not divide.
     """
-    available = jax.local_devices()
-    if config.devices > len(available):
-        raise UserError(f"config.devices: {config.devices} asked for, but jax sees {len(available)}: {available}")
-    devices = available[: config.devices or len(available)]
+    processes = jax.process_count()
+    available = [jax.local_devices(process_index=process) for process in range(processes)]
+    share = -(-config.devices // processes) or None
+    devices = [device for own in available for device in own[:share]]
+    if config.devices not in (0, len(devices)):
+        seen = [device for own in available for device in own]
+        equal = f" of {processes} processes, which take equally many" if processes > 1 else ""
+        raise UserError(f"config.devices: {config.devices} asked for, but jax sees {len(seen)}{equal}: {seen}")
     if config.batch_size % len(devices):
         raise UserError(f"config.batch_size: {config.batch_size} is not divisible by the {len(devices)} devices in use")
     mesh = Mesh(np.array(devices), (AXIS,))
@@ -93,12 +100,16 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
     networks, steps = make_parts(config, dataset.shape)
     init_state = jax.jit(steps.init_state, out_shardings=replicated)
     place = lambda tree: jax.device_put(tree, replicated)  # noqa: E731
+    if processes > 1:  # device_put would first compare what the processes have: a collective, of the whole data too
+        mapping, place = "shard_map", jax.jit(lambda tree: tree, out_shardings=replicated)
     count = len(devices)
     single = count == 1 and mapping == "auto"
 
     def _placed(feed: Feed, rows: PartitionSpec) -> Feed:
         """Puts a feed on the devices once, since several calls read it."""
-        return Feed(place(feed.resident), place(feed.first), jax.device_put(feed.rows, NamedSharding(mesh, rows)))
+        sharding = NamedSharding(mesh, rows)
+        put = lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)  # noqa: E731
+        return Feed(jax.device_put(feed.resident, replicated), place(feed.first), jax.tree.map(put, feed.rows))
 
     run_updates = make_run_updates(config, dataset, None if single else AXIS, count)
     if single:
@@ -130,3 +141,89 @@ def _by_device(feed: Feed, count: int) -> Feed:
         return np.ascontiguousarray(np.moveaxis(shares, 1, 0))
 
     return feed._replace(rows=jax.tree.map(split, feed.rows))
+
+
+class Members(NamedTuple):
+    """One program for many models that differ in seed and Hyperparameters only, each leaf with a leading axis [members].
+
+    The states given to `run_updates` are donated. The number of members is a multiple of `devices`.
+    """
+
+    networks: Networks
+    init_states: Callable[[jax.Array], TrainState]  # keys [members] -> states, spread
+    run_updates: Any  # a jitted RunUpdates, of which all but a feed's resident and first have the leading axis
+    spread: Callable[[Any], Any]  # shares out what has the leading axis
+    place: Callable[[Any], Any]  # puts what all members read on every device
+    shard: Callable[[Feed], Feed]  # lays out a feed whose rows have the leading axis
+    devices: int
+
+
+def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bool | None = None) -> Members:
+    """Returns the program of up to `most` members of a config over config.devices devices (0 for all).
+
+    Each device trains its share: on a CPU one member after another, which keeps a small model's arrays in the cache and its
+    matmuls apart (two cores, ms per update and member, after one another on each, by vmap, and one run alone: ring8 at width 64
+    1.8, 3.9, 3.6; at 128 6.2, 7.8, 8.0; digits at 256 8.1, 12.3, 13.7), elsewhere by vmap. A member that becomes non-finite
+    stops alone, and one whose n is 0 is left as it is, which costs nothing on a CPU. vectorised: vmap or not, None by platform.
+
+    Raises:
+      UserError: fewer devices than asked for.
+    """
+    available = jax.local_devices()
+    if config.devices > len(available):
+        raise UserError(f"config.devices: {config.devices} asked for, but jax sees {len(available)}: {available}")
+    devices = available[: min(config.devices or len(available), most)]
+    mesh = Mesh(np.array(devices), (AXIS,))
+    everywhere, over = PartitionSpec(), PartitionSpec(AXIS)
+    networks, steps = make_parts(config, dataset.shape)
+    update = make_run_updates(config, dataset)
+    if vectorised is None:
+        vectorised = devices[0].platform != "cpu"
+
+    def each(function: Callable[..., Any], *arguments: Any) -> Any:
+        if vectorised:
+            return jax.vmap(function)(*arguments)
+        return jax.lax.map(lambda member: function(*member), arguments)
+
+    def run_members(states: TrainState, n: jax.Array, hyper: Hyperparameters, run_keys: jax.Array, feed: Feed) -> Any:
+        def member(state: TrainState, n: jax.Array, hyper: Hyperparameters, run_key: jax.Array, rows: Any) -> Any:
+            return update(state, n, hyper, run_key, feed._replace(rows=rows))
+
+        return each(member, states, n, hyper, run_keys, feed.rows)
+
+    def mapped(function: Callable[..., Any], specs: tuple[Any, ...]) -> Any:
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=over, check_vma=False)
+
+    init_states = jax.jit(mapped(lambda keys: each(steps.init_state, keys), (over,)))
+    feeds = Feed(everywhere, everywhere, over)
+    run_updates = jax.jit(mapped(run_members, (over, over, over, over, feeds)), donate_argnums=0)
+    spread = lambda tree: jax.device_put(tree, NamedSharding(mesh, over))  # noqa: E731
+    place = lambda tree: jax.device_put(tree, NamedSharding(mesh, everywhere))  # noqa: E731
+    shard = lambda feed: Feed(place(feed.resident), place(feed.first), spread(feed.rows))  # noqa: E731
+    return Members(networks, init_states, run_updates, spread, place, shard, len(devices))
+
+
+def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = None, vectorised: bool | None = None) -> int:
+    """Returns how many members of a config fit on its devices together, at least 1.
+
+    memory: bytes that each device, or on a CPU the whole machine, can give; by default what it has. A member takes its state
+    three times (in training, being checkpointed, and the best), and under vmap temporary arrays of its own, as the compiled
+    program of one member tells them.
+    """
+    devices = jax.local_devices()
+    on_cpu = devices[0].platform == "cpu"
+    if memory is None and on_cpu:
+        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    elif memory is None:
+        memory = (devices[0].memory_stats() or {}).get("bytes_limit", 2**33)
+    _, steps = make_parts(config, dataset.shape)
+    key = jax.random.key(0)
+    state = jax.eval_shape(steps.init_state, key)
+    size = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    if not on_cpu if vectorised is None else vectorised:
+        feed = make_feed(dataset, dataset.train, 0, 0, config.n_critic + 1, config.batch_size)
+        lowered = jax.jit(make_run_updates(config, dataset)).lower(state, np.int32(1), make_hyperparameters(config), key, feed)
+        analysis = lowered.compile().memory_analysis()
+        size += analysis.temp_size_in_bytes if analysis else size
+    count = 1 if on_cpu else min(config.devices or len(devices), len(devices))
+    return max(1, int(FILLED * memory) // size * count)

@@ -27,6 +27,7 @@ MAY_CHANGE = (
     "sample_every",
     "checkpoint_every",
     "keep",
+    "eval.fail",
     "devices",
     "cache_dir",
     "data.cache_dir",
@@ -61,7 +62,8 @@ def open_workdir(workdir: Path, config: ConfigDict) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--workdir: {workdir}: {error.strerror}") from error
     with lock:
-        if stored.exists() and (workdir / "checkpoints").is_dir():  # made once its data and networks were good
+        begun = any((workdir / name).is_dir() for name in ("checkpoints", "tasks"))  # made once data and networks were good
+        if stored.exists() and begun:
             _same(workdir, flatten(read_config(workdir)), flatten(config))
         write_json(stored, config.to_dict())
         yield

@@ -1,0 +1,126 @@
+"""Trains every point of an ablation file, many as one program, and says what came of it; goes on where it was stopped.
+
+    python -m experiments.sweep --config=configs/ablations/FILE.py[:preset] [--workdir=DIR] [--config.key=value ...]
+    python -m experiments.sweep --config=configs/gan.py:ring8 --seeds=30        # the seeds 0 to 29 of one config
+
+Points that differ in seed and numeric hyperparameters alone train together as one program, a task; the others are tasks of
+their own. `--list` prints them and trains nothing. Launchers: `vectorized` trains the tasks one after another in this process,
+`processes` in a local pool, `slurm` as a job array. The directory gets results.csv, results.jsonl, summary.md and figures/.
+Exit codes are those of experiments.run, but members that became non-finite are results.
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments import launch
+from experiments.launchers import add_flags, choose
+from experiments.task import is_done, read_task, run_task, write_task
+from wgan_jax.errors import UserError
+from wgan_jax.plan import Point, Row, Sweep, Task, load_sweep, plan, swept_keys
+from wgan_jax.training.workdir import open_workdir, provenance, write_json
+
+MEMBERS = 64  # of a task: what a kill loses since the last checkpoint, and the width of a vmapped program
+
+
+def sweep(argv: list[str]) -> None:
+    """Parses the flags, plans, launches what is missing, writes the results."""
+    parser = launch.Parser("experiments.sweep", __doc__)
+    parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="an ablation file, or a method's with --seeds")
+    parser.add_argument("--workdir", metavar="DIR", help="the sweep's directory (default: runs/sweep-<file>[-<preset>])")
+    parser.add_argument("--list", action="store_true", help="print the points and their tasks, train nothing")
+    parser.add_argument("--seeds", type=int, metavar="N", help="take every point at the seeds 0 to N - 1 in place of its own")
+    parser.add_argument("--members", type=int, default=MEMBERS, metavar="N", help=f"of a task at most (default: {MEMBERS})")
+    add_flags(parser)
+    flags, overrides = parser.parse(argv)
+    launcher = choose(flags)
+    for name in ("seeds", "members"):
+        if getattr(flags, name) is not None and getattr(flags, name) < 1:
+            raise UserError(f"--{name}: {getattr(flags, name)} is not a whole number of at least 1")
+    described = load_sweep(flags.config, overrides, flags.seeds)
+    if flags.list:
+        print_plan(plan(described.points, flags.members))
+        return
+    from wgan_jax.evaluation.statistics import parse_conditions  # imports jax
+
+    parse_conditions(described.base.eval.fail)
+    path, _, preset = flags.config.partition(":")
+    name = "-".join(["sweep", Path(path).stem, *filter(None, [preset.replace(",", "-")])])
+    workdir = Path(flags.workdir or Path("runs") / name)
+    with open_workdir(workdir, described.base):
+        write_json(workdir / "provenance.json", provenance(described.base, {}))
+        points = described.points
+        try:
+            while True:
+                tasks = prepare(workdir, points, flags.members)
+                missing = [task.id for task in tasks if not is_done(workdir, task)]
+                print(f"{len(points)} points in {len(tasks)} tasks, of which {len(missing)} are to be trained", flush=True)
+                if missing:
+                    launcher(run_task, str(workdir), missing, flags)
+                known = {point.id for point in points}
+                further = [point for point in described.further(rows_of(workdir, points)) if point.id not in known]
+                if not further:
+                    break
+                points = [*points, *further]
+        finally:
+            report(workdir, described, points, flags.config)
+    print(f"results.csv, results.jsonl, summary.md, figures/: {workdir}")
+
+
+def prepare(workdir: Path, points: Iterable[Point], most: int) -> list[Task]:
+    """Returns the tasks of points, in the sweep's directory: those that are there, and new ones for points that have none."""
+    points = list(points)
+    wanted = {point.id for point in points}
+    found = [read_task(workdir, path.parent.name)[0] for path in sorted((workdir / "tasks").glob("*/task.json"))]
+    known = [task for task in found if wanted.issuperset(point.id for point in task.points)]
+    tasks = plan(points, most, known)
+    for task in tasks[len(known) :]:
+        write_task(workdir, task, swept_keys(points))
+    return tasks
+
+
+def rows_of(workdir: Path, points: Iterable[Point]) -> list[Row]:
+    """Returns the rows so far of points, in their order."""
+    rows: dict[str, list[Row]] = {point.id: [] for point in points}
+    for path in (workdir / "tasks").glob("*/rows.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row["point"] in rows:
+                rows[row["point"]].append(row)
+    return [row for found in rows.values() for row in found]
+
+
+def report(workdir: Path, described: Sweep, points: list[Point], title: str) -> None:
+    """Writes results.jsonl, results.csv, summary.md and the figures of the rows so far, and prints the summary."""
+    rows, keys = rows_of(workdir, points), swept_keys(points)
+    if not rows:
+        return
+    from wgan_jax.evaluation.summary import write_summary
+    from wgan_jax.training.logging import write_lines
+
+    write_lines(workdir / "results.jsonl", rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with (workdir / "results.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    print(write_summary(workdir, rows, keys, described.base.eval.fail, title), flush=True)
+
+
+def print_plan(tasks: list[Task]) -> None:
+    """Prints every point, task by task."""
+    for task in tasks:
+        print(f"task {task.id}: one program, {len(task.points)} members")
+        for point in task.points:
+            print(f"  {point.id}  " + "  ".join(f"{key}={_short(value)}" for key, value in point.overrides.items()))
+    print(f"{sum(len(task.points) for task in tasks)} points in {len(tasks)} tasks")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    launch.main(sweep)

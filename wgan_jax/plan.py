@@ -1,0 +1,153 @@
+"""Sweeps as plain data: the points of an ablation file and the tasks that train them. Imports no jax.
+
+A point is a config, given by its overrides of the sweep's base config. A task is a group of points that are one compiled
+program: they differ in nothing but seed and the numbers that are arguments of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from wgan_jax.config import Rule, call, execute, flatten, mistakes, override, rules, unknown
+from wgan_jax.errors import UserError
+
+# Keys of types.Hyperparameters, and what the program never reads: points that differ in these alone train as one program.
+TRACED = (
+    *(f"{player}.{name}" for player in ("critic", "generator") for name in ("learning_rate", "beta1", "beta2")),
+    "decay_steps",
+    "penalty.weight",
+    "penalty.noise_scale",
+    "clip",
+    "ema_decay",
+    "seed",
+    "method",
+    "preset",
+)
+
+type Row = dict[str, Any]  # one evaluation of one point, see training/members.py
+
+
+class Point(NamedTuple):
+    id: str  # a hash of the overrides
+    overrides: dict[str, Any]  # {dotted key: value}, the seed included
+    config: ConfigDict
+
+
+class Sweep(NamedTuple):
+    base: ConfigDict
+    points: list[Point]
+    further: Callable[[list[Row]], list[Point]]  # rows of all points so far -> the points of the next stage, none at the end
+
+
+class Task(NamedTuple):
+    id: str  # a hash of its points
+    points: list[Point]
+
+
+def load_sweep(spec: str, overrides: Sequence[str] = (), seeds: int | None = None) -> Sweep:
+    """Returns the sweep of `FILE.py[:preset]`, whose base config has `--config.key=value` overrides applied.
+
+    The file's get_sweep(preset) lists the points; its get_next(preset, rows), if any, those of the next stage. With `seeds`
+    every point is taken at the seeds 0, ..., seeds - 1 in place of its own; a file without get_sweep has one point, its config.
+
+    Raises:
+      UserError: as `config.load`; a point with an unknown key or a value that does not fit; points that are equal; an override
+        of a swept key; no point at all.
+    """
+    base_of, module, arguments = execute(spec)
+    base = override(base_of, overrides)
+    listed = call(spec, module.get_sweep, *arguments) if hasattr(module, "get_sweep") else [{}]
+    if not hasattr(module, "get_sweep") and seeds is None:
+        raise UserError(f"--config: {spec} has no function get_sweep(preset); --seeds=N trains its config at seeds 0 to N - 1")
+    chosen = {word.removeprefix("--config.").partition("=")[0] for word in overrides}
+
+    def points(dicts: Any) -> list[Point]:
+        if not isinstance(dicts, list) or not all(isinstance(point, dict) for point in dicts):
+            raise UserError(f"--config={spec}: get_sweep gives no list of dicts, each {{key of the config: value}}")
+        if swept := sorted({key for point in dicts for key in point} & chosen - {"seed"}):
+            raise UserError(*(f"config.{key}: is swept by {spec}; it cannot be set" for key in swept))
+        return resolve(base, _at_seeds(dicts, seeds) if seeds is not None else dicts)
+
+    def further(rows: list[Row]) -> list[Point]:
+        return points(call(spec, module.get_next, *(arguments or ()), rows=rows)) if hasattr(module, "get_next") else []
+
+    if not (first := points(listed)):
+        raise UserError(f"--config={spec}: get_sweep gives no point")
+    return Sweep(base, first, further)
+
+
+def _at_seeds(dicts: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    settings = [{key: value for key, value in point.items() if key != "seed"} for point in dicts]
+    distinct = {json.dumps(setting, sort_keys=True): setting for setting in settings}
+    return [{**setting, "seed": seed} for setting in distinct.values() for seed in range(count)]
+
+
+def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
+    """Returns the points that overrides of a base config describe, all checked.
+
+    Raises:
+      UserError: with a line per mistake, each with the first point that has it, or two points that are equal.
+    """
+    table, keys = rules(), flatten(base)
+    points: dict[str, Point] = {}
+    lines: dict[str, str] = {}  # mistake -> the first point that has it
+    for index, given in enumerate(dicts):
+        overrides = {"seed": base.seed, **{key: _fitted(value, table.get(key)) for key, value in given.items()}}
+        config = base.copy_and_resolve_references()
+        wrong = [unknown(key, list(keys)) for key in given if key not in keys]
+        if not wrong:
+            with config.ignore_type():
+                config.update_from_flattened_dict(overrides)
+            wrong = mistakes(config)
+        for line in wrong:
+            lines.setdefault(line, f" (point {index} of the sweep: {_shown(given)})")
+        if wrong:
+            continue
+        point = Point(_digest(overrides), overrides, config)
+        if point.id in points:
+            lines["two points of the sweep are the same: " + _shown(given)] = ""
+        points[point.id] = point
+    if lines:
+        raise UserError(*(line + where for line, where in lines.items()))
+    return list(points.values())
+
+
+def _fitted(value: Any, rule: Rule | None) -> Any:
+    """Returns a whole number as a float where the key's values are floats: 1 and 1.0 are one point."""
+    return float(value) if rule is not None and rule.type is float and type(value) is int else value
+
+
+def swept_keys(points: Iterable[Point]) -> list[str]:
+    """Returns the keys, other than the seed, that some point overrides, in the order in which they appear."""
+    return [key for key in dict.fromkeys(key for point in points for key in point.overrides) if key != "seed"]
+
+
+def program_of(config: ConfigDict) -> str:
+    """Returns what two configs have in common exactly when they compile to the same program and share their schedule."""
+    flat = {key: value for key, value in flatten(config).items() if key not in TRACED}
+    return json.dumps({**flat, "clipped": config.clip > 0}, sort_keys=True)
+
+
+def plan(points: Iterable[Point], most: int, known: Sequence[Task] = ()) -> list[Task]:
+    """Returns the tasks of all points: those of `known`, then the other points by program, at most `most` in a task.
+
+    What a sweep has begun stays in its tasks, so that it resumes under any launcher and any `most`.
+    """
+    planned = {point.id for task in known for point in task.points}
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        if point.id not in planned:
+            groups.setdefault(program_of(point.config), []).append(point)
+    parts = [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
+    return [*known, *(Task(_digest([point.id for point in part]), part) for part in parts)]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _shown(overrides: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in overrides.items())

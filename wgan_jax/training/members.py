@@ -1,0 +1,245 @@
+"""The loop of a sweep's task: members of one program trained together, evaluated one by one, checkpointed and resumed as one.
+
+A row is one evaluation of one member, a flat dict: its point, seed, method and swept values, its status ("ok" or "non-finite"),
+step, critic_step and seconds (the training time of all members over their number: what this one cost), the split, whether it
+is of the last state or the best, and the metrics. Rows are kept in the checkpoint, with the states that they are of.
+"""
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from wgan_jax.config import flatten
+from wgan_jax.data import load_dataset
+from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.source import plan_feeds
+from wgan_jax.errors import Interrupted, UserError
+from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
+from wgan_jax.plan import Point, Row
+from wgan_jax.training.checkpoint import Checkpoints
+from wgan_jax.training.interruption import Signals, in_background
+from wgan_jax.training.logging import Display, write_lines
+from wgan_jax.training.loop import SCORE, timed, updates_in_call, updates_in_feed, variables
+from wgan_jax.training.program import make_members, members_that_fit
+from wgan_jax.training.update import make_hyperparameters
+from wgan_jax.training.workdir import machine, write_json
+from wgan_jax.types import Params, TrainState
+
+CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
+EVALUATED_AT_ONCE = 2  # assignments, most of an evaluation, run outside Python's lock on a core each
+
+type Tell = Callable[[list[Row]], None]
+type Values = dict[str, float]
+
+
+@dataclasses.dataclass
+class Progress:
+    """What members have come to beside their states: the info of their checkpoint."""
+
+    alive: list[bool]
+    scores: list[float]  # of the best state on validation
+    best_steps: list[int]
+    seconds: float = 0.0  # of training, all members together
+    rows: list[Row] = dataclasses.field(default_factory=list)
+
+
+def train_task(points: Sequence[Point], keys: Sequence[str], folder: Path, title: str, started: float) -> None:
+    """Trains the points of a task, which are one program, in a folder, resuming what is there.
+
+    keys: of the config, whose values the rows tell. What does not fit in memory together is trained in chunks, one after
+    another. rows.jsonl has the rows so far; summary.json is written when all is done. `started` is when the work began, on
+    time.perf_counter's clock.
+
+    Raises:
+      UserError: of the devices, the data or the checkpoints.
+      Interrupted: by a signal, after saving.
+    """
+    config = points[0].config
+    dataset = load_dataset(config)
+    size = _chunk_size(folder, lambda: min(len(points), members_that_fit(config, dataset)))
+    seconds = {"startup": time.perf_counter() - started, "compile": 0.0, "train": 0.0, "evaluate": 0.0}
+    rows: list[Row] = []
+    for start in range(0, len(points), size):
+        chunk, earlier = points[start : start + size], list(rows)
+        part = f"{title}, members {start + 1} to {start + len(chunk)}" if size < len(points) else title
+        checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}")
+        tell: Tell = lambda found, earlier=earlier: write_lines(folder / "rows.jsonl", earlier + found)  # type: ignore[misc]  # noqa: E731
+        with Signals() as signals, Display(part, config.steps, 0) as display:
+            rows += _train(chunk, keys, dataset, checkpoints, signals, display, seconds, tell)
+    here = machine(jax.local_device_count())
+    write_json(folder / "summary.json", {"step": config.steps, "members": len(points), "seconds": seconds, "machine": here})
+
+
+def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
+    """Returns how many members of a folder train together: as it was chosen at first, since they are one checkpoint."""
+    path = folder / "chunk.json"
+    if not path.exists():
+        write_json(path, {"members": choose()})
+    size: int = json.loads(path.read_text(encoding="utf-8"))["members"]
+    return size
+
+
+def _train(
+    points: Sequence[Point],
+    keys: Sequence[str],
+    dataset: Dataset,
+    checkpoints: Checkpoints,
+    signals: Signals,
+    display: Display,
+    seconds: dict[str, float],
+    tell: Tell,
+) -> list[Row]:
+    """Trains members together up to their config's steps; returns all their rows, and tells those so far as they come."""
+    config, count = points[0].config, len(points)
+    members = make_members(config, dataset, count)
+    evaluator, spent = timed(lambda: make_evaluator(config, dataset, members.networks))
+    seconds["evaluate"] += spent
+    filled = list(points) + [points[-1]] * (-count % members.devices)  # the last ones are never updated
+    seeds = [point.config.seed for point in filled]
+    pairs = np.stack([jax.random.key_data(jax.random.split(jax.random.key(seed))) for seed in seeds])
+    init_keys, run_keys = (members.spread(jax.random.wrap_key_data(jax.numpy.asarray(pairs[:, i]))) for i in range(2))
+    hypers = [make_hyperparameters(point.config) for point in filled]
+    hyper = members.spread(jax.tree.map(lambda *values: np.stack(values), *hypers))
+
+    def updates_of(alive: Sequence[bool], n: int) -> jax.Array:
+        each = [n if lives else 0 for lives in alive] + [0] * (len(filled) - count)
+        return members.spread(np.array(each, np.int32))
+
+    states = members.init_states(init_keys)
+    step, progress, host, best = _restore(checkpoints, first(states, count), dataset.fingerprint)
+    states = members.spread(jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * (len(filled) - count)]), host))
+    critic_step = int(np.max(host.critic_step))
+    tell(progress.rows)
+    feed_at, room, least = plan_feeds(config, dataset, members.place, members.shard, seeds)
+    feed, feed_end = feed_at(step + critic_step), step + critic_step + room
+    lower = functools.partial(members.run_updates.lower, states, updates_of(progress.alive, 0), hyper, run_keys, feed)
+    if step < config.steps and any(progress.alive):
+        run_updates, spent = timed(lambda: in_background(lambda: lower().compile()))
+        seconds["compile"] += spent
+    per_update = 0.0
+    while step < config.steps and any(progress.alive):
+        signals.deferred = True
+        wanted = updates_in_call(step, config.steps, (config.eval_every, config.checkpoint_every), per_update, CALL_SECONDS)
+        n, position = updates_in_feed(config, step, wanted, step + critic_step, feed_end)
+        began = time.perf_counter()
+        states, metrics, _ = run_updates(states, updates_of(progress.alive, n), hyper, run_keys, feed)
+        if position + least > feed_end:  # the next update may not fit any more: read on while the devices work
+            feed, feed_end = feed_at(position), position + room
+        metrics, steps, critic_steps = jax.device_get((metrics, states.step, states.critic_step))
+        spent = time.perf_counter() - began
+        per_update = spent / n
+        seconds["train"] += spent
+        progress.seconds += spent
+        step, critic_step = step + n, position - step - n
+        display.show(step, 1 / per_update)
+        finite = np.all([np.isfinite(values[:count]) for values in metrics.values()], axis=0)
+        for i in (i for i, lives in enumerate(progress.alive) if lives and not finite[i]):
+            progress.alive[i] = False
+            told = _told(points[i], keys, "non-finite", int(steps[i]), int(critic_steps[i]), progress.seconds / count)
+            progress.rows.append({**told, "split": "validation", "state": "last"})
+        ended = step >= config.steps or not any(progress.alive)
+        if evaluated := step % config.eval_every == 0 or ended:
+            host = first(states, count)
+            current, living = networks(host), [i for i, lives in enumerate(progress.alive) if lives]
+            values, spent = timed(lambda: _evaluate(evaluator, current, living, "validation", 1))  # noqa: B023 - called at once
+            seconds["evaluate"] += spent
+            for i, metric in zip(living, values, strict=True):
+                told = _told(points[i], keys, "ok", step, critic_step, progress.seconds / count)
+                progress.rows.append({**told, "split": "validation", "state": "last", **metric})
+                if metric[SCORE] < progress.scores[i]:
+                    progress.scores[i], progress.best_steps[i] = metric[SCORE], step
+                    jax.tree.map(lambda kept, new: kept.__setitem__(i, new[i]), best, current)  # noqa: B023
+            tell(progress.rows)
+            left = f"{len(living)} of {count} finite, {1e3 * per_update / count:.2f} ms per update and member"
+            display.say(f"step {step}/{config.steps}, {left}")
+        if evaluated or step % config.checkpoint_every == 0 or signals.received:
+            host = first(states, count) if not evaluated else host
+            info = {**dataclasses.asdict(progress), "data": dataset.fingerprint}
+            checkpoints.save(step, {"states": host, "best": best}, info)
+        if signals.received:
+            checkpoints.wait()
+            raise Interrupted(signals.received)
+    checkpoints.wait()
+    signals.deferred = False
+    began = time.perf_counter()
+    rows = [*progress.rows, *_on_test(points, keys, evaluator, networks(host), best, progress)]
+    seconds["evaluate"] += time.perf_counter() - began
+    tell(rows)
+    return rows
+
+
+def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> tuple[int, Progress, TrainState, Params]:
+    """Returns the step, progress, states and best networks of the newest good checkpoint, or fresh ones.
+
+    Raises:
+      UserError: the sweep was begun on other images.
+    """
+    count = len(fresh.step)
+    best = jax.tree.map(np.copy, networks(fresh))
+    restored = checkpoints.restore_newest({"states": fresh, "best": best})
+    if restored is None:
+        return 0, Progress([True] * count, [float("inf")] * count, [0] * count), fresh, best
+    step, tree = restored
+    info = checkpoints.info(step)
+    if info.pop("data") != fingerprint:
+        raise UserError("config.data: the images, their labels or splits are not those that this sweep was begun on")
+    checkpoints.discard_after(step)
+    return step, Progress(**info), tree["states"], tree["best"]
+
+
+def first(states: TrainState, count: int) -> TrainState:
+    """Returns the states of the first members on the host."""
+    return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(states))
+
+
+def networks(states: TrainState) -> dict[str, Params]:
+    """Returns what an evaluation reads of states: variables of the averaged generator and of the critic."""
+    return {"ema": states.ema, "critic": variables(states.critic)}
+
+
+def _evaluate(evaluator: Evaluator, players: Params, which: Sequence[int], split: str, draws: int) -> list[Values]:
+    """Returns the metrics of some members, each the mean over draws."""
+
+    def evaluate(index: int) -> Values:
+        member = jax.tree.map(lambda leaf: leaf[index], players)
+        values = [evaluator.of_generator(member["ema"], member["critic"], split, draw) for draw in range(draws)]
+        return {name: value for name, value in summarise(values).items() if not name.endswith("_std")}
+
+    first_one = [evaluate(index) for index in which[:1]]  # compiles, and makes the real side
+    with ThreadPoolExecutor(EVALUATED_AT_ONCE) as pool:
+        return [*first_one, *pool.map(evaluate, which[1:])]
+
+
+def _on_test(
+    points: Sequence[Point], keys: Sequence[str], evaluator: Evaluator, last: Params, best: Params, progress: Progress
+) -> list[Row]:
+    """Returns the rows of the last and of the best state on the test split, of every member that is finite."""
+    draws = points[0].config.eval.draws
+    living = [i for i, lives in enumerate(progress.alive) if lives]
+    validated = {(row["point"], row["step"]): row for row in progress.rows}
+    ends = {i: max(step for point, step in validated if point == points[i].id) for i in living}
+    differ = [i for i in living if progress.best_steps[i] != ends[i]]
+    values = {("last", i): found for i, found in zip(living, _evaluate(evaluator, last, living, "test", draws), strict=True)}
+    values |= {("best", i): found for i, found in zip(differ, _evaluate(evaluator, best, differ, "test", draws), strict=True)}
+    rows = []
+    for i in living:
+        for state, step in (("last", ends[i]), ("best", progress.best_steps[i])):
+            row = validated[points[i].id, step]
+            told = _told(points[i], keys, "ok", step, row["critic_step"], row["seconds"])
+            rows.append({**told, "split": "test", "state": state, **values.get((state, i), values["last", i])})
+    return rows
+
+
+def _told(point: Point, keys: Sequence[str], status: str, step: int, critic_step: int, seconds: float) -> Row:
+    """Returns what a row says before its metrics."""
+    flat = flatten(point.config)
+    swept = {key: flat[key] for key in keys}
+    known = {"point": point.id, "seed": point.config.seed, "method": point.config.method, **swept}
+    return {**known, "status": status, "step": step, "critic_step": critic_step, "seconds": round(seconds, 3)}
