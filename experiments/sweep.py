@@ -19,7 +19,7 @@ from experiments import launch
 from experiments.launchers import add_flags, choose
 from experiments.task import is_done, read_task, run_task, write_task
 from wgan_jax.errors import UserError
-from wgan_jax.plan import Point, Row, Sweep, Task, load_sweep, plan, swept_keys
+from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
 from wgan_jax.training.workdir import open_workdir, provenance, write_json
 
 MEMBERS = 64  # of a task: what a kill loses since the last checkpoint, and the width of a vmapped program
@@ -65,7 +65,7 @@ def sweep(argv: list[str]) -> None:
                     break
                 points = [*points, *further]
         finally:
-            report(workdir, described, points, flags.config)
+            report(workdir, points, described.base.eval.fail, flags.config)
     print(f"results.csv, results.jsonl, summary.md, figures/: {workdir}")
 
 
@@ -92,9 +92,9 @@ def rows_of(workdir: Path, points: Iterable[Point]) -> list[Row]:
     return [row for found in rows.values() for row in found]
 
 
-def report(workdir: Path, described: Sweep, points: list[Point], title: str) -> None:
+def report(workdir: Path, points: list[Point], fail: str, title: str) -> None:
     """Writes results.jsonl, results.csv, summary.md and the figures of the rows so far, and prints the summary."""
-    rows, keys = rows_of(workdir, points), swept_keys(points)
+    rows = rows_of(workdir, points)
     if not rows:
         return
     from wgan_jax.evaluation.summary import write_summary
@@ -106,7 +106,9 @@ def report(workdir: Path, described: Sweep, points: list[Point], title: str) -> 
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    print(write_summary(workdir, rows, keys, described.base.eval.fail, title), flush=True)
+    begun = len({row["point"] for row in rows})
+    progress = f"{len(points)} points" if begun == len(points) else f"{begun} of {len(points)} points so far"
+    print(write_summary(workdir, rows, swept_keys(points), fail, f"{title}: {progress}"), flush=True)
 
 
 def print_plan(tasks: list[Task]) -> None:

@@ -41,6 +41,11 @@ def is_done(workdir: Path, task: Task) -> bool:
     return path.exists() and json.loads(path.read_text(encoding="utf-8"))["step"] >= task.points[0].config.steps
 
 
+def cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_task(workdir: str, task_id: str) -> None:
     """Trains a task, resuming what it finds, on all the devices that this process sees; a CPU's cores are a device each.
 
@@ -52,7 +57,7 @@ def run_task(workdir: str, task_id: str) -> None:
     task, keys = read_task(Path(workdir), task_id)
     folder = Path(workdir) / "tasks" / task_id
     config = task.points[0].config.copy_and_resolve_references()
-    config.devices = config.devices or len(os.sched_getaffinity(0))  # virtual ones, on a CPU
+    config.devices = config.devices or cores()  # virtual ones, on a CPU
     launch.configure_jax(config)
     from wgan_jax.training.members import train_task
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the top of the house to its bottom. A new folder, or a new file in training/, is given its room here.
 ROOMS = [
-    {"wgan_jax", "wgan_jax.training"} | {f"wgan_jax.{name}" for name in ("types", "config", "errors", "batching")},
+    {"wgan_jax", "wgan_jax.training"} | {f"wgan_jax.{name}" for name in ("types", "config", "plan", "errors", "batching")},
     {"wgan_jax.data"},
     {"wgan_jax.ops"},
     {"wgan_jax.models"},
@@ -19,8 +19,9 @@ ROOMS = [
     {"wgan_jax.training.update"},
     {"wgan_jax.training.program"},
     {"wgan_jax.evaluation", "wgan_jax.export"},
-    {f"wgan_jax.training.{name}" for name in ("checkpoint", "distance", "interruption", "logging", "workdir")},
+    {f"wgan_jax.training.{name}" for name in ("checkpoint", "distance", "interruption", "logging", "processes", "workdir")},
     {"wgan_jax.training.loop"},
+    {"wgan_jax.training.members"},
     {"experiments", "benchmarks"},
 ]
 # Beyond the order of the rooms: file -> what it does not import.
@@ -29,6 +30,7 @@ NEVER = {
     "wgan_jax.evaluation": ("wgan_jax.training",),
     "wgan_jax.training.checkpoint": ("wgan_jax.data", "wgan_jax.models", "wgan_jax.objectives", "wgan_jax.evaluation"),
     "wgan_jax.config": ("jax", "flax", "optax", "wgan_jax.types"),
+    "wgan_jax.plan": ("jax", "flax", "optax", "wgan_jax.types"),
     "wgan_jax": ("configs", "experiments", "benchmarks", "tests"),
     "configs": ("wgan_jax",),
 }

@@ -13,12 +13,21 @@ import pytest
 from experiments import sweep as command
 from wgan_jax.errors import UserError
 
-TINY = (
-    "--config.batch_size=8 --config.model.width=8 --config.model.depth=1 --config.steps=6 --config.eval_every=3 "
-    "--config.checkpoint_every=2 --config.eval.samples=30 --config.eval.feature_samples=30 --config.eval.draws=1 "
-    "--config.cache_dir= --config.devices=1"
-).split()
-ABLATION = '''
+SMALL = {
+    "batch_size": 8,
+    "model.width": 8,
+    "model.depth": 1,
+    "steps": 6,
+    "eval_every": 3,
+    "checkpoint_every": 2,
+    "eval.samples": 30,
+    "eval.feature_samples": 30,
+    "eval.draws": 1,
+    "cache_dir": "",
+    "devices": 1,
+}
+TINY = [f"--config.{key}={value}" for key, value in SMALL.items()]
+ABLATION = """
 from configs import wgan_gp
 
 def get_config(preset="ring8"):
@@ -26,7 +35,7 @@ def get_config(preset="ring8"):
 
 def get_sweep(preset="ring8"):
     return [{"n_critic": n, "penalty.weight": w, "seed": s} for n in (1, 2) for w in (0.1, 1.0) for s in (0, 1)]
-'''
+"""
 
 
 @pytest.fixture
@@ -97,11 +106,11 @@ def test_a_grown_sweep_trains_what_is_new(sweep, tmp_path, ablation):
 
 def test_stages_follow_one_another(sweep, tmp_path):
     path = tmp_path / "staged.py"
-    more = '''
+    more = """
 def get_next(preset="ring8", *, rows):
     best = min((row for row in rows if row["split"] == "validation"), key=lambda row: row["wasserstein_excess"])
     return [{"penalty.weight": best["penalty.weight"], "n_critic": best["n_critic"], "seed": 100}]
-'''
+"""
     path.write_text(ABLATION + more)
     out = sweep(config=str(path))
     assert "8 points in 2 tasks, of which 2" in out
@@ -121,7 +130,8 @@ def test_a_list_trains_nothing(sweep, tmp_path):
 def test_a_method_is_swept_over_seeds(sweep, root, tmp_path):
     out = sweep("--seeds=3", "--members=2", config=f"{root}/configs/gan.py:ring8")
     assert "3 points in 2 tasks" in out
-    assert [row["seed"] for row in rows_of(tmp_path / "sweep") if row["split"] == "test" and row["state"] == "last"] == [0, 1, 2]
+    ended = [row for row in rows_of(tmp_path / "sweep") if (row["split"], row["state"]) == ("test", "last")]
+    assert [row["seed"] for row in ended] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

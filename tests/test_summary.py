@@ -1,0 +1,302 @@
+"""What a summary says of small sweeps whose answers are known."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wgan_jax.errors import UserError
+from wgan_jax.evaluation import sweep_figures
+from wgan_jax.evaluation.settings import gather, labels_of, number
+from wgan_jax.evaluation.statistics import parse_conditions
+from wgan_jax.evaluation.summary import write_summary
+
+SAVE_RESULTS = sweep_figures.save_results
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Tables alone: pictures take seconds."""
+    for name in ("save_results", "save_sweep_curves", "save_budget", "save_thresholds"):
+        monkeypatch.setattr(sweep_figures, name, lambda *_: None)
+
+
+def point(name, values, scores, *, test=None, best=None, n_critic=5, rate=0.01, dies=False, done=True, **metrics):
+    """The rows of a point with validation scores 100 generator updates apart; on test the last and the least of them."""
+    base = {"point": name, "seed": 0, "method": "wgan_gp", **values}
+    rows = []
+    for step, score in enumerate(scores, 1):
+        spent = {"step": 100 * step, "critic_step": 100 * step * n_critic, "seconds": 100 * step * rate}
+        rows.append({**base, **spent, "status": "ok", "split": "validation", "state": "last", "wasserstein_excess": score})
+    if dies:
+        del rows[-1]["wasserstein_excess"]
+        rows[-1]["status"] = "non-finite"
+    elif done:
+        last = scores[-1] if test is None else test
+        rows += [
+            {**rows[-1], "split": "test", "state": state, **metrics, "wasserstein_excess": score}
+            for state, score in (("last", last), ("best", min(scores) if best is None else best))
+        ]
+    return rows
+
+
+def tables(text):
+    """{heading: [{column: cell}]} of the tables of a summary."""
+    found = {}
+    for section in text.split("\n## ")[1:]:
+        heading, *lines = section.splitlines()
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+        found[heading] = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+    return found
+
+
+def grid():
+    """Two settings of six runs; of the second one becomes non-finite and another misses modes."""
+    rows = []
+    for i in range(6):
+        rows += point(
+            f"a{i}",
+            {"penalty.weight": 1.0},
+            [0.5, 0.2 + i / 100],
+            test=round(0.1 + i / 100, 2),
+            best=0.05,
+            modes=8,
+            recall=None,
+        )
+        values, modes = {"penalty.weight": 10.0}, 7 if i == 1 else 8
+        rows += point(
+            f"b{i}",
+            values,
+            [0.6, 0.3 + i / 100],
+            test=round(0.12 + i / 100, 2),
+            best=0.06,
+            modes=modes,
+            recall=None,
+            dies=i == 0,
+        )
+    return rows
+
+
+def test_the_table_of_settings(tmp_path, undrawn):
+    text = write_summary(tmp_path, grid(), ["penalty.weight"], "modes<8,recall<0.1", "Sweep")
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8") == text
+    assert text.startswith("# Sweep\n")
+    assert "Done are 12 runs of 2 settings;" in text
+    assert "becomes non-finite, or on test, in its last state, has `modes<8`." in text
+    assert "No test row has `recall`" in text
+    one, ten = tables(text)["Settings"]
+    assert one == {
+        "setting": "weight 1",
+        "n": "6",
+        "failed": "0 of 6, 0% [0%, 39%]",
+        "`wasserstein_excess`": "0.125 [0.1, 0.15]",
+        "`modes`": "8 [8, 8]",
+        "`wasserstein_excess`, best state": "0.05 [0.05, 0.05]",
+        "training seconds a run": "2",
+    }
+    assert ten["failed"] == "2 of 6, 33% [10%, 70%]"
+    assert ten["`wasserstein_excess`"] == "0.155 [0.13, ∞]"
+    assert ten["`modes`"] == "8 [0, 8]"
+    assert ten["`wasserstein_excess`, best state"] == "0.06 [0.06, ∞]"
+
+
+def test_who_beats_whom(tmp_path, undrawn):
+    one, ten = tables(write_summary(tmp_path, grid(), ["penalty.weight"], "", "Sweep"))["P(A beats B)"]
+    # .10 .. .15 against .13 .. .17 and inf: of 36 pairs 3 tie, and 1 + 2 of .14 and .15 lose
+    expected = (36 - 3 + 3 / 2 - 3) / 36
+    assert (one["A"], ten["A"]) == ("1. weight 1", "2. weight 10")
+    assert (one["B = 1"], one["B = 2"]) == ("0.50", f"{expected:.2f}")
+    assert (ten["B = 1"], ten["B = 2"]) == (f"{1 - expected:.2f}", "0.50")
+
+
+def test_many_settings_are_compared_with_the_best_and_the_best_are_shown(tmp_path, undrawn):
+    rows = []
+    for weight in range(25):
+        for run in range(2):
+            rows += point(
+                f"{weight}-{run}", {"penalty.weight": float(weight)}, [weight, 1.0 + (weight - 12) ** 2 + weight / 50], test=9.0
+            )
+    found = tables(write_summary(tmp_path, rows, ["penalty.weight"], "", "Sweep"))
+    assert [row["setting"] for row in found["Settings"]][:3] == ["weight 12", "weight 11", "weight 13"]
+    assert len(found["Settings"]) == 20
+    assert len(found["P(A beats B)"]) == 25
+    assert list(found["P(A beats B)"][0]) == ["A", "B = 1"]
+
+
+def test_equal_budgets(tmp_path, undrawn):
+    slow = point("slow", {"n_critic": 5}, [0.5, 0.4, 0.3], n_critic=5, rate=0.03)
+    fast = point("fast", {"n_critic": 1}, [0.9, 0.8, 0.7, 0.6], n_critic=1, rate=0.01)
+    dead = point("dead", {"n_critic": 1}, [0.9, 9.9], n_critic=1, rate=0.01, dies=True)
+    five = point("five", {"n_critic": 1}, [0.9, 0.85, 0.75, 0.65], n_critic=1, rate=0.01)
+    text = write_summary(tmp_path, slow + fast + dead + five, ["n_critic"], "", "Sweep")
+    one, five = tables(text)["At equal budgets"]
+    # 300 updates; 400 critic steps, before the slow one was evaluated; 4 seconds, in which it makes 133 updates
+    assert one == {
+        "setting": "n_critic 1",
+        "300 generator updates": "0.75",
+        "400 critic steps": "0.65",
+        "4.0 seconds": "0.65",
+    }
+    assert list(five.values()) == ["n_critic 5", "0.3", "not evaluated by then", "0.5"]
+
+
+def test_points_that_are_not_done_are_left_out(tmp_path, undrawn):
+    rows = (
+        grid() + point("c", {"penalty.weight": 1.0}, [0.4], done=False) + point("d", {"penalty.weight": 5.0}, [0.4], done=False)
+    )
+    text = write_summary(tmp_path, rows, ["penalty.weight"], "", "Sweep")
+    assert "Done are 12 runs of 2 settings" in text
+    assert "2 more have begun and are left out." in text
+    assert [row["n"] for row in tables(text)["Settings"]] == ["6", "6"]
+
+
+def test_means_where_thirty_runs_are_finite(tmp_path, undrawn):
+    rows = [row for i in range(30) for row in point(f"{i}", {"clip": 0.1}, [1.0], test=i / 10)]
+    rows += [row for i in range(30) for row in point(f"dead{i}", {"clip": 0.2}, [1.0], test=i / 10, dies=i == 3)]
+    finite, dead = tables(write_summary(tmp_path, rows, ["clip"], "", "Sweep"))["Settings"]
+    mean, low, high = (float(part.strip("[,]")) for part in finite["mean `wasserstein_excess`"].split())
+    half = 1.96 * np.std(np.arange(30) / 10, ddof=1) / math.sqrt(30)
+    assert (mean, low, high) == pytest.approx((1.45, 1.45 - half, 1.45 + half), abs=0.03)
+    assert dead["mean `wasserstein_excess`"] == "-"
+
+
+def draws():
+    """Twelve widths under two methods: b is the better by .1 but fails from width 9, a from width 7 on."""
+    rows = []
+    for index in range(12):
+        for method, loss, clip, gain, limit in (("a", "hinge", 0.0, 0.1, 6), ("b", "wasserstein", 0.01 * (index + 1), 0.0, 8)):
+            score = 0.2 + index / 100 + gain + (index >= limit)
+            values = {"method": method, "model.width": 10 + index, "loss": loss, "clip": clip}
+            rows += point(f"{method}{index}", values, [score], test=score + 0.001)
+    return rows
+
+
+def test_a_random_search(tmp_path):
+    text = write_summary(tmp_path, draws(), ["model.width", "loss", "clip"], "wasserstein_excess>1", "Search")
+    found = tables(text)
+    a, b = found["Best of k"]
+    # k = 1: the mean of all; of a .301 + .055 + .5, of b .201 + .055 + 4 / 12
+    assert list(a.values())[:3] == ["a", "6 of 12, 50% [25%, 75%]", "0.856 (50%)"]
+    assert list(b.values())[:3] == ["b", "4 of 12, 33% [14%, 61%]", "0.589 (33%)"]
+    assert a["k = 2"].endswith(f"({math.comb(6, 2) / math.comb(12, 2):.0%})")
+    assert list(a)[2:] == ["k = 1", "k = 2", "k = 5", "k = 10"]
+    (pair,) = found["The same settings under two methods"]
+    # widths 10 .. 15 under both, 16 and 17 under b alone, 18 .. 21 under none; clip is b's own
+    assert list(pair.values()) == ["a", "b", "12", "6", "0", "2", "4"]
+    assert "P(A beats B)" not in found
+    assert found["Settings"][0]["setting"] == "b, width 10, clip 0.01"
+    assert found["Settings"][0]["failed"] == "0 of 1"
+    for name in ("results", "curves", "budget", "thresholds"):
+        assert f"`figures/{name}.png`" in text
+        assert np.ptp(np.asarray(Image.open(tmp_path / "figures" / f"{name}.png").convert("L"))) > 100
+
+
+def test_fresh_seeds_of_a_chosen_setting_are_no_draws(tmp_path, undrawn):
+    rows, keys = draws(), ["model.width", "loss", "clip"]
+    before = tables(write_summary(tmp_path, rows, keys, "wasserstein_excess>1", "Search"))["Best of k"]
+    for seed in range(5):
+        values = {"method": "b", "model.width": 10, "loss": "wasserstein", "clip": 0.01}
+        rows += point(f"fresh{seed}", values, [5.0])
+    assert tables(write_summary(tmp_path, rows, keys, "wasserstein_excess>1", "Search"))["Best of k"] == before
+
+
+def test_a_sweep_of_which_nothing_is_finite(tmp_path):
+    rows = [row for i in range(3) for row in point(f"{i}", {"clip": 0.1}, [0.5] * i + [1.0], dies=True)]
+    text = write_summary(tmp_path, rows, ["clip"], "modes<8", "Sweep")
+    (row,) = tables(text)["Settings"]
+    assert (row["setting"], row["failed"]) == ("wgan_gp", "3 of 3, 100% [44%, 100%]")
+    assert (row["`wasserstein_excess`"], row["`wasserstein_excess`, best state"]) == ("∞", "∞")
+    assert "At equal budgets" not in text
+    assert (tmp_path / "figures" / "results.png").is_file()
+
+
+def test_a_logarithmic_axis_where_one_key_spans_a_decade(tmp_path, undrawn, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(sweep_figures, "save_results", lambda *args: (drawn.append(args), SAVE_RESULTS(*args)))
+    rows = []
+    for name, weight in itertools.product(("one_sided", "two_sided"), (0.1, 1.0, 10.0)):
+        rows += point(f"{name}{weight}", {"penalty.name": name, "penalty.weight": weight}, [weight], dies=weight == 10)
+    write_summary(tmp_path, rows, ["penalty.name", "penalty.weight"], "wasserstein_excess>0.5", "Sweep")
+    (_, columns, _, axis) = drawn.pop()
+    assert axis == "penalty.weight"
+    assert [(column.level, column.place) for column in columns[:3]] == [("one_sided", w) for w in (0.1, 1.0, 10.0)]
+    assert [(column.values.tolist(), column.failed.tolist()) for column in columns[3:]] == [
+        ([0.1], [False]),
+        ([1.0], [True]),
+        ([math.inf], [True]),
+    ]
+    assert np.ptp(np.asarray(Image.open(tmp_path / "figures" / "results.png").convert("L"))) > 100
+    monkeypatch.setattr(sweep_figures, "save_results", lambda *args: drawn.append(args))
+    for values in ({"x": [0.0, 1.0, 10.0]}, {"x": [1.0, 10.0]}, {"x": [1.0, 2.0, 3.0]}):
+        rows = [row for value in values["x"] for row in point(f"{value}", {"x": value}, [1.0])]
+        write_summary(tmp_path, rows, ["x"], "", "Sweep")
+        assert drawn.pop()[3] == ""
+
+
+def test_a_sweep_that_has_just_begun(tmp_path):
+    text = write_summary(tmp_path, point("a", {"clip": 0.1}, [0.5], done=False), ["clip"], "", "Sweep")
+    assert "Done are 0 runs of 0 settings" in text
+    assert "1 more have begun" in text
+    assert write_summary(tmp_path, [], ["clip"], "", "Sweep").startswith("# Sweep\n\nDone are 0 runs")
+
+
+def test_a_wrong_condition_is_a_users_mistake(tmp_path):
+    with pytest.raises(UserError, match=r"config\.eval\.fail"):
+        write_summary(tmp_path, grid(), ["penalty.weight"], "modes", "Sweep")
+
+
+def test_the_order_of_rows_is_that_of_the_points_alone(tmp_path, undrawn):
+    rows = grid()
+    assert write_summary(tmp_path, rows[::-1], ["penalty.weight"], "", "S") == write_summary(
+        tmp_path, rows, ["penalty.weight"], "", "S"
+    )
+
+
+def test_settings_are_sorted_and_their_runs_gathered():
+    rows = point("a", {"x": 10}, [1.0]) + point("b", {"x": 2}, [1.0]) + point("c", {"x": 10}, [1.0], dies=True)
+    settings, pending = gather(rows, ["x"], [])
+    assert [(s.label, s.values, [run.failed for run in s.runs]) for s in settings] == [
+        ("x 2", {"x": 2}, [False]),
+        ("x 10", {"x": 10}, [False, True]),
+    ]
+    assert pending == 0
+
+
+def test_a_failure_is_judged_on_the_last_state():
+    rows = point("a", {}, [1.0], modes=8) + point("b", {}, [1.0], modes=8)
+    rows[1]["modes"] = rows[5]["modes"] = 7  # the last state of a, the best of b
+    ((_, _, runs),), _ = gather(rows, [], parse_conditions("modes<8"))
+    assert [run.failed for run in runs] == [True, False]
+
+
+def test_labels_are_short_and_clear():
+    assert labels_of([]) == []
+    assert labels_of(
+        [{"penalty.weight": 10.0, "penalty.name": "two_sided"}, {"penalty.weight": 0.1, "penalty.name": "one_sided"}]
+    ) == [
+        "weight 10, two_sided",
+        "weight 0.1, one_sided",
+    ]
+    rates = [{"critic.learning_rate": rate, "generator.learning_rate": 2e-4, "data.flip": True} for rate in (1e-4, 3.14159e-5)]
+    assert labels_of(rates) == [
+        "critic.learning_rate 0.0001, generator.learning_rate 0.0002, flip True",
+        "critic.learning_rate 3.14e-05, generator.learning_rate 0.0002, flip True",
+    ]
+    activations = [
+        {"model.generator_activation": g, "model.critic_activation": c} for g, c in (("relu", "tanh"), ("relu", "relu"))
+    ]
+    assert labels_of(activations) == [
+        "generator_activation relu, critic_activation tanh",
+        "generator_activation relu, critic_activation relu",
+    ]
+    methods = [{"method": m, "loss": loss, "width": w} for m, loss in (("gan", "bce"), ("wgan", "wasserstein")) for w in (1, 2)]
+    assert labels_of(methods) == ["gan, width 1", "gan, width 2", "wgan, width 1", "wgan, width 2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.12345, "0.123"), (-0.001, "-0.001"), (12345.6, "12346"), (math.inf, "∞"), (8, "8"), ("relu", "relu")]
+)
+def test_numbers(value, text):
+    assert number(value) == text

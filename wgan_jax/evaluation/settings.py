@@ -1,0 +1,110 @@
+"""The rows of a sweep by setting: what its points share but for their seeds, with a short name and the runs that are done."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wgan_jax.evaluation.statistics import Condition, Row, failed
+
+SCORE = "wasserstein_excess"  # what `best` and every selection go by
+# Metrics that a summary tells, and what a run counts as that became non-finite.
+HEADLINE = {
+    SCORE: math.inf,
+    "wasserstein_quantile": math.inf,
+    "modes": 0.0,
+    "good_share": 0.0,
+    "precision": 0.0,
+    "recall": 0.0,
+    "smallest_class": 0.0,
+}
+
+
+class Run(NamedTuple):
+    """A point that is done."""
+
+    validation: list[Row]  # by step; the last is non-finite where the run became so
+    test: dict[str, Row]  # state -> row; empty where the run became non-finite
+    failed: bool
+
+
+class Setting(NamedTuple):
+    label: str
+    values: dict[str, Any]  # of the keys that vary in the sweep
+    runs: list[Run]
+
+    @property
+    def validation(self) -> float:
+        """The median over runs of the last score on validation, by which settings are ranked."""
+        return float(np.median([value_of(run.validation[-1]) for run in self.runs]))
+
+
+def gather(rows: Sequence[Row], keys: Sequence[str], conditions: Sequence[Condition]) -> tuple[list[Setting], int]:
+    """Returns the settings with their runs that are done, sorted by the keys' values, and the number of points not done."""
+    points: dict[str, list[Row]] = {}
+    for row in rows:
+        points.setdefault(row["point"], []).append(row)
+    names = list(dict.fromkeys(["method", *keys]))
+    done: dict[tuple[Any, ...], list[Run]] = {}
+    for own in points.values():
+        validation = sorted((row for row in own if row["split"] == "validation"), key=_order)
+        test = {row["state"]: row for row in own if row["split"] == "test"}
+        if end := test.get("last") or next((row for row in validation if row["status"] == "non-finite"), None):
+            run = Run(validation, test, failed(end, conditions))
+            done.setdefault(tuple(own[0][name] for name in names), []).append(run)
+    vary = [name for index, name in enumerate(names) if len({values[index] for values in done}) > 1]
+    ordered = sorted(done, key=lambda values: [(isinstance(value, str), value) for value in values])
+    swept = [{name: value for name, value in zip(names, values, strict=True) if name in vary} for values in ordered]
+    labels = [label or str(values[0]) for label, values in zip(labels_of(swept), ordered, strict=True)]
+    settings = [Setting(label, own, done[values]) for label, own, values in zip(labels, swept, ordered, strict=True)]
+    return settings, len(points) - sum(map(len, done.values()))
+
+
+def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a short label for every {key: value}, such as "weight 10, two_sided".
+
+    Left out is a key that a name before it determines, as the method does its loss. A name stands without its key where no
+    other key takes it.
+    """
+    if not swept:
+        return []
+    kept: list[str] = []
+    for key in swept[0]:
+        names = [other for other in kept if all(isinstance(own[other], str) for own in swept)]
+        if not any(len({(own[other], own[key]) for own in swept}) == len({own[other] for own in swept}) for other in names):
+            kept.append(key)
+    leaves = [key.rsplit(".", 1)[-1] for key in kept]
+    short = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(kept, leaves, strict=True)}
+    texts = {key: {own[key] for own in swept if isinstance(own[key], str)} for key in kept}
+
+    alone = [key for key in kept if not any(texts[key] & texts[other] for other in kept if other != key)]
+
+    def part(key: str, value: Any) -> str:
+        return value if isinstance(value, str) and value and key in alone else f"{short[key]} {number(value)}"
+
+    return [", ".join(part(key, own[key]) for key in kept) for own in swept]
+
+
+def _order(row: Row) -> tuple[int, bool]:
+    return row["step"], row["status"] == "non-finite"
+
+
+def number(value: Any) -> str:
+    """Returns a value as a summary writes it; numbers have three digits."""
+    if not isinstance(value, float):
+        return str(value)
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def value_of(row: Row | None, metric: str = SCORE) -> float:
+    """Returns a row's metric; what a non-finite run counts as, where the row has no number."""
+    value = None if row is None else row.get(metric)
+    return HEADLINE[metric] if value is None or not math.isfinite(value) else float(value)
+
+
+def values_of(runs: Sequence[Run], metric: str = SCORE, state: str = "last") -> np.ndarray:
+    """Returns the metric of runs on test, [n], in the state `last` or `best`."""
+    return np.array([value_of(run.test.get(state), metric) for run in runs])

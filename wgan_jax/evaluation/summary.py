@@ -1,0 +1,249 @@
+"""What a sweep says, in tables (summary.md) and pictures. A setting is what is swept but the seed; a run is one seed of it."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wgan_jax.evaluation import statistics, sweep_figures
+from wgan_jax.evaluation.settings import HEADLINE, SCORE, Run, Setting, gather, labels_of, number, value_of, values_of
+from wgan_jax.evaluation.statistics import Condition, Interval, Row, Unit
+
+UNITS: dict[Unit, str] = {"step": "generator updates", "critic_step": "critic steps", "seconds": "seconds"}
+SHOWN, MATRIX, CURVES = 20, 12, 10  # settings in tables and strips, in the full matrix, as curves
+LEVELS = 10  # of the other keys, each a colour
+DRAWS = 10  # settings, most of them with one run, from which on they are draws of a random search
+TABLE_DRAWS = (1, 2, 5, 10, 20, 50, 100, 200)
+AXIS = "Wasserstein excess\n(share of the real-real floor)"
+
+
+def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: str, title: str) -> str:
+    """Writes folder/summary.md and folder/figures/*.png, and returns the text of the former.
+
+    rows: each one evaluation of one point of a sweep, in the order of the points; keys: the swept ones without the seed;
+    fail: `eval.fail`. Points that are not done are counted and left out.
+
+    Raises:
+      UserError: as `parse_conditions`.
+    """
+    conditions = statistics.parse_conditions(fail)
+    measured = {name for row in rows if row["split"] == "test" for name, value in row.items() if value is not None}
+    settings, pending = gather(rows, keys, [condition for condition in conditions if condition.metric in measured])
+    parts = [f"# {title}", _preamble(settings, pending, conditions, measured)]
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    if settings:
+        ranked = sorted(settings, key=lambda setting: setting.validation)
+        shown = settings if len(settings) <= SHOWN else ranked[:SHOWN]
+        parts += _settings_table(shown, len(settings), measured) + _superiority(ranked) + _equal_budgets(shown, settings)
+        captions = _draw_results(figures / "results.png", settings, shown) + _draw_curves(figures / "curves.png", ranked)
+        if len(settings) >= DRAWS and np.median([len(setting.runs) for setting in settings]) == 1:
+            groups = _groups(settings)
+            parts += _best_of(groups) + _same_settings(groups)
+            captions += _draw_search(figures, groups, measured)
+        parts += ["## Figures", "\n".join(captions)]
+    text = "\n\n".join(parts) + "\n"
+    (folder / "summary.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def _interval(interval: Interval) -> str:
+    ends = "" if interval.low is None else f" [{number(interval.low)}, {number(interval.high)}]"
+    return number(interval.value) + ends
+
+
+def _failures(runs: Sequence[Run]) -> str:
+    failures = sum(run.failed for run in runs)
+    if len(runs) == 1:
+        return f"{failures} of 1"
+    share, low, high = statistics.wilson_interval(failures, len(runs))
+    return f"{failures} of {len(runs)}, {share:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
+
+
+def _preamble(settings: Sequence[Setting], pending: int, conditions: Sequence[Condition], measured: set[str]) -> str:
+    count = sum(len(setting.runs) for setting in settings)
+    lines = [f"Done are {count} runs of {len(settings)} settings; n counts the runs of a setting, which differ in their seed."]
+    if pending:
+        lines.append(
+            f"{pending} more have begun and are left out. Failures are provisional: what becomes non-finite is done early."
+        )
+    fails = [f"`{c.metric}{c.comparison}{c.bound:g}`" for c in conditions if c.metric in measured]
+    judged = f", or on test, in its last state, has {' or '.join(fails)}" if fails else ""
+    lines.append(f"A run **fails** where it becomes non-finite{judged}.")
+    if unmeasured := [f"`{c.metric}`" for c in conditions if c.metric not in measured]:
+        lines.append(f"No test row has {', '.join(unmeasured)}: what eval.fail says of it is not judged.")
+    lines.append(
+        f"Whatever is selected, a run's `best` state or the best settings, has the lowest `{SCORE}` on validation. Scores are "
+        "on test, of the last state unless another is named. A run that became non-finite counts as the worst: ∞, or 0."
+    )
+    return "\n".join(lines)
+
+
+def _settings_table(shown: Sequence[Setting], count: int, measured: set[str]) -> list[str]:
+    metrics = [metric for metric in HEADLINE if metric in measured or metric == SCORE]
+    means = any(len(setting.runs) >= statistics.BOOTSTRAP_LEAST for setting in shown)
+    header = ["setting", "n", "failed", *(f"`{metric}`" for metric in metrics)]
+    header += [f"mean `{SCORE}`"] * means + [f"`{SCORE}`, best state", "training seconds a run"]
+    lines = []
+    for label, _, runs in shown:
+        scores = values_of(runs)
+        mean = _interval(statistics.mean_interval(scores)) if np.isfinite(scores).all() else "-"
+        medians = [_interval(statistics.median_interval(values_of(runs, metric))) for metric in metrics]
+        best = _interval(statistics.median_interval(values_of(runs, SCORE, "best")))
+        seconds = float(np.median([run.validation[-1]["seconds"] for run in runs]))
+        lines.append([label, str(len(runs)), _failures(runs), *medians, *[mean] * means, best, number(seconds)])
+    note = (
+        "Medians over runs. In brackets 95 % intervals: of failures Wilson's, of medians between order statistics (from n = 6)"
+    )
+    note += f", of means of finite runs a BCa bootstrap (from n = {statistics.BOOTSTRAP_LEAST})." if means else "."
+    if count > len(shown):
+        note += f" These are the best {len(shown)} of {count} settings on validation; `results.csv` has all."
+    return ["## Settings", note, _table(header, lines)]
+
+
+def _superiority(ranked: Sequence[Setting]) -> list[str]:
+    several = [setting for setting in ranked if len(setting.runs) > 1]
+    if len(several) < 2:
+        return []
+    scores = [values_of(setting.runs) for setting in several]
+    others = scores if len(several) <= MATRIX else scores[:1]
+    lines = [
+        [f"{index}. {setting.label}", *(f"{statistics.probability_of_superiority(own, other):.2f}" for other in others)]
+        for index, (setting, own) in enumerate(zip(several, scores, strict=True), 1)
+    ]
+    note = f"Probability that a run of A has a lower `{SCORE}` than one of B, ties half. Settings by their score on validation."
+    return ["## P(A beats B)", note, _table(["A", *(f"B = {index}" for index, _ in enumerate(others, 1))], lines)]
+
+
+def _equal_budgets(shown: Sequence[Setting], settings: Sequence[Setting]) -> list[str]:
+    finite = [run for setting in settings for run in setting.runs if run.test]
+    if not finite:
+        return []
+    header, columns = ["setting"], []
+    for unit, name in UNITS.items():
+        budget = min(run.validation[-1][unit] for run in finite)
+        header.append(f"{budget:,.1f} {name}" if isinstance(budget, float) else f"{budget:,} {name}")
+        columns.append([_median_within(setting, unit, budget) for setting in shown])
+    note = f"Median `{SCORE}` on validation at the largest budget that all runs reached, those aside that became non-finite."
+    lines = list(zip((setting.label for setting in shown), *columns, strict=True))
+    return ["## At equal budgets", note, _table(header, lines)]
+
+
+def _median_within(setting: Setting, unit: Unit, budget: float) -> str:
+    found = [statistics.equal_budget(run.validation, unit, budget) for run in setting.runs]
+    return "not evaluated by then" if None in found else number(float(np.median([value_of(row) for row in found])))
+
+
+def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setting]) -> list[str]:
+    axis = _logarithmic(settings)
+    drawn = settings if axis else shown
+    levels = (
+        labels_of([{k: v for k, v in setting.values.items() if k != axis} for setting in drawn]) if axis else _methods(drawn)
+    )
+    columns = []
+    for setting, level in zip(drawn, levels, strict=True):
+        failed = np.array([run.failed for run in setting.runs])
+        place = float(setting.values[axis]) if axis else None
+        columns.append(sweep_figures.Column(setting.label, level, values_of(setting.runs), failed, place))
+    sweep_figures.save_results(path, columns, f"test {AXIS}", axis)
+    which = f"the best {len(drawn)} settings on validation" if len(drawn) < len(settings) else "all settings"
+    return [f"- `figures/{path.name}`: every run on test, {which}; crosses failed, those on the frame became non-finite."]
+
+
+def _logarithmic(settings: Sequence[Setting]) -> str:
+    """Returns the one key whose numbers span a decade, or "" where it is not one or the others take too many values."""
+    keys = []
+    for key in settings[0].values:
+        values = {setting.values[key] for setting in settings}
+        numbers = all(isinstance(value, int | float) and value > 0 for value in values)
+        if numbers and len(values) >= 3 and max(values) >= 10 * min(values):
+            keys.append(key)
+    others = {tuple(value for key, value in setting.values.items() if key not in keys) for setting in settings}
+    return keys[0] if len(keys) == 1 and len(others) <= LEVELS else ""
+
+
+def _draw_curves(path: Path, ranked: Sequence[Setting]) -> list[str]:
+    sweep_figures.save_sweep_curves(path, [_curve(setting) for setting in ranked[:CURVES]], f"validation {AXIS}")
+    which = f"the best {CURVES} settings on validation" if len(ranked) > CURVES else "all settings"
+    return [
+        f"- `figures/{path.name}`: validation against three budgets, {which}; the median, shaded the middle half of the runs."
+    ]
+
+
+def _curve(setting: Setting) -> sweep_figures.Curve:
+    """Returns the scores at the steps at which every run was evaluated that was still finite."""
+    by_step = [{row["step"]: row for row in run.validation} for run in setting.runs]
+    lasting = [rows for run, rows in zip(setting.runs, by_step, strict=True) if run.test] or by_step
+    steps = sorted(set.intersection(*map(set, lasting)))
+    spent = {name: np.array([np.median([rows[s][unit] for rows in lasting]) for s in steps]) for unit, name in UNITS.items()}
+    values = np.array([[value_of(rows.get(step)) for rows in by_step] for step in steps])
+    return sweep_figures.Curve(setting.label, spent, values.reshape(len(steps), len(by_step)))
+
+
+def _methods(settings: Sequence[Setting]) -> list[str]:
+    """Returns the method of each setting, with its loss where that is swept too; "" where neither is."""
+    return labels_of([{key: value for key, value in s.values.items() if key in ("method", "loss")} for s in settings])
+
+
+def _groups(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+    """Returns the settings by method, each with its first run: later ones are of settings that had been selected."""
+    groups: dict[str, list[Setting]] = {}
+    for name, (label, values, runs) in zip(_methods(settings), settings, strict=True):
+        groups.setdefault(name or "all", []).append(Setting(label, values, runs[:1]))
+    return groups
+
+
+def _of_chosen(group: Sequence[Setting]) -> Callable[[int], tuple[float, float]]:
+    """Returns k -> the expected score on test of the best by validation of k settings, and how probably it is a failure."""
+    selection = np.array([setting.validation for setting in group])
+    runs = [setting.runs[0] for setting in group]
+    scores, failures = values_of(runs), np.array([float(run.failed) for run in runs])
+    return lambda k: (statistics.expected_best(selection, scores, k), statistics.expected_best(selection, failures, k))
+
+
+def _best_of(groups: dict[str, list[Setting]]) -> list[str]:
+    counts, lines = [k for k in TABLE_DRAWS if k <= max(map(len, groups.values()))], []
+    for name, group in groups.items():
+        best = [_of_chosen(group)(k) for k in counts if k <= len(group)]
+        texts = [f"{number(score)} ({failing:.0%})" for score, failing in best] + ["-"] * (len(counts) - len(best))
+        lines.append([name, _failures([setting.runs[0] for setting in group]), *texts])
+    note = (
+        f"Expected `{SCORE}` on test of the best by validation of k of a method's settings, drawn without replacement; choices "
+        "that are not finite are left out. In brackets how probably the chosen one failed. Of every setting the first run."
+    )
+    return ["## Best of k", note, _table(["method", "failed", *(f"k = {k}" for k in counts)], lines)]
+
+
+def _same_settings(groups: dict[str, list[Setting]]) -> list[str]:
+    lines = []
+    for (a, of_a), (b, of_b) in itertools.combinations(groups.items(), 2):
+        keys = [key for key in of_a[0].values if all(len({s.values[key] for s in group}) > 1 for group in (of_a, of_b))]
+        failed_a, failed_b = ({tuple(s.values[key] for key in keys): s.runs[0].failed for s in group} for group in (of_a, of_b))
+        pairs = [(failed_a[values], failed_b[values]) for values in failed_a if values in failed_b]
+        if pairs and len(failed_a) == len(of_a) and len(failed_b) == len(of_b):  # each setting has its own values of the keys
+            outcomes = ((False, False), (False, True), (True, False), (True, True))
+            lines.append([a, b, str(len(pairs)), *(str(pairs.count(outcome)) for outcome in outcomes)])
+    note = "Settings that differ in nothing but what is the method's own, by which of the two does not fail."
+    header = ["A", "B", "settings", "both", "only A", "only B", "neither"]
+    return ["## The same settings under two methods", note, _table(header, lines)] if lines else []
+
+
+def _draw_search(figures: Path, groups: dict[str, list[Setting]], measured: set[str]) -> list[str]:
+    best = {}
+    for name, group in groups.items():
+        draws = np.unique(np.geomspace(1, len(group), 40).astype(int)).tolist()
+        best[name] = sweep_figures.BestOf(draws, *zip(*map(_of_chosen(group), draws), strict=True))
+    sweep_figures.save_budget(figures / "budget.png", best, f"test {AXIS}")
+    runs = {name: [setting.runs[0] for setting in group] for name, group in groups.items()}
+    scores = {m: {name: values_of(own, m) for name, own in runs.items()} for m in HEADLINE if m in measured}
+    sweep_figures.save_thresholds(figures / "thresholds.png", scores, [m for m, worst in HEADLINE.items() if worst == 0])
+    return [
+        "- `figures/budget.png`: the table `Best of k` for more k.",
+        "- `figures/thresholds.png`: share of a method's settings that are at least as good as each threshold.",
+    ]
