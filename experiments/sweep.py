@@ -11,7 +11,7 @@ Exit codes are those of experiments.run, but members that became non-finite are 
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +51,19 @@ def sweep(argv: list[str]) -> None:
     workdir = Path(flags.workdir or Path("runs") / name)
     with open_workdir(workdir, described.base):
         write_json(workdir / "provenance.json", provenance(described.base, {}))
-        points = described.points
+        stages = [described.points]
         try:
-            while True:
+            while stages[-1]:
+                points = [point for stage in stages for point in stage]
                 tasks = prepare(workdir, points, flags.members)
                 missing = [task.id for task in tasks if not is_done(workdir, task)]
                 print(f"{len(points)} points in {len(tasks)} tasks, of which {len(missing)} are to be trained", flush=True)
                 if missing:
                     launcher(run_task, str(workdir), missing, flags)
                 known = {point.id for point in points}
-                further = [point for point in described.further(rows_of(workdir, points)) if point.id not in known]
-                if not further:
-                    break
-                points = [*points, *further]
+                stages.append([point for point in described.further(rows_of(workdir, stages)) if point.id not in known])
         finally:
-            report(workdir, points, described.base.eval.fail, flags.config)
+            report(workdir, stages, described.base.eval.fail, flags.config)
     print(f"results.csv, results.jsonl, summary.md, figures/: {workdir}")
 
 
@@ -81,20 +79,21 @@ def prepare(workdir: Path, points: Iterable[Point], most: int) -> list[Task]:
     return tasks
 
 
-def rows_of(workdir: Path, points: Iterable[Point]) -> list[Row]:
-    """Returns the rows so far of points, in their order."""
-    rows: dict[str, list[Row]] = {point.id: [] for point in points}
+def rows_of(workdir: Path, stages: Sequence[Sequence[Point]]) -> list[Row]:
+    """Returns the rows so far of all stages' points, in their order, each with its stage."""
+    stage_of = {point.id: stage for stage, points in enumerate(stages) for point in points}
+    rows: dict[str, list[Row]] = {name: [] for name in stage_of}
     for path in (workdir / "tasks").glob("*/rows.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             if row["point"] in rows:
-                rows[row["point"]].append(row)
+                rows[row["point"]].append({"stage": stage_of[row["point"]], **row})
     return [row for found in rows.values() for row in found]
 
 
-def report(workdir: Path, points: list[Point], fail: str, title: str) -> None:
+def report(workdir: Path, stages: Sequence[Sequence[Point]], fail: str, title: str) -> None:
     """Writes results.jsonl, results.csv, summary.md and the figures of the rows so far, and prints the summary."""
-    rows = rows_of(workdir, points)
+    rows, points = rows_of(workdir, stages), [point for stage in stages for point in stage]
     if not rows:
         return
     from wgan_jax.evaluation.summary import write_summary

@@ -160,6 +160,7 @@ PUBLISHED_ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
     "tanh": np.tanh,
+    "shifted_softplus": lambda x: np.log1p(np.exp(2 * x + 2)) / 2 - 1,
 }
 
 

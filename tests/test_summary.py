@@ -25,7 +25,7 @@ def undrawn(monkeypatch):
 
 def point(name, values, scores, *, test=None, best=None, n_critic=5, rate=0.01, dies=False, done=True, **metrics):
     """The rows of a point with validation scores 100 generator updates apart; on test the last and the least of them."""
-    base = {"point": name, "seed": 0, "method": "wgan_gp", **values}
+    base = {"point": name, "seed": 0, "stage": 0, "method": "wgan_gp", **values}
     rows = []
     for step, score in enumerate(scores, 1):
         spent = {"step": 100 * step, "critic_step": 100 * step * n_critic, "seconds": 100 * step * rate}
@@ -267,7 +267,7 @@ def test_settings_are_sorted_and_their_runs_gathered():
 def test_a_failure_is_judged_on_the_last_state():
     rows = point("a", {}, [1.0], modes=8) + point("b", {}, [1.0], modes=8)
     rows[1]["modes"] = rows[5]["modes"] = 7  # the last state of a, the best of b
-    ((_, _, runs),), _ = gather(rows, [], parse_conditions("modes<8"))
+    ((_, _, runs, _),), _ = gather(rows, [], parse_conditions("modes<8"))
     assert [run.failed for run in runs] == [True, False]
 
 
@@ -300,3 +300,16 @@ def test_labels_are_short_and_clear():
 )
 def test_numbers(value, text):
     assert number(value) == text
+
+
+def test_a_selected_setting_is_reported_by_its_fresh_runs(tmp_path, undrawn):
+    """The draws' own runs are why one was chosen: its lucky one counts among the draws, and not in its result."""
+    rows = [row for i in range(12) for row in point(f"d{i}", {"clip": float(i + 1)}, [0.1 if i == 3 else 0.5], modes=8)]
+    for seed in range(3):
+        fresh = point(f"f{seed}", {"clip": 4.0}, [0.6 + seed / 10], modes=8)
+        rows += [{**row, "stage": 1, "seed": 100 + seed} for row in fresh]
+    text = write_summary(tmp_path, rows, ["clip"], "modes<8", "a study")
+    told = tables(text)
+    assert [(line["setting"], line["n"], line["`wasserstein_excess`"]) for line in told["Settings"]] == [("clip 4", "3", "0.7")]
+    assert told["Best of k"][0]["k = 10"] == "0.167 (0%)"  # 10 of 12 choices hold the lucky one: (10 * 0.1 + 2 * 0.5) / 12
+    assert "stage 1 chose" in text

@@ -27,12 +27,14 @@ class Run(NamedTuple):
     validation: list[Row]  # by step; the last is non-finite where the run became so
     test: dict[str, Row]  # state -> row; empty where the run became non-finite
     failed: bool
+    stage: int  # of the sweep, at which it was chosen
 
 
 class Setting(NamedTuple):
     label: str
     values: dict[str, Any]  # of the keys that vary in the sweep
-    runs: list[Run]
+    runs: list[Run]  # of the latest stage: the earlier ones are why the setting was chosen
+    first: Run  # of the earliest stage
 
     @property
     def validation(self) -> float:
@@ -51,13 +53,16 @@ def gather(rows: Sequence[Row], keys: Sequence[str], conditions: Sequence[Condit
         validation = sorted((row for row in own if row["split"] == "validation"), key=_order)
         test = {row["state"]: row for row in own if row["split"] == "test"}
         if end := test.get("last") or next((row for row in validation if row["status"] == "non-finite"), None):
-            run = Run(validation, test, failed(end, conditions))
+            run = Run(validation, test, failed(end, conditions), own[0]["stage"])
             done.setdefault(tuple(own[0][name] for name in names), []).append(run)
     vary = [name for index, name in enumerate(names) if len({values[index] for values in done}) > 1]
     ordered = sorted(done, key=lambda values: [(isinstance(value, str), value) for value in values])
     swept = [{name: value for name, value in zip(names, values, strict=True) if name in vary} for values in ordered]
     labels = [label or str(values[0]) for label, values in zip(labels_of(swept), ordered, strict=True)]
-    settings = [Setting(label, own, done[values]) for label, own, values in zip(labels, swept, ordered, strict=True)]
+    settings = []
+    for label, varied, values in zip(labels, swept, ordered, strict=True):
+        runs = sorted(done[values], key=lambda run: run.stage)
+        settings.append(Setting(label, varied, [run for run in runs if run.stage == runs[-1].stage], runs[0]))
     return settings, len(points) - sum(map(len, done.values()))
 
 

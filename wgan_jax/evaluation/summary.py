@@ -34,10 +34,14 @@ def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: 
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     if settings:
-        ranked = sorted(settings, key=lambda setting: setting.validation)
-        shown = settings if len(settings) <= SHOWN else ranked[:SHOWN]
-        parts += _settings_table(shown, len(settings), measured) + _superiority(ranked) + _equal_budgets(shown, settings)
-        captions = _draw_results(figures / "results.png", settings, shown) + _draw_curves(figures / "curves.png", ranked)
+        latest = max(setting.runs[0].stage for setting in settings)
+        chosen = [setting for setting in settings if setting.runs[0].stage == latest]
+        ranked = sorted(chosen, key=lambda setting: setting.validation)
+        shown = chosen if len(chosen) <= SHOWN else ranked[:SHOWN]
+        if latest:
+            parts.append(f"The tables and pictures by setting are of the {len(chosen)} that stage {latest} chose, in its runs.")
+        parts += _settings_table(shown, len(chosen), measured) + _superiority(ranked) + _equal_budgets(shown, chosen)
+        captions = _draw_results(figures / "results.png", chosen, shown) + _draw_curves(figures / "curves.png", ranked)
         if len(settings) >= DRAWS and np.median([len(setting.runs) for setting in settings]) == 1:
             groups = _groups(settings)
             parts += _best_of(groups) + _same_settings(groups)
@@ -91,7 +95,7 @@ def _settings_table(shown: Sequence[Setting], count: int, measured: set[str]) ->
     header = ["setting", "n", "failed", *(f"`{metric}`" for metric in metrics)]
     header += [f"mean `{SCORE}`"] * means + [f"`{SCORE}`, best state", "training seconds a run"]
     lines = []
-    for label, _, runs in shown:
+    for label, _, runs, _ in shown:
         scores = values_of(runs)
         mean = _interval(statistics.mean_interval(scores)) if np.isfinite(scores).all() else "-"
         medians = [_interval(statistics.median_interval(values_of(runs, metric))) for metric in metrics]
@@ -194,8 +198,8 @@ def _methods(settings: Sequence[Setting]) -> list[str]:
 def _groups(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
     """Returns the settings by method, each with its first run: later ones are of settings that had been selected."""
     groups: dict[str, list[Setting]] = {}
-    for name, (label, values, runs) in zip(_methods(settings), settings, strict=True):
-        groups.setdefault(name or "all", []).append(Setting(label, values, runs[:1]))
+    for name, (label, values, _, first) in zip(_methods(settings), settings, strict=True):
+        groups.setdefault(name or "all", []).append(Setting(label, values, [first], first))
     return groups
 
 

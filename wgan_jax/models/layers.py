@@ -29,6 +29,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "leaky_relu": lambda x: nn.leaky_relu(x, 0.2),
     "tanh": jnp.tanh,
+    "shifted_softplus": lambda x: nn.softplus(2 * x + 2) / 2 - 1,  # a smooth max(x, -1): Gulrajani 2017, table 1
 }
 
 # (share of a kernel's taps that an output sees: 1, but 1 / stride^2 in a transposed convolution) -> initialiser. The

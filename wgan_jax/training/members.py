@@ -2,7 +2,8 @@
 
 A row is one evaluation of one member, a flat dict: its point, seed, method and swept values, its status ("ok" or "non-finite"),
 step, critic_step and seconds (the training time of all members over their number: what this one cost), the split, whether it
-is of the last state or the best, and the metrics. Rows are kept in the checkpoint, with the states that they are of.
+is of the last state or the best, and the metrics. Rows are kept in the checkpoint, with the states that they are of. What
+collects them adds the stage of the sweep at which the point was chosen.
 """
 
 import dataclasses
