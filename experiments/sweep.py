@@ -18,6 +18,7 @@ from typing import Any
 from experiments import launch
 from experiments.launchers import add_flags, choose
 from experiments.task import is_done, read_task, run_task, write_task
+from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
 from wgan_jax.training.workdir import open_workdir, provenance, write_json
@@ -50,7 +51,6 @@ def sweep(argv: list[str]) -> None:
     name = "-".join(["sweep", Path(path).stem, *filter(None, [preset.replace(",", "-")])])
     workdir = Path(flags.workdir or Path("runs") / name)
     with open_workdir(workdir, described.base):
-        write_json(workdir / "provenance.json", provenance(described.base, {}))
         stages = [described.points]
         try:
             while stages[-1]:
@@ -59,7 +59,10 @@ def sweep(argv: list[str]) -> None:
                 missing = [task.id for task in tasks if not is_done(workdir, task)]
                 print(f"{len(points)} points in {len(tasks)} tasks, of which {len(missing)} are to be trained", flush=True)
                 if missing:
+                    write_json(workdir / "provenance.json", provenance(described.base, {}))
                     launcher(run_task, str(workdir), missing, flags)
+                    if left := [task.id for task in tasks if not is_done(workdir, task)]:
+                        raise UserError(f"{len(left)} tasks ended early: {', '.join(left)}; the same command goes on with them")
                 known = {point.id for point in points}
                 stages.append([point for point in described.further(rows_of(workdir, stages)) if point.id not in known])
         finally:
@@ -71,23 +74,28 @@ def prepare(workdir: Path, points: Iterable[Point], most: int) -> list[Task]:
     """Returns the tasks of points, in the sweep's directory: those that are there, and new ones for points that have none."""
     points = list(points)
     wanted = {point.id for point in points}
-    found = [read_task(workdir, path.parent.name)[0] for path in sorted((workdir / "tasks").glob("*/task.json"))]
-    known = [task for task in found if wanted.issuperset(point.id for point in task.points)]
+    found = [read_task(workdir, path.parent.name) for path in sorted((workdir / "tasks").glob("*/task.json"))]
+    known = [task for task in found if not wanted.isdisjoint(point.id for point in task.points)]
     tasks = plan(points, most, known)
     for task in tasks[len(known) :]:
-        write_task(workdir, task, swept_keys(points))
+        write_task(workdir, task)
     return tasks
 
 
 def rows_of(workdir: Path, stages: Sequence[Sequence[Point]]) -> list[Row]:
-    """Returns the rows so far of all stages' points, in their order, each with its stage."""
-    stage_of = {point.id: stage for stage, points in enumerate(stages) for point in points}
-    rows: dict[str, list[Row]] = {name: [] for name in stage_of}
+    """Returns the rows so far of all stages' points, in their order, each with its stage and the values of the swept keys."""
+    keys = swept_keys(point for points in stages for point in points)
+    told: dict[str, Row] = {}
+    for stage, points in enumerate(stages):
+        for point in points:
+            flat = flatten(point.config)
+            told[point.id] = {"stage": stage, "point": point.id, "seed": flat["seed"], **{key: flat[key] for key in keys}}
+    rows: dict[str, list[Row]] = {name: [] for name in told}
     for path in (workdir / "tasks").glob("*/rows.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             if row["point"] in rows:
-                rows[row["point"]].append({"stage": stage_of[row["point"]], **row})
+                rows[row["point"]].append({**told[row["point"]], **row})
     return [row for found in rows.values() for row in found]
 
 

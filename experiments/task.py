@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,24 @@ from wgan_jax.plan import Task, resolve
 from wgan_jax.training.workdir import read_config, write_json
 
 
-def write_task(workdir: Path, task: Task, keys: Sequence[str]) -> None:
-    """Writes tasks/<id>/task.json: the overrides of the task's points, and the swept keys that its rows tell."""
+def write_task(workdir: Path, task: Task) -> None:
+    """Writes tasks/<id>/task.json: the overrides of the task's points."""
     folder = workdir / "tasks" / task.id
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "task.json", {"keys": list(keys), "points": [point.overrides for point in task.points]})
+    write_json(folder / "task.json", [point.overrides for point in task.points])
 
 
-def read_task(workdir: Path, task_id: str) -> tuple[Task, list[str]]:
-    """Returns a task and the swept keys.
+def read_task(workdir: Path, task_id: str) -> Task:
+    """Returns a task by its id.
 
     Raises:
       UserError: the directory holds no such task.
     """
     try:
-        stored: dict[str, Any] = json.loads((workdir / "tasks" / task_id / "task.json").read_text(encoding="utf-8"))
+        stored: list[dict[str, Any]] = json.loads((workdir / "tasks" / task_id / "task.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{workdir}: task {task_id} cannot be read: {error}") from error
-    return Task(task_id, resolve(read_config(workdir), stored["points"])), stored["keys"]
+    return Task(task_id, resolve(read_config(workdir), stored))
 
 
 def is_done(workdir: Path, task: Task) -> bool:
@@ -47,14 +46,14 @@ def cores() -> int:
 
 
 def run_task(workdir: str, task_id: str) -> None:
-    """Trains a task, resuming what it finds, on all the devices that this process sees; a CPU's cores are a device each.
+    """Trains a task that is not done, resuming what it finds, on all devices that this process sees; a CPU's cores are one each.
 
     Raises:
       UserError: another process trains it; of the devices, the data or the checkpoints.
       Interrupted: by a signal, after saving.
     """
     started = time.perf_counter()
-    task, keys = read_task(Path(workdir), task_id)
+    task = read_task(Path(workdir), task_id)
     folder = Path(workdir) / "tasks" / task_id
     config = task.points[0].config.copy_and_resolve_references()
     config.devices = config.devices or cores()  # virtual ones, on a CPU
@@ -63,6 +62,7 @@ def run_task(workdir: str, task_id: str) -> None:
 
     try:
         with FileLock(folder / ".lock", timeout=0):
-            train_task(task.points, keys, folder, f"task {task_id}", started)
+            if not is_done(Path(workdir), task):
+                train_task(task.points, folder, f"task {task_id}", started)
     except Timeout as error:
         raise UserError(f"{folder} is being trained by another process") from error

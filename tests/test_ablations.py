@@ -220,7 +220,7 @@ def test_every_architecture_is_trained_by_both_methods(preset, count, depths):
 
 
 def rows_of(sweep, excess, preset="digits"):
-    """The rows of points as a sweep writes them: every swept key resolved, curves whose lowest value is excess(point)."""
+    """The rows of points as a sweep writes them: every swept key resolved, curves whose last value is excess(point)."""
     base = large_scale.get_config(preset)
     keys = sorted({key for point in large_scale.get_sweep(preset) for key in point} - {"seed"})
     rows = []
@@ -231,11 +231,11 @@ def rows_of(sweep, excess, preset="digits"):
             rows.append({**row, "status": "non-finite", "step": 3, "split": "validation", "state": "last"})
             continue
         row |= {"status": "ok", "split": "validation", "state": "last"}
-        rows += [{**row, "step": flat["steps"] // 2, "wasserstein_excess": value}]
+        # Were the lowest of the curve, the test split or its worse end looked at, the order would be reversed.
         rows += [
-            {**row, "step": flat["steps"], "wasserstein_excess": 30 - value}
-        ]  # were it the last that counts, the order would be reversed
-        # Were the test split or the worse end looked at, the order would be reversed.
+            {**row, "step": flat["steps"] // 2, "wasserstein_excess": 30 - value},
+            {**row, "step": flat["steps"], "wasserstein_excess": value},
+        ]
         rows += [
             {**row, "step": flat["steps"], "split": "test", "state": state, "wasserstein_excess": -value}
             for state in ("last", "best")

@@ -19,7 +19,6 @@ from wgan_jax.training.members import train_task
 from wgan_jax.training.program import make_members, make_program, members_that_fit
 from wgan_jax.training.update import make_hyperparameters
 
-KEYS = ["penalty.weight", "critic.learning_rate"]
 TINY = {
     "dtype": "float64",
     "batch_size": 16,
@@ -95,7 +94,7 @@ def undisturbed(make_config, tmp_path_factory):
     """A task of three members: its points and the folder of its run."""
     jax.config.update("jax_enable_x64", True)
     folder, points = tmp_path_factory.mktemp("task"), points_of(make_config)
-    train_task(points, KEYS, folder, "task", 0.0)
+    train_task(points, folder, "task", 0.0)
     return points, folder
 
 
@@ -104,7 +103,7 @@ def undisturbed(make_config, tmp_path_factory):
 def test_members_equal_runs_of_their_own(make_config, tmp_path, monkeypatch, preset, vectorised):
     monkeypatch.setattr(members_module, "make_members", functools.partial(make_members, vectorised=vectorised))
     points = points_of(make_config, preset)
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     step, tree, _ = result(tmp_path, points)
     assert step == 12
     for i, point in enumerate(points):
@@ -123,8 +122,6 @@ def test_rows_tell_every_evaluation(undisturbed):
     for row in rows:
         point = next(point for point in points if point.id == row["point"])
         assert (row["seed"], row["method"], row["status"]) == (point.config.seed, "wgan_gp", "ok")
-        assert row["penalty.weight"] == point.config.penalty.weight
-        assert row["critic.learning_rate"] == point.config.critic.learning_rate
         assert row["critic_step"] == 2 * row["step"]
     assert [rows[i]["seconds"] for i in (0, 3, 6)] == sorted(rows[i]["seconds"] for i in (0, 3, 6))
 
@@ -158,19 +155,19 @@ def test_an_interrupted_task_resumes_exactly(undisturbed, tmp_path, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(members_module, "Display", Interrupting)
         with pytest.raises(Interrupted):
-            train_task(points, KEYS, tmp_path, "task", 0.0)
+            train_task(points, tmp_path, "task", 0.0)
     assert 0 < result(tmp_path, points)[0] < 12
     assert not (tmp_path / "summary.json").exists()
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     jax.tree.map(np.testing.assert_array_equal, result(tmp_path, points)[1], result(folder, points)[1])
     assert rows_of(tmp_path) == rows_of(folder)
 
 
 def test_a_task_goes_on_to_more_steps(undisturbed, make_config, tmp_path):
     points, folder = undisturbed
-    train_task(points_of(make_config, steps=7), KEYS, tmp_path, "task", 0.0)
+    train_task(points_of(make_config, steps=7), tmp_path, "task", 0.0)
     assert rows_of(tmp_path)[-1]["step"] <= 7
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     jax.tree.map(np.testing.assert_array_equal, result(tmp_path, points)[1]["states"], result(folder, points)[1]["states"])
     ends = [[row for row in rows_of(where) if (row["split"], row["state"]) == ("test", "last")] for where in (folder, tmp_path)]
     assert ends[0] == ends[1]
@@ -179,7 +176,7 @@ def test_a_task_goes_on_to_more_steps(undisturbed, make_config, tmp_path):
 def test_a_member_that_becomes_non_finite_stops_alone(undisturbed, make_config, tmp_path):
     bad = {"seed": 3, "critic.learning_rate": 1e38}
     points = points_of(make_config, settings=[SETTINGS[0], bad, *SETTINGS[1:]])
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     rows = rows_of(tmp_path)
     ended = [row for row in rows if row["point"] == points[1].id]
     assert [(row["status"], row["split"], "wasserstein_excess" in row) for row in ended] == [
@@ -188,13 +185,81 @@ def test_a_member_that_becomes_non_finite_stops_alone(undisturbed, make_config, 
     assert 1 <= ended[0]["step"] < 5
     others = [row for row in rows if row["point"] != points[1].id]
     assert others == rows_of(undisturbed[1])
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     assert rows_of(tmp_path) == rows
+
+
+def test_a_member_whose_samples_are_not_finite_stops_alone(undisturbed, tmp_path, monkeypatch):
+    """Its losses may still be finite then."""
+    points, folder = undisturbed
+
+    def make_evaluator(*arguments):
+        evaluator = members_module_evaluator(*arguments)
+
+        def of_generator(variables, critic, split, draw):
+            if split == "validation" and of_generator.calls == 1:
+                variables = jax.tree.map(lambda leaf: leaf * np.inf, variables)
+            of_generator.calls += 1
+            return evaluator.of_generator(variables, critic, split, draw)
+
+        of_generator.calls = 0
+        return evaluator._replace(of_generator=of_generator)
+
+    members_module_evaluator = members_module.make_evaluator
+    monkeypatch.setattr(members_module, "make_evaluator", make_evaluator)
+    monkeypatch.setattr(members_module, "EVALUATED_AT_ONCE", 1)
+    train_task(points, tmp_path, "task", 0.0)
+    rows = rows_of(tmp_path)
+    ended = [row for row in rows if row["point"] == points[1].id]
+    assert [(row["status"], row["step"]) for row in ended] == [("non-finite", 5)]
+    others = [row for row in rows_of(folder) if row["point"] != points[1].id]
+    assert [row for row in rows if row["point"] != points[1].id] == others
+
+
+def test_a_signal_during_an_evaluation_loses_no_update(undisturbed, tmp_path, monkeypatch):
+    points, folder = undisturbed
+
+    def make_evaluator(*arguments):
+        evaluator = original(*arguments)
+
+        def of_generator(*arguments):
+            signal.raise_signal(signal.SIGTERM)
+            return evaluator.of_generator(*arguments)
+
+        return evaluator._replace(of_generator=of_generator)
+
+    original = members_module.make_evaluator
+    with monkeypatch.context() as patch:
+        patch.setattr(members_module, "make_evaluator", make_evaluator)
+        with pytest.raises(Interrupted):
+            train_task(points, tmp_path, "task", 0.0)
+    step, _, rows = result(tmp_path, points)
+    assert (step, rows) == (5, [])
+    train_task(points, tmp_path, "task", 0.0)
+    assert rows_of(tmp_path) == rows_of(folder)
+
+
+def test_fewer_steps_than_were_trained(undisturbed, make_config, tmp_path, monkeypatch):
+    """What is there is evaluated where it stands."""
+    points, _ = undisturbed
+
+    class Interrupting(members_module.Display):
+        def show(self, step, *arguments):
+            if step == 8:
+                signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(members_module, "Display", Interrupting)
+        with pytest.raises(Interrupted):
+            train_task(points, tmp_path, "task", 0.0)
+    train_task(points_of(make_config, steps=6), tmp_path, "task", 0.0)
+    ends = [row["step"] for row in rows_of(tmp_path) if (row["split"], row["state"]) == ("test", "last")]
+    assert ends == [8, 8, 8]
 
 
 def test_a_task_of_non_finite_members_ends(make_config, tmp_path):
     points = points_of(make_config, settings=[{"seed": seed, "critic.learning_rate": 1e38} for seed in (0, 1)])
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     assert [row["status"] for row in rows_of(tmp_path)] == ["non-finite"] * 2
     assert json.loads((tmp_path / "summary.json").read_text())["step"] == 12
 
@@ -202,7 +267,7 @@ def test_a_task_of_non_finite_members_ends(make_config, tmp_path):
 def test_what_does_not_fit_together_is_trained_in_chunks(undisturbed, tmp_path, monkeypatch):
     points, folder = undisturbed
     monkeypatch.setattr(members_module, "members_that_fit", lambda *_: 2)
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["from_00000", "from_00002"]
     by_point = [
         sorted(rows_of(where), key=lambda row: (row["point"], row["split"], row["step"])) for where in (folder, tmp_path)
@@ -210,17 +275,17 @@ def test_what_does_not_fit_together_is_trained_in_chunks(undisturbed, tmp_path, 
     assert by_point[0] == by_point[1]
     monkeypatch.setattr(members_module, "members_that_fit", lambda *_: 3)  # more memory now: the chunks stay as they are
     (tmp_path / "summary.json").unlink()
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["from_00000", "from_00002"]
 
 
 def test_other_data_is_refused(make_config, tmp_path, monkeypatch):
     points = points_of(make_config, "digits", steps=2)
-    train_task(points, KEYS, tmp_path, "task", 0.0)
+    train_task(points, tmp_path, "task", 0.0)
     dataset = load_dataset(points[0].config)
     monkeypatch.setattr(members_module, "load_dataset", lambda _: dataset._replace(fingerprint="other"))
     with pytest.raises(UserError, match="are not those that this sweep was begun on"):
-        train_task(points, KEYS, tmp_path, "task", 0.0)
+        train_task(points, tmp_path, "task", 0.0)
 
 
 def test_how_many_members_fit(make_config):

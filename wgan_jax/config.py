@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from wgan_jax.errors import UserError
 
 FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1.2e-38  # beyond them a number is inf or 0 in the program
-_CONDITION = r"\w+[<>][-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+_CONDITION = r"\w+[<>]=?[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 CONDITIONS = f"({_CONDITION}(,{_CONDITION})*)?"
 
 

@@ -67,9 +67,11 @@ def load_sweep(spec: str, overrides: Sequence[str] = (), seeds: int | None = Non
     def points(dicts: Any) -> list[Point]:
         if not isinstance(dicts, list) or not all(isinstance(point, dict) for point in dicts):
             raise UserError(f"--config={spec}: get_sweep gives no list of dicts, each {{key of the config: value}}")
-        if swept := sorted({key for point in dicts for key in point} & chosen - {"seed"}):
-            raise UserError(*(f"config.{key}: is swept by {spec}; it cannot be set" for key in swept))
-        return resolve(base, _at_seeds(dicts, seeds) if seeds is not None else dicts)
+        plain = [{key: getattr(x, "item", lambda x=x: x)() for key, x in point.items()} for point in dicts]  # NumPy's scalars
+        swept = {key for point in plain for key in point} | ({"seed"} if seeds is not None else set())
+        if both := sorted(swept & chosen):
+            raise UserError(*(f"config.{key}: is swept by {spec}; it cannot be set" for key in both))
+        return resolve(base, _at_seeds(plain, seeds) if seeds is not None else plain)
 
     def further(rows: list[Row]) -> list[Point]:
         return points(call(spec, module.get_next, *(arguments or ()), rows=rows)) if hasattr(module, "get_next") else []
@@ -93,6 +95,7 @@ def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
     """
     table, keys = rules(), flatten(base)
     points: dict[str, Point] = {}
+    known: set[str] = set()
     lines: dict[str, str] = {}  # mistake -> the first point that has it
     for index, given in enumerate(dicts):
         overrides = {"seed": base.seed, **{key: _fitted(value, table.get(key)) for key, value in given.items()}}
@@ -106,9 +109,10 @@ def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
             lines.setdefault(line, f" (point {index} of the sweep: {_shown(given)})")
         if wrong:
             continue
-        point = Point(_digest(overrides), overrides, config)
-        if point.id in points:
+        if (content := json.dumps(flatten(config), sort_keys=True)) in known:
             lines["two points of the sweep are the same: " + _shown(given)] = ""
+        known.add(content)
+        point = Point(_digest(overrides), overrides, config)
         points[point.id] = point
     if lines:
         raise UserError(*(line + where for line, where in lines.items()))

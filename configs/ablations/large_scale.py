@@ -5,7 +5,7 @@ restarts most methods reach similar values. The ranges are its wide ones.
 Command: python -m experiments.sweep --config=configs/ablations/large_scale.py[:preset[,paper=True]]
 Measured: TIME
 
-Three stages. A setting's excess is wasserstein_excess on validation, the lowest of its curve; infinite if it became non-finite.
+Three stages. A setting's excess is wasserstein_excess on validation after the last update; infinite if it became non-finite.
 1. Wide (seed 0): 20 settings of every method, drawn from the ranges below.
 2. Narrow (seed 1): 10 settings. Each number is drawn between its least and its greatest value in the fifth of the wide settings
    with the lowest excess (two at least); n_critic and batch normalisation are those of the very best. The paper's narrow
@@ -140,8 +140,9 @@ def _ranked(drawn: Sequence[points.Point], rows: Sequence[Row]) -> list[points.P
 
     def excess(point: points.Point) -> float:
         own = _rows_of(point, rows)
-        values = [row.get("wasserstein_excess") for row in own if row["status"] == "ok"]
-        finite = [value for value in values if value is not None and math.isfinite(value)]
-        return min(finite, default=math.inf) if len(values) == len(own) else math.inf
+        if not own or any(row["status"] != "ok" for row in own):
+            return math.inf
+        value = max(own, key=lambda row: row["step"]).get("wasserstein_excess")
+        return value if value is not None and math.isfinite(value) else math.inf
 
     return sorted(drawn, key=excess)

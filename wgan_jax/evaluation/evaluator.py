@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, encode, flatten
-from wgan_jax.errors import UserError
+from wgan_jax.errors import NonFiniteError, UserError
 from wgan_jax.evaluation import (
     METRICS,
     NO_FEATURES,
@@ -44,8 +44,9 @@ class Sizes(NamedTuple):
 class Evaluator(NamedTuple):
     """Evaluations against a split (validation or test) and a draw of its examples; programs and real sides are made once."""
 
-    of_generator: Callable[[Params, Params, str, int], Values]  # generator variables, critic variables, split, draw
-    of_examples: Callable[[Draw, str, int], Values]  # of what a function draws, split, draw
+    # Of generator variables, critic variables, split, draw; of what a function draws, split, draw. NonFiniteError: examples are not.
+    of_generator: Callable[[Params, Params, str, int], Values]
+    of_examples: Callable[[Draw, str, int], Values]
     of_real: Callable[[str, int], Values]  # real data in the generator's place, split, draw
     sizes: Callable[[str], Sizes]  # of a split
     real_sizes: Callable[[str], Sizes]  # where real data is in the generator's place
@@ -115,6 +116,8 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     def of_draw(draw_examples: Draw, split: str, draw: int) -> tuple[Values, Reference, np.ndarray]:
         size = sizes(split)
         examples = draw_examples(max(2 * size.points + many, size.features if network else 0))
+        if not np.isfinite(examples).all():
+            raise NonFiniteError("generated examples are not finite")
         reference = reference_of(split, draw, size)
         return compare(reference, generated_of(examples, size)), reference, examples[: size.points]
 

@@ -116,13 +116,12 @@ def mean_interval(values: np.ndarray) -> Interval:
     return Interval(mean, float(ends.low), float(ends.high))
 
 
-def probability_of_superiority(a: np.ndarray, b: np.ndarray, *, higher: bool = False) -> float:
+def probability_of_superiority(a: np.ndarray, b: np.ndarray) -> float:
     """Returns P(A beats B) + P(A ties B) / 2 for runs with values [n] and [m]: the Mann-Whitney U over n m.
 
-    The lower value beats, or the `higher` one. A run without a finite value enters as the worst infinity: two such tie.
+    The lower value beats. A run without a finite value enters as infinity: two such tie.
     """
-    better, worse = (a, b[:, None]) if not higher else (-a, -b[:, None])
-    return float((better < worse).mean() + (better == worse).mean() / 2)
+    return float((a < b[:, None]).mean() + (a == b[:, None]).mean() / 2)
 
 
 def expected_best(selection: np.ndarray, report: np.ndarray, k: int) -> float:

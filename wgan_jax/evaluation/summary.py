@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,9 +148,7 @@ def _median_within(setting: Setting, unit: Unit, budget: float) -> str:
 def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setting]) -> list[str]:
     axis = _logarithmic(settings)
     drawn = settings if axis else shown
-    levels = (
-        labels_of([{k: v for k, v in setting.values.items() if k != axis} for setting in drawn]) if axis else _methods(drawn)
-    )
+    levels = labels_of([_beside(axis, setting, drawn) for setting in drawn]) if axis else _methods(drawn)
     columns = []
     for setting, level in zip(drawn, levels, strict=True):
         failed = np.array([run.failed for run in setting.runs])
@@ -160,16 +159,31 @@ def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setti
     return [f"- `figures/{path.name}`: every run on test, {which}; crosses failed, those on the frame became non-finite."]
 
 
+def _beside(axis: str, setting: Setting, settings: Sequence[Setting]) -> dict[str, Any]:
+    """Returns the values of a setting that its place on the axis does not determine."""
+    keys = [key for key in setting.values if key != axis]
+    free = [
+        key
+        for key in keys
+        if len({(s.values[axis], s.values[key]) for s in settings}) > len({s.values[axis] for s in settings})
+    ]
+    return {key: setting.values[key] for key in free}
+
+
 def _logarithmic(settings: Sequence[Setting]) -> str:
-    """Returns the one key whose numbers span a decade, or "" where it is not one or the others take too many values."""
+    """Returns the key whose numbers span a decade and determine all such, "" where none does or the others have many values."""
     keys = []
     for key in settings[0].values:
         values = {setting.values[key] for setting in settings}
         numbers = all(isinstance(value, int | float) and value > 0 for value in values)
         if numbers and len(values) >= 3 and max(values) >= 10 * min(values):
             keys.append(key)
-    others = {tuple(value for key, value in setting.values.items() if key not in keys) for setting in settings}
-    return keys[0] if len(keys) == 1 and len(others) <= LEVELS else ""
+    for axis in keys:
+        others = {tuple(_beside(axis, setting, settings).items()) for setting in settings}
+        alone = all(key == axis or key not in _beside(axis, settings[0], settings) for key in keys)
+        if alone and len(others) <= LEVELS:
+            return axis
+    return ""
 
 
 def _draw_curves(path: Path, ranked: Sequence[Setting]) -> list[str]:
@@ -227,13 +241,20 @@ def _best_of(groups: dict[str, list[Setting]]) -> list[str]:
 def _same_settings(groups: dict[str, list[Setting]]) -> list[str]:
     lines = []
     for (a, of_a), (b, of_b) in itertools.combinations(groups.items(), 2):
-        keys = [key for key in of_a[0].values if all(len({s.values[key] for s in group}) > 1 for group in (of_a, of_b))]
-        failed_a, failed_b = ({tuple(s.values[key] for key in keys): s.runs[0].failed for s in group} for group in (of_a, of_b))
+        domains = {key: [{s.values[key] for s in group} for group in (of_a, of_b)] for key in of_a[0].values}
+        keys = [key for key, (a_has, b_has) in domains.items() if a_has == b_has]
+        failed_a, failed_b = (
+            {(s.first.validation[0]["seed"], *(s.values[key] for key in keys)): s.first.failed for s in group}
+            for group in (of_a, of_b)
+        )
         pairs = [(failed_a[values], failed_b[values]) for values in failed_a if values in failed_b]
         if pairs and len(failed_a) == len(of_a) and len(failed_b) == len(of_b):  # each setting has its own values of the keys
             outcomes = ((False, False), (False, True), (True, False), (True, True))
             lines.append([a, b, str(len(pairs)), *(str(pairs.count(outcome)) for outcome in outcomes)])
-    note = "Settings that differ in nothing but what is the method's own, by which of the two does not fail."
+    note = (
+        "Settings with one seed that differ in the keys alone that do not take the same values under both methods, by which of "
+        "the two does not fail."
+    )
     header = ["A", "B", "settings", "both", "only A", "only B", "neither"]
     return ["## The same settings under two methods", note, _table(header, lines)] if lines else []
 

@@ -1,9 +1,9 @@
 """The loop of a sweep's task: members of one program trained together, evaluated one by one, checkpointed and resumed as one.
 
-A row is one evaluation of one member, a flat dict: its point, seed, method and swept values, its status ("ok" or "non-finite"),
-step, critic_step and seconds (the training time of all members over their number: what this one cost), the split, whether it
-is of the last state or the best, and the metrics. Rows are kept in the checkpoint, with the states that they are of. What
-collects them adds the stage of the sweep at which the point was chosen.
+A row is one evaluation of one member, a flat dict: its point, seed and method, its status ("ok" or "non-finite"), step,
+critic_step and seconds (of a device, on a CPU a core, that training this member took), the split, whether it is of the last
+state or the best, and the metrics. Rows are kept in the checkpoint, with the states that they are of. What collects them adds
+the swept values and the stage of the sweep at which the point was chosen.
 """
 
 import dataclasses
@@ -17,11 +17,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from wgan_jax.config import flatten
 from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset
 from wgan_jax.data.source import plan_feeds
-from wgan_jax.errors import Interrupted, UserError
+from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.plan import Point, Row
 from wgan_jax.training.checkpoint import Checkpoints
@@ -30,11 +29,13 @@ from wgan_jax.training.logging import Display, write_lines
 from wgan_jax.training.loop import SCORE, timed, updates_in_call, updates_in_feed, variables
 from wgan_jax.training.program import make_members, members_that_fit
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.training.workdir import machine, write_json
+from wgan_jax.training.workdir import machine, provenance, write_json
 from wgan_jax.types import Params, TrainState
 
 CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
 EVALUATED_AT_ONCE = 2  # assignments, most of an evaluation, run outside Python's lock on a core each
+# of the last update of a call alone: how calls are cut must not decide what is finite
+NOT_OF_EVERY_UPDATE = {"critic_input_gradient_norm", "critic_parameter_norm", "generator_parameter_norm"}
 
 type Tell = Callable[[list[Row]], None]
 type Values = dict[str, float]
@@ -45,18 +46,21 @@ class Progress:
     """What members have come to beside their states: the info of their checkpoint."""
 
     alive: list[bool]
+    seconds: list[float]
     scores: list[float]  # of the best state on validation
-    best_steps: list[int]
-    seconds: float = 0.0  # of training, all members together
-    rows: list[Row] = dataclasses.field(default_factory=list)
+    best_steps: list[int]  # 0 before there is one
+    rows: list[Row]
+
+    def living(self) -> list[int]:
+        """Returns the members that are finite."""
+        return [i for i, lives in enumerate(self.alive) if lives]
 
 
-def train_task(points: Sequence[Point], keys: Sequence[str], folder: Path, title: str, started: float) -> None:
+def train_task(points: Sequence[Point], folder: Path, title: str, started: float) -> None:
     """Trains the points of a task, which are one program, in a folder, resuming what is there.
 
-    keys: of the config, whose values the rows tell. What does not fit in memory together is trained in chunks, one after
-    another. rows.jsonl has the rows so far; summary.json is written when all is done. `started` is when the work began, on
-    time.perf_counter's clock.
+    What does not fit in memory together is trained in chunks, one after another. rows.jsonl has the rows so far; summary.json
+    is written when all is done. `started` is when the work began, on time.perf_counter's clock.
 
     Raises:
       UserError: of the devices, the data or the checkpoints.
@@ -64,24 +68,29 @@ def train_task(points: Sequence[Point], keys: Sequence[str], folder: Path, title
     """
     config = points[0].config
     dataset = load_dataset(config)
+    here = machine(jax.local_device_count())
+    write_json(folder / "provenance.json", provenance(config, here))
     size = _chunk_size(folder, lambda: min(len(points), members_that_fit(config, dataset)))
     seconds = {"startup": time.perf_counter() - started, "compile": 0.0, "train": 0.0, "evaluate": 0.0}
     rows: list[Row] = []
     for start in range(0, len(points), size):
-        chunk, earlier = points[start : start + size], list(rows)
+        chunk = points[start : start + size]
         part = f"{title}, members {start + 1} to {start + len(chunk)}" if size < len(points) else title
         checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}")
-        tell: Tell = lambda found, earlier=earlier: write_lines(folder / "rows.jsonl", earlier + found)  # type: ignore[misc]  # noqa: E731
+        tell = functools.partial(_write_rows, folder / "rows.jsonl", tuple(rows))
         with Signals() as signals, Display(part, config.steps, 0) as display:
-            rows += _train(chunk, keys, dataset, checkpoints, signals, display, seconds, tell)
-    here = machine(jax.local_device_count())
+            rows += _train(chunk, dataset, checkpoints, signals, display, seconds, tell)
     write_json(folder / "summary.json", {"step": config.steps, "members": len(points), "seconds": seconds, "machine": here})
 
 
+def _write_rows(path: Path, earlier: Sequence[Row], rows: Sequence[Row]) -> None:
+    write_lines(path, [*earlier, *rows])
+
+
 def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
-    """Returns how many members of a folder train together: as it was chosen at first, since they are one checkpoint."""
+    """Returns how many members of a folder train together: as it was chosen at first, once there is a checkpoint of them."""
     path = folder / "chunk.json"
-    if not path.exists():
+    if not path.exists() or not list(folder.glob("checkpoints/*/step_*")):
         write_json(path, {"members": choose()})
     size: int = json.loads(path.read_text(encoding="utf-8"))["members"]
     return size
@@ -89,7 +98,6 @@ def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
 
 def _train(
     points: Sequence[Point],
-    keys: Sequence[str],
     dataset: Dataset,
     checkpoints: Checkpoints,
     signals: Signals,
@@ -121,12 +129,28 @@ def _train(
     feed_at, room, least = plan_feeds(config, dataset, members.place, members.shard, seeds)
     feed, feed_end = feed_at(step + critic_step), step + critic_step + room
     lower = functools.partial(members.run_updates.lower, states, updates_of(progress.alive, 0), hyper, run_keys, feed)
-    if step < config.steps and any(progress.alive):
+    if step < config.steps and progress.living():
         run_updates, spent = timed(lambda: in_background(lambda: lower().compile()))
         seconds["compile"] += spent
-    per_update = 0.0
-    while step < config.steps and any(progress.alive):
+    per_update, saved = 0.0, step
+    while True:
         signals.deferred = True
+        ended = step >= config.steps or not progress.living()
+        due = step > 0 and (step % config.eval_every == 0 or ended)
+        if due and not any((row["step"], row["status"]) == (step, "ok") for row in progress.rows):
+            host = first(states, count)
+            current, at = networks(host), (step, critic_step)
+            spent = timed(lambda: _validate(points, evaluator, current, best, at, progress, signals))[1]  # noqa: B023
+            seconds["evaluate"] += spent
+            tell(progress.rows)
+            pace = f"{1e3 * per_update / count:.2f} ms per update and member"
+            display.say(f"step {step}/{config.steps}, {len(progress.living())} of {count} finite, {pace}")
+        if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
+            info = {**dataclasses.asdict(progress), "data": dataset.fingerprint}
+            checkpoints.save(step, {"states": first(states, count), "best": best}, info)
+            saved = step
+        if ended or signals.received:
+            break
         wanted = updates_in_call(step, config.steps, (config.eval_every, config.checkpoint_every), per_update, CALL_SECONDS)
         n, position = updates_in_feed(config, step, wanted, step + critic_step, feed_end)
         began = time.perf_counter()
@@ -137,43 +161,22 @@ def _train(
         spent = time.perf_counter() - began
         per_update = spent / n
         seconds["train"] += spent
-        progress.seconds += spent
         step, critic_step = step + n, position - step - n
+        living = progress.living()
+        finite = np.all([np.isfinite(metrics[name]) for name in metrics.keys() - NOT_OF_EVERY_UPDATE], axis=0)
+        for i in living:
+            progress.seconds[i] += spent * members.devices / len(living)
+            if not finite[i]:
+                _end(points, progress, i, int(steps[i]), int(critic_steps[i]))
         display.show(step, 1 / per_update)
-        finite = np.all([np.isfinite(values[:count]) for values in metrics.values()], axis=0)
-        for i in (i for i, lives in enumerate(progress.alive) if lives and not finite[i]):
-            progress.alive[i] = False
-            told = _told(points[i], keys, "non-finite", int(steps[i]), int(critic_steps[i]), progress.seconds / count)
-            progress.rows.append({**told, "split": "validation", "state": "last"})
-        ended = step >= config.steps or not any(progress.alive)
-        if evaluated := step % config.eval_every == 0 or ended:
-            host = first(states, count)
-            current, living = networks(host), [i for i, lives in enumerate(progress.alive) if lives]
-            values, spent = timed(lambda: _evaluate(evaluator, current, living, "validation", 1))  # noqa: B023 - called at once
-            seconds["evaluate"] += spent
-            for i, metric in zip(living, values, strict=True):
-                told = _told(points[i], keys, "ok", step, critic_step, progress.seconds / count)
-                progress.rows.append({**told, "split": "validation", "state": "last", **metric})
-                if metric[SCORE] < progress.scores[i]:
-                    progress.scores[i], progress.best_steps[i] = metric[SCORE], step
-                    jax.tree.map(lambda kept, new: kept.__setitem__(i, new[i]), best, current)  # noqa: B023
-            tell(progress.rows)
-            left = f"{len(living)} of {count} finite, {1e3 * per_update / count:.2f} ms per update and member"
-            display.say(f"step {step}/{config.steps}, {left}")
-        if evaluated or step % config.checkpoint_every == 0 or signals.received:
-            host = first(states, count) if not evaluated else host
-            info = {**dataclasses.asdict(progress), "data": dataset.fingerprint}
-            checkpoints.save(step, {"states": host, "best": best}, info)
-        if signals.received:
-            checkpoints.wait()
-            raise Interrupted(signals.received)
     checkpoints.wait()
     signals.deferred = False
-    began = time.perf_counter()
-    rows = [*progress.rows, *_on_test(points, keys, evaluator, networks(host), best, progress)]
-    seconds["evaluate"] += time.perf_counter() - began
-    tell(rows)
-    return rows
+    if signals.received:  # also while the last checkpoint was written
+        raise Interrupted(signals.received)
+    on_test, spent = timed(lambda: _test(points, evaluator, networks(first(states, count)), best, progress))
+    seconds["evaluate"] += spent
+    tell(progress.rows + on_test)
+    return progress.rows + on_test
 
 
 def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> tuple[int, Progress, TrainState, Params]:
@@ -186,7 +189,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
     best = jax.tree.map(np.copy, networks(fresh))
     restored = checkpoints.restore_newest({"states": fresh, "best": best})
     if restored is None:
-        return 0, Progress([True] * count, [float("inf")] * count, [0] * count), fresh, best
+        return 0, Progress([True] * count, [0.0] * count, [float("inf")] * count, [0] * count, []), fresh, best
     step, tree = restored
     info = checkpoints.info(step)
     if info.pop("data") != fingerprint:
@@ -197,7 +200,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
 
 def first(states: TrainState, count: int) -> TrainState:
     """Returns the states of the first members on the host."""
-    return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(states))
+    return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(states))  # type: ignore[no-any-return]
 
 
 def networks(states: TrainState) -> dict[str, Params]:
@@ -205,12 +208,50 @@ def networks(states: TrainState) -> dict[str, Params]:
     return {"ema": states.ema, "critic": variables(states.critic)}
 
 
-def _evaluate(evaluator: Evaluator, players: Params, which: Sequence[int], split: str, draws: int) -> list[Values]:
-    """Returns the metrics of some members, each the mean over draws."""
+def _validate(
+    points: Sequence[Point],
+    evaluator: Evaluator,
+    current: Params,
+    best: Params,
+    at: tuple[int, int],
+    progress: Progress,
+    signals: Signals,
+) -> None:
+    """Adds the validation rows of the living at (step, critic_step), and keeps the best; nothing if a signal comes meanwhile."""
+    living, (step, critic_step) = progress.living(), at
+    values = _evaluate(evaluator, current, living, "validation", 1, signals)
+    if signals.received:
+        return
+    for i, metrics in zip(living, values, strict=True):
+        if metrics is None:
+            _end(points, progress, i, step, critic_step)
+            continue
+        progress.rows.append(_row(points[i], "ok", step, critic_step, progress.seconds[i], "validation", "last", metrics))
+        if metrics[SCORE] < progress.scores[i] or progress.best_steps[i] == 0:
+            progress.scores[i], progress.best_steps[i] = metrics[SCORE], step
+            jax.tree.map(lambda kept, new, i=i: kept.__setitem__(i, new[i]), best, current)
 
-    def evaluate(index: int) -> Values:
+
+def _end(points: Sequence[Point], progress: Progress, index: int, step: int, critic_step: int) -> None:
+    """Ends a member that became non-finite."""
+    progress.alive[index] = False
+    row = _row(points[index], "non-finite", step, critic_step, progress.seconds[index], "validation", "last", {})
+    progress.rows.append(row)
+
+
+def _evaluate(
+    evaluator: Evaluator, players: Params, which: Sequence[int], split: str, draws: int, signals: Signals | None = None
+) -> list[Values | None]:
+    """Returns the metrics of some members, each the mean over draws; None where samples are not finite, or after a signal."""
+
+    def evaluate(index: int) -> Values | None:
+        if signals is not None and signals.received:
+            return None
         member = jax.tree.map(lambda leaf: leaf[index], players)
-        values = [evaluator.of_generator(member["ema"], member["critic"], split, draw) for draw in range(draws)]
+        try:
+            values = [evaluator.of_generator(member["ema"], member["critic"], split, draw) for draw in range(draws)]
+        except NonFiniteError:
+            return None
         return {name: value for name, value in summarise(values).items() if not name.endswith("_std")}
 
     first_one = [evaluate(index) for index in which[:1]]  # compiles, and makes the real side
@@ -218,29 +259,26 @@ def _evaluate(evaluator: Evaluator, players: Params, which: Sequence[int], split
         return [*first_one, *pool.map(evaluate, which[1:])]
 
 
-def _on_test(
-    points: Sequence[Point], keys: Sequence[str], evaluator: Evaluator, last: Params, best: Params, progress: Progress
-) -> list[Row]:
+def _test(points: Sequence[Point], evaluator: Evaluator, last: Params, best: Params, progress: Progress) -> list[Row]:
     """Returns the rows of the last and of the best state on the test split, of every member that is finite."""
-    draws = points[0].config.eval.draws
-    living = [i for i, lives in enumerate(progress.alive) if lives]
+    draws, living = points[0].config.eval.draws, progress.living()
     validated = {(row["point"], row["step"]): row for row in progress.rows}
-    ends = {i: max(step for point, step in validated if point == points[i].id) for i in living}
+    ends = {i: max(step for name, step in validated if name == points[i].id) for i in living}
     differ = [i for i in living if progress.best_steps[i] != ends[i]]
     values = {("last", i): found for i, found in zip(living, _evaluate(evaluator, last, living, "test", draws), strict=True)}
     values |= {("best", i): found for i, found in zip(differ, _evaluate(evaluator, best, differ, "test", draws), strict=True)}
     rows = []
     for i in living:
         for state, step in (("last", ends[i]), ("best", progress.best_steps[i])):
-            row = validated[points[i].id, step]
-            told = _told(points[i], keys, "ok", step, row["critic_step"], row["seconds"])
-            rows.append({**told, "split": "test", "state": state, **values.get((state, i), values["last", i])})
+            metrics, row = values.get((state, i), values["last", i]), validated[points[i].id, step]
+            status = "ok" if metrics else "non-finite"
+            rows.append(_row(points[i], status, step, row["critic_step"], row["seconds"], "test", state, metrics or {}))
     return rows
 
 
-def _told(point: Point, keys: Sequence[str], status: str, step: int, critic_step: int, seconds: float) -> Row:
-    """Returns what a row says before its metrics."""
-    flat = flatten(point.config)
-    swept = {key: flat[key] for key in keys}
-    known = {"point": point.id, "seed": point.config.seed, "method": point.config.method, **swept}
-    return {**known, "status": status, "step": step, "critic_step": critic_step, "seconds": round(seconds, 3)}
+def _row(
+    point: Point, status: str, step: int, critic_step: int, seconds: float, split: str, state: str, metrics: Values
+) -> Row:
+    told = {"point": point.id, "seed": point.config.seed, "method": point.config.method, "status": status}
+    spent = {"step": step, "critic_step": critic_step, "seconds": round(seconds, 3)}
+    return {**told, **spent, "split": split, "state": state, **metrics}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -213,7 +214,7 @@ def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = 
     devices = jax.local_devices()
     on_cpu = devices[0].platform == "cpu"
     if memory is None and on_cpu:
-        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = _free_memory()
     elif memory is None:
         memory = (devices[0].memory_stats() or {}).get("bytes_limit", 2**33)
     _, steps = make_parts(config, dataset.shape)
@@ -227,3 +228,16 @@ def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = 
         size += analysis.temp_size_in_bytes if analysis else size
     count = 1 if on_cpu else min(config.devices or len(devices), len(devices))
     return max(1, int(FILLED * memory) // size * count)
+
+
+def _free_memory() -> int:
+    """Returns the bytes that this process can still take: what the system can free, within the limit of its control group."""
+    if not Path("/proc/meminfo").exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    table = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+    free = 1024 * int(table["MemAvailable"].split()[0])
+    group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text(encoding="utf-8").split("::/")[-1].strip()
+    limit, used = group / "memory.max", group / "memory.current"
+    if limit.exists() and (most := limit.read_text(encoding="utf-8").strip()) != "max":
+        free = min(free, int(most) - int(used.read_text(encoding="utf-8")))
+    return free
