@@ -1,17 +1,24 @@
 """Trains one model and writes a run directory, resuming what is there.
 
-    python -m experiments.run --config=configs/wgan_gp.py[:preset] [--workdir=DIR] [--config.key=value ...]
+    python -m experiments.run --config=configs/wgan_gp.py[:preset] [--workdir=DIR] [--config.key=value ...] [--distributed]
 
 A preset is a dataset with its natural architecture, by default digits; `,paper=True` asks for a paper's full budget. The README
 has the table of methods. Exit codes: 0 done, 2 a mistake in flags, config or data, 3 training became non-finite, 130 and 143
 interrupted by SIGINT and SIGTERM after saving.
+
+With --distributed several processes, which share the batch, run the same command: under a launcher such as Slurm, or each with
+--coordinator=HOST:PORT --processes=N --process=I. The first writes the run directory. When one is lost, the others end too.
 """
 
 import time
 
 STARTED = time.perf_counter()
 
-from pathlib import Path  # noqa: E402 - the clock starts before the imports
+from argparse import Namespace  # noqa: E402 - the clock starts before the imports
+from contextlib import nullcontext  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ml_collections import ConfigDict  # noqa: E402
 
 from experiments import launch  # noqa: E402
 from wgan_jax.config import default_workdir, load  # noqa: E402
@@ -23,13 +30,28 @@ def run(argv: list[str]) -> None:
     parser = launch.Parser("experiments.run", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="a file of configs/ and its preset")
     parser.add_argument("--workdir", metavar="DIR", help="the run directory (default: runs/<method>-<preset>-seed<seed>)")
+    launch.add_process_flags(parser)
     flags, overrides = parser.parse(argv)
+    launch.check_process_flags(flags)
     config = load(flags.config, overrides)
     workdir = Path(default_workdir(config) if flags.workdir is None else flags.workdir)
+    if flags.distributed:
+        _run_together(config, workdir, flags)
+        return
     with open_workdir(workdir, config):
         launch.configure_jax(config)
         from wgan_jax.training.loop import train
 
+        train(config, workdir, STARTED)
+
+
+def _run_together(config: ConfigDict, workdir: Path, flags: Namespace) -> None:
+    launch.join_processes(config, flags)
+    from wgan_jax.training import processes
+    from wgan_jax.training.loop import train
+
+    with processes.together(), open_workdir(workdir, config) if processes.is_first() else nullcontext():
+        processes.agree(0.0, 0)  # that the run directory is theirs
         train(config, workdir, STARTED)
 
 

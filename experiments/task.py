@@ -46,7 +46,7 @@ def cores() -> int:
 
 
 def run_task(workdir: str, task_id: str) -> None:
-    """Trains a task that is not done, resuming what it finds, on all devices that this process sees; a CPU's cores are one each.
+    """Trains a task that is not done, resuming what it finds, on all devices that it sees; every core of a CPU is one.
 
     Raises:
       UserError: another process trains it; of the devices, the data or the checkpoints.

@@ -19,5 +19,8 @@ class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
     """A signal ended the run, after saving where there was something to save: exit code 128 + signum."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        super().__init__(signum)  # what pickling calls it with
         self.signum = signum
+
+    def __str__(self) -> str:
+        return f"interrupted by {signal.Signals(self.signum).name}"

@@ -44,9 +44,9 @@ class Sizes(NamedTuple):
 class Evaluator(NamedTuple):
     """Evaluations against a split (validation or test) and a draw of its examples; programs and real sides are made once."""
 
-    # Of generator variables, critic variables, split, draw; of what a function draws, split, draw. NonFiniteError: examples are not.
-    of_generator: Callable[[Params, Params, str, int], Values]
-    of_examples: Callable[[Draw, str, int], Values]
+    # Generated examples that are not finite raise NonFiniteError.
+    of_generator: Callable[[Params, Params, str, int], Values]  # generator variables, critic variables, split, draw
+    of_examples: Callable[[Draw, str, int], Values]  # of what a function draws, split, draw
     of_real: Callable[[str, int], Values]  # real data in the generator's place, split, draw
     sizes: Callable[[str], Sizes]  # of a split
     real_sizes: Callable[[str], Sizes]  # where real data is in the generator's place

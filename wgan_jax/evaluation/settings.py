@@ -69,15 +69,17 @@ def gather(rows: Sequence[Row], keys: Sequence[str], conditions: Sequence[Condit
 def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
     """Returns a short label for every {key: value}, such as "weight 10, two_sided".
 
-    Left out is a key that a name before it determines, as the method does its loss. A name stands without its key where no
-    other key takes it.
+    Left out is a key that one before it determines, as the method does its loss. A name stands without its key where no other
+    key takes it.
     """
     if not swept:
         return []
     kept: list[str] = []
     for key in swept[0]:
-        names = [other for other in kept if all(isinstance(own[other], str) for own in swept)]
-        if not any(len({(own[other], own[key]) for own in swept}) == len({own[other] for own in swept}) for other in names):
+        column = [own[key] for own in swept]
+        others = [[own[other] for own in swept] for other in kept]
+        repeats = [other for other in others if 1 < len(set(other)) <= len(swept) / 2]  # a number drawn anew determines nothing
+        if column not in others and not any(len(set(zip(other, column, strict=True))) == len(set(other)) for other in repeats):
             kept.append(key)
     leaves = [key.rsplit(".", 1)[-1] for key in kept]
     short = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(kept, leaves, strict=True)}

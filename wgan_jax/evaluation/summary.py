@@ -44,7 +44,7 @@ def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: 
         parts += _settings_table(shown, len(chosen), measured) + _superiority(ranked) + _equal_budgets(shown, chosen)
         captions = _draw_results(figures / "results.png", chosen, shown) + _draw_curves(figures / "curves.png", ranked)
         if len(settings) >= DRAWS and np.median([len(setting.runs) for setting in settings]) == 1:
-            groups = _groups(settings)
+            groups = _groups([setting for setting in settings if setting.first.stage == 0])
             parts += _best_of(groups) + _same_settings(groups)
             captions += _draw_search(figures, groups, measured)
         parts += ["## Figures", "\n".join(captions)]
@@ -233,7 +233,8 @@ def _best_of(groups: dict[str, list[Setting]]) -> list[str]:
         lines.append([name, _failures([setting.runs[0] for setting in group]), *texts])
     note = (
         f"Expected `{SCORE}` on test of the best by validation of k of a method's settings, drawn without replacement; choices "
-        "that are not finite are left out. In brackets how probably the chosen one failed. Of every setting the first run."
+        "that are not finite are left out. In brackets how probably the chosen one failed. Of every setting the first run; "
+        "settings that a later stage drew near the best are left out."
     )
     return ["## Best of k", note, _table(["method", "failed", *(f"k = {k}" for k in counts)], lines)]
 

@@ -107,7 +107,7 @@ class Checkpoints:
 
         abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
         try:
-            with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            with _quiet(), _checkpointer() as checkpointer:
                 arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
                 tree = checkpointer.restore(path / "state", item=abstract, restore_args=arguments)
         except (ValueError, KeyError, TypeError) as error:
@@ -140,13 +140,11 @@ class Checkpoints:
         return self.folder / f"step_{step:08d}"
 
     def _write(self, step: int, tree: Any, info: dict[str, Any]) -> None:
-        import orbax.checkpoint as ocp
-
         path, temporary = self._path(step), self.folder / f"writing_step_{step:08d}"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             _check_space(self.folder, tree)
-            with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            with _quiet(), _checkpointer() as checkpointer:
                 checkpointer.save(temporary / "state", tree)
             manifest = {"step": step, "info": info, "files": _hashes(temporary)}
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -194,6 +192,15 @@ def _check_space(folder: Path, tree: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SPARE_BYTES:
         raise OSError("No space left on the device")
+
+
+def _checkpointer() -> Any:
+    """Returns Orbax's checkpointer, which else would wait for all processes of a run."""
+    import orbax.checkpoint as ocp
+
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
 
 
 @contextlib.contextmanager

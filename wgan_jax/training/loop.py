@@ -3,8 +3,9 @@
 import functools
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,13 +18,14 @@ from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, describe, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist, save_classes, save_curves
 from wgan_jax.models import make_sampler
+from wgan_jax.training import processes
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import Display, MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters, warmup_phases
 from wgan_jax.training.workdir import machine, now, provenance, write_json
-from wgan_jax.types import Params, TrainState
+from wgan_jax.types import Params, Player, TrainState
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
 CLASS_IMAGES = 300  # that figures/classes.png is chosen from
@@ -31,10 +33,21 @@ SCORE = "wasserstein_excess"  # `best` has its lowest value on validation
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
 
 
+class Call(NamedTuple):
+    """What a call of the compiled program came to."""
+
+    step: int
+    critic_step: int
+    state: TrainState  # until the next call, which takes its buffers
+    metrics: dict[str, np.ndarray]  # at its last update
+    per_update: float  # seconds
+    received: int  # a signal after which the run ends, or 0
+
+
 def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
     """Trains a checked config in a run directory that `open_workdir` holds, resuming what is there; returns the summary.
 
-    `started` is when the process began, on time.perf_counter's clock.
+    `started` is when the process began, on time.perf_counter's clock. Of several processes only the first uses the directory.
 
     Raises:
       UserError: of the devices or the checkpoints.
@@ -55,57 +68,44 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
             raise
         finally:
             seconds["total"] = time.perf_counter() - started
-            if summary["status"] != "running":
+            if summary["status"] != "running" and processes.is_first():
                 write_json(workdir / "summary.json", summary)
     return summary
 
 
 def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, summary: dict[str, Any]) -> None:
-    dataset = load_dataset(config)
+    with processes.first_before_others():
+        dataset = load_dataset(config)
     program = make_program(config, dataset)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    state = program.init_state(init_key)
+    calls_from = functools.partial(_calls, config, dataset, program, run_key, started, signals, summary)
+    if not processes.is_first():
+        for call in calls_from(state):
+            _check_finite(call.step, call.metrics, checkpoints)
+        return
     seconds = summary["seconds"]
-    evaluator, seconds["evaluate"] = _timed(lambda: make_evaluator(config, dataset, program.networks))
+    evaluator, seconds["evaluate"] = timed(lambda: make_evaluator(config, dataset, program.networks))
     here = machine(program.devices)
     for name in ("samples", "figures", "checkpoints"):
         (workdir / name).mkdir(exist_ok=True)
     record = {**provenance(config, here), "data": _describe(dataset), "evaluation": describe(evaluator)}
     write_json(workdir / "provenance.json", record)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    state, seconds_before = _restore(checkpoints, program, program.init_state(init_key), here, dataset.fingerprint)
-    step, critic_step = int(state.step), int(state.critic_step)
-    hyper, run_key = program.place((make_hyperparameters(config), run_key))
-    feed_at, room, least = plan_feeds(config, dataset, program.place, program.shard)
-    feed, feed_end = feed_at(step + critic_step), step + critic_step + room
-
-    seconds["startup"] = time.perf_counter() - started - seconds["evaluate"]
-    lower = functools.partial(program.run_updates.lower, state, program.place(np.int32(1)), hyper, run_key, feed)
-    run_updates, seconds["compile"] = _timed(lambda: in_background(lambda: lower().compile()))
-    artist = make_artist(dataset, program.networks)
-    best_score, per_update, first = checkpoints.best_score(), 0.0, step
+    state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
+    calls, artist, best_score = calls_from(state), make_artist(dataset, program.networks), checkpoints.best_score()
     with (
-        Display(f"{config.method}:{config.preset}", config.steps, step) as display,
-        MetricsLog(workdir, step) as log,
+        Display(f"{config.method}:{config.preset}", config.steps, int(state.step)) as display,
+        MetricsLog(workdir, int(state.step)) as log,
     ):
-        while step < config.steps:
-            signals.deferred = True
-            n, position = _updates_until_event(config, step, step + critic_step, per_update, feed_end)
-            began = time.perf_counter()
-            state, metrics, done = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
-            if position + least > feed_end:  # the next update may not fit any more: read on while the device works
-                feed, feed_end = feed_at(position), position + room
-            metrics, done, critic_step = jax.device_get((metrics, done, state.critic_step))
-            per_update = (time.perf_counter() - began) / int(done)
-            seconds["train"] += per_update * int(done)
-            step, critic_step = step + int(done), int(critic_step)
-            summary |= {"step": step, "critic_step": critic_step, "updates_per_second": (step - first) / seconds["train"]}
+        for step, critic_step, state, metrics, per_update, received in calls:
             _check_finite(step, metrics, checkpoints)
             trained = round(seconds_before + seconds["train"], 3)
             values = {"step": step, "critic_step": critic_step, "examples": critic_step * config.batch_size, "seconds": trained}
             values |= {name: float(value) for name, value in metrics.items()}
             info: dict[str, Any] = {"seconds": trained, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
             if evaluated := step % config.eval_every == 0:
-                evaluation, spent = _timed(lambda: _evaluate(evaluator, state))  # noqa: B023 - called at once
+                evaluation, spent = timed(lambda: _evaluate(evaluator, state))  # noqa: B023 - called at once
                 values |= evaluation
                 seconds["evaluate"] += spent
                 info["score"] = values[f"eval/{SCORE}"]
@@ -113,19 +113,20 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
                 log.write(values)
             display.show(step, 1 / per_update, values if logged else None)
             if step % config.sample_every == 0:
-                artist(workdir / "samples" / f"step_{step:08d}.png", state.ema, _variables(state.critic))
+                shown = jax.device_get((state.ema, variables(state.critic)))
+                artist(workdir / "samples" / f"step_{step:08d}.png", *shown)
             improved = evaluated and info["score"] < best_score
-            if improved or step % config.checkpoint_every == 0 or step >= config.steps or signals.received:
+            if improved or step % config.checkpoint_every == 0 or step >= config.steps or received:
                 best_score = info["score"] if improved else best_score
                 checkpoints.save(step, state, info)
-            if signals.received:
+            if received:
                 checkpoints.wait()
-                raise Interrupted(signals.received)
         checkpoints.wait()
         signals.deferred = False
-    rows, seconds_final = _timed(lambda: _final(config, checkpoints, evaluator, state, summary))
+    state = jax.device_get(state)
+    rows, seconds_final = timed(lambda: _final(config, checkpoints, evaluator, state, summary))
     seconds["evaluate"] += seconds_final
-    artist(workdir / "figures" / "samples.png", state.ema, _variables(state.critic))
+    artist(workdir / "figures" / "samples.png", state.ema, variables(state.critic))
     if dataset.class_names and evaluator.network is not None:
         _, images = make_sampler(program.networks)(state.ema, jax.random.key(10_000), 0, CLASS_IMAGES)
         pixels = encode(images)
@@ -138,7 +139,56 @@ def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, 
     write_json(workdir / "provenance.json", {**record, "end": now()})
 
 
-def _timed(work: Any) -> tuple[Any, float]:
+def _calls(
+    config: ConfigDict,
+    dataset: Dataset,
+    program: Program,
+    run_key: jax.Array,
+    started: float,
+    signals: Signals,
+    summary: dict[str, Any],
+    state: TrainState,
+) -> Iterator[Call]:
+    """Trains from the first process's state to config.steps, a compiled call at a time. Every process does the same.
+
+    Raises:
+      Interrupted: after the call in which a signal came.
+    """
+    seconds = summary["seconds"]
+    signals.deferred = True  # no signal may part a process from the others within a collective
+    state = program.place(processes.from_first(state))
+    signals.deferred = False
+    step, critic_step = int(state.step), int(state.critic_step)
+    hyper, run_key = program.place((make_hyperparameters(config), run_key))
+    feed_at, room, least = plan_feeds(config, dataset, program.place, program.shard)
+    feed, feed_end = feed_at(step + critic_step), step + critic_step + room
+
+    seconds["startup"] = time.perf_counter() - started - seconds["evaluate"]
+    lower = functools.partial(program.run_updates.lower, state, program.place(np.int32(1)), hyper, run_key, feed)
+    run_updates, seconds["compile"] = timed(lambda: in_background(lambda: lower().compile()))
+    per_update, first = 0.0, step
+    while step < config.steps:
+        signals.deferred = True
+        processes.agree(0.0, 0)  # none ended since the last collective
+        intervals = (config.log_every, config.eval_every, config.sample_every, config.checkpoint_every)
+        count = updates_in_call(step, config.steps, intervals, per_update, CALL_SECONDS)
+        n, position = updates_in_feed(config, step, count, step + critic_step, feed_end)
+        began = time.perf_counter()
+        state, metrics, done = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
+        if position + least > feed_end:  # the next update may not fit any more: read on while the device works
+            feed, feed_end = feed_at(position), position + room
+        metrics, done, critic_step = jax.device_get((metrics, done, state.critic_step))
+        per_update = (time.perf_counter() - began) / int(done)
+        seconds["train"] += per_update * int(done)
+        step, critic_step = step + int(done), int(critic_step)
+        summary |= {"step": step, "critic_step": critic_step, "updates_per_second": (step - first) / seconds["train"]}
+        per_update, received = processes.agree(per_update, signals.received)
+        yield Call(step, critic_step, state, metrics, per_update, received)
+        if received:
+            raise Interrupted(received)
+
+
+def timed(work: Any) -> tuple[Any, float]:
     began = time.perf_counter()
     return work(), time.perf_counter() - began
 
@@ -150,9 +200,7 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     return {"fingerprint": dataset.fingerprint, "examples": counts, "classes": dataset.class_names}
 
 
-def _restore(
-    checkpoints: Checkpoints, program: Program, fresh: TrainState, here: dict[str, Any], fingerprint: str
-) -> tuple[TrainState, float]:
+def _restore(checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], fingerprint: str) -> tuple[TrainState, float]:
     """Returns the newest good state or the fresh one, and the seconds trained before it; drops checkpoints beyond it.
 
     Raises:
@@ -170,17 +218,20 @@ def _restore(
         was = info["machine"]
         changes = [f"{name} {was.get(name)} -> {value}" for name, value in here.items() if was.get(name) != value]
         logging.getLogger(__name__).warning("resuming on another machine (%s): exact up to rounding only", ", ".join(changes))
-    return program.place(state), info["seconds"]
+    return state, info["seconds"]
 
 
-def _updates_until_event(config: ConfigDict, step: int, position: int, per_update: float, end: float) -> tuple[int, int]:
-    """Returns how many updates the next call takes from a step and position of the data, and the position after them.
+def updates_in_call(step: int, steps: int, intervals: Sequence[int], per_update: float, aim: float) -> int:
+    """Returns how many updates a call takes from a step on: to the next event, in `aim` seconds; 1 before any was timed."""
+    event = min(steps, *(step - step % every + every for every in intervals))
+    return min(event - step, max(1, int(aim / per_update)) if per_update else 1)
 
-    Up to the next event, within CALL_SECONDS and the feed, which ends before position `end`; at first 1.
+
+def updates_in_feed(config: ConfigDict, step: int, count: int, position: int, end: float) -> tuple[int, int]:
+    """Returns how many of `count` updates from a step on fit into the feed, and the position after them.
+
+    The first one's data begins at `position`, the feed ends before `end`.
     """
-    intervals = (config.log_every, config.eval_every, config.sample_every, config.checkpoint_every)
-    event = min(config.steps, *(step - step % every + every for every in intervals))
-    count = min(event - step, max(1, int(CALL_SECONDS / per_update)) if per_update else 1)
     for fits, later in enumerate(range(step, step + count)):
         needed = int(warmup_phases(config, later)) * config.n_critic + 1
         if position + needed > end:
@@ -198,14 +249,15 @@ def _check_finite(step: int, metrics: dict[str, Any], checkpoints: Checkpoints) 
         raise NonFiniteError(f"training became non-finite at step {step}: {first} is {metrics[first]}; {kept}")
 
 
-def _variables(player: Any) -> Params:
+def variables(player: Player) -> Params:
+    """Returns a network's variables as flax takes them."""
     return {"params": player.params, **player.model_state}
 
 
 def _evaluate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
     """Returns eval/x of the averaged generator and eval/raw/x of the generator itself, on validation."""
-    ema, generator, critic = jax.device_get((state.ema, _variables(state.generator), _variables(state.critic)))
-    averaged, raw = (evaluator.of_generator(variables, critic, "validation", 0) for variables in (ema, generator))
+    ema, generator, critic = jax.device_get((state.ema, variables(state.generator), variables(state.critic)))
+    averaged, raw = (evaluator.of_generator(player, critic, "validation", 0) for player in (ema, generator))
     return {f"eval/{name}": x for name, x in averaged.items()} | {f"eval/raw/{name}": x for name, x in raw.items()}
 
 
@@ -215,7 +267,7 @@ def _final(
     """Puts the last and the best state's test metrics into the summary; returns them and real data's as the final table."""
 
     def on_test(state: TrainState) -> dict[str, float]:
-        ema, critic = jax.device_get((state.ema, _variables(state.critic)))
+        ema, critic = jax.device_get((state.ema, variables(state.critic)))
         return summarise([evaluator.of_generator(ema, critic, "test", draw) for draw in range(config.eval.draws)])
 
     rows = {f"last, step {int(state.step)}": on_test(state)}

@@ -200,7 +200,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
 
 def first(states: TrainState, count: int) -> TrainState:
     """Returns the states of the first members on the host."""
-    return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(states))  # type: ignore[no-any-return]
+    return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(states))
 
 
 def networks(states: TrainState) -> dict[str, Params]:
@@ -217,7 +217,7 @@ def _validate(
     progress: Progress,
     signals: Signals,
 ) -> None:
-    """Adds the validation rows of the living at (step, critic_step), and keeps the best; nothing if a signal comes meanwhile."""
+    """Adds the validation rows of the living at (step, critic_step), and keeps the best; does nothing if a signal comes."""
     living, (step, critic_step) = progress.living(), at
     values = _evaluate(evaluator, current, living, "validation", 1, signals)
     if signals.received:
