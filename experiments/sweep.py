@@ -41,16 +41,17 @@ def sweep(argv: list[str]) -> None:
         if getattr(flags, name) is not None and getattr(flags, name) < 1:
             raise UserError(f"--{name}: {getattr(flags, name)} is not a whole number of at least 1")
     described = load_sweep(flags.config, overrides, flags.seeds)
+    config = described.base
     if flags.list:
         print_plan(plan(described.points, flags.members))
         return
     from wgan_jax.evaluation.statistics import parse_conditions  # imports jax
 
-    parse_conditions(described.base.eval.fail)
+    parse_conditions(config.eval.fail)
     path, _, preset = flags.config.partition(":")
     name = "-".join(["sweep", Path(path).stem, *filter(None, [preset.replace(",", "-")])])
     workdir = Path(flags.workdir or Path("runs") / name)
-    with open_workdir(workdir, described.base):
+    with open_workdir(workdir, config):
         stages = [described.points]
         try:
             while stages[-1]:
@@ -59,14 +60,14 @@ def sweep(argv: list[str]) -> None:
                 missing = [task.id for task in tasks if not is_done(workdir, task)]
                 print(f"{len(points)} points in {len(tasks)} tasks, of which {len(missing)} are to be trained", flush=True)
                 if missing:
-                    write_json(workdir / "provenance.json", provenance(described.base, {}))
+                    write_json(workdir / "provenance.json", provenance(config, {}))
                     launcher(run_task, str(workdir), missing, flags)
                     if left := [task.id for task in tasks if not is_done(workdir, task)]:
                         raise UserError(f"{len(left)} tasks ended early: {', '.join(left)}; the same command goes on with them")
                 known = {point.id for point in points}
                 stages.append([point for point in described.further(rows_of(workdir, stages)) if point.id not in known])
         finally:
-            report(workdir, stages, described.base.eval.fail, flags.config)
+            report(workdir, stages, config.eval.fail, flags.config)
     print(f"results.csv, results.jsonl, summary.md, figures/: {workdir}")
 
 

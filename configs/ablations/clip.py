@@ -4,7 +4,7 @@ Papers: Arjovsky 2017 (arXiv 1701.07875), section 3: a large c makes the critic 
 gradients vanish in a deep critic; c = 0.01 is its algorithm's. Gulrajani 2017 (arXiv 1704.00028), section 3 and figure 1:
 with c in {.1, .01, .001} a critic's gradients explode or vanish from layer to layer, and its parameters gather at -c and c.
 Command: python -m experiments.sweep --config=configs/ablations/clip.py[:preset[,paper=True]]
-Measured: TIME
+Measured on two cores: ring8, 180 runs, 10 minutes of both; digits, 60 runs, 2 minutes.
 """
 
 from ml_collections import ConfigDict

@@ -6,7 +6,7 @@ penalty. Every setting gets the preset's generator updates and, where that takes
 update: 1,000 here. So all of them can be compared at equal generator updates and at equal critic updates, within their curves.
 Learning rates are constant, as in both papers: with a decay, a point inside a curve would not be a run of that length.
 Command: python -m experiments.sweep --config=configs/ablations/n_critic.py[:preset[,paper=True]]
-Measured: TIME
+Measured on two cores: ring8, 240 runs, 15 minutes of both; digits, 80 runs, 4 minutes.
 """
 
 from ml_collections import ConfigDict
