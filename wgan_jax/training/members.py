@@ -142,9 +142,10 @@ def _train(
             current, at = networks(host), (step, critic_step)
             spent = timed(lambda: _validate(points, evaluator, current, best, at, progress, signals))[1]  # noqa: B023
             seconds["evaluate"] += spent
-            tell(progress.rows)
-            pace = f"{1e3 * per_update / count:.2f} ms per update and member"
-            display.say(f"step {step}/{config.steps}, {len(progress.living())} of {count} finite, {pace}")
+            if not signals.received:
+                tell(progress.rows)
+                pace = f"{1e3 * per_update / count:.2f} ms per update and member"
+                display.say(f"step {step}/{config.steps}, {len(progress.living())} of {count} finite, {pace}")
         if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
             info = {**dataclasses.asdict(progress), "data": dataset.fingerprint}
             checkpoints.save(step, {"states": first(states, count), "best": best}, info)
