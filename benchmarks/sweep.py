@@ -22,7 +22,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import launch
-from experiments.task import cores
+from experiments.launchers import visible_cores
 from wgan_jax.config import load
 from wgan_jax.plan import Point, resolve
 
@@ -46,7 +46,7 @@ def benchmark(argv: list[str]) -> None:
     config = load(flags.config, [*overrides, *(["--config.dtype=float64"] if flags.check else [])])
     points = resolve(config, [{"penalty.weight": weight, "seed": seed} for weight in WEIGHTS for seed in SEEDS])
     several = config.copy_and_resolve_references()
-    several.devices = cores()
+    several.devices = len(visible_cores())
     launch.configure_jax(several)
     print(f"{flags.config} {' '.join(overrides)}: {len(points)} members, width {config.model.width}, batch {config.batch_size}")
     if flags.check:
@@ -142,7 +142,7 @@ def end_to_end(spec: str, overrides: Sequence[str], config: ConfigDict) -> None:
             _told(parts),
             flush=True,
         )
-        for label, at_once in (("one after another", 1), (f"{cores()} at once", cores())):
+        for label, at_once in (("one after another", 1), (f"{len(visible_cores())} at once", len(visible_cores()))):
             folders = [Path(folder) / f"{at_once}-{i}" for i in range(ALONE)]
             own = [[f"--config.seed={i}", f"--config.penalty.weight={weight}"] for i, weight in enumerate(WEIGHTS[:ALONE])]
             commands = [

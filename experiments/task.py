@@ -1,7 +1,6 @@
 """One task of a sweep, in whatever process a launcher runs it; and the sweep's folder of tasks."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from experiments import launch
+from experiments.launchers import visible_cores
 from wgan_jax.errors import UserError
 from wgan_jax.plan import Task, resolve
 from wgan_jax.training.workdir import read_config, write_json
@@ -40,11 +40,6 @@ def is_done(workdir: Path, task: Task) -> bool:
     return path.exists() and json.loads(path.read_text(encoding="utf-8"))["step"] >= task.points[0].config.steps
 
 
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_task(workdir: str, task_id: str) -> None:
     """Trains a task that is not done, resuming what it finds, on all devices that it sees; every core of a CPU is one.
 
@@ -56,7 +51,7 @@ def run_task(workdir: str, task_id: str) -> None:
     task = read_task(Path(workdir), task_id)
     folder = Path(workdir) / "tasks" / task_id
     config = task.points[0].config.copy_and_resolve_references()
-    config.devices = config.devices or cores()  # virtual ones, on a CPU
+    config.devices = config.devices or len(visible_cores())  # virtual ones, on a CPU
     launch.configure_jax(config)
     from wgan_jax.training.members import train_task
 

@@ -94,7 +94,7 @@ def test_the_table_of_settings(tmp_path, undrawn):
         "`wasserstein_excess`": "0.125 [0.1, 0.15]",
         "`modes`": "8 [8, 8]",
         "`wasserstein_excess`, best state": "0.05 [0.05, 0.05]",
-        "training seconds a run": "2",
+        "seconds of a device, a run": "2",
     }
     assert ten["failed"] == "2 of 6, 33% [10%, 70%]"
     assert ten["`wasserstein_excess`"] == "0.155 [0.13, ∞]"
@@ -137,7 +137,7 @@ def test_equal_budgets(tmp_path, undrawn):
         "setting": "n_critic 1",
         "300 generator updates": "0.75",
         "400 critic steps": "0.65",
-        "4.0 seconds": "0.65",
+        "4.0 seconds of a device": "0.65",
     }
     assert list(five.values()) == ["n_critic 5", "0.3", "not evaluated by then", "0.5"]
 

@@ -11,7 +11,7 @@ from wgan_jax.evaluation import statistics, sweep_figures
 from wgan_jax.evaluation.settings import HEADLINE, SCORE, Run, Setting, gather, labels_of, number, value_of, values_of
 from wgan_jax.evaluation.statistics import Condition, Interval, Row, Unit
 
-UNITS: dict[Unit, str] = {"step": "generator updates", "critic_step": "critic steps", "seconds": "seconds"}
+UNITS: dict[Unit, str] = {"step": "generator updates", "critic_step": "critic steps", "seconds": "seconds of a device"}
 SHOWN, MATRIX, CURVES = 20, 12, 10  # settings in tables and strips, in the full matrix, as curves
 LEVELS = 10  # of the other keys, each a colour
 DRAWS = 10  # settings, most of them with one run, from which on they are draws of a random search
@@ -94,7 +94,7 @@ def _settings_table(shown: Sequence[Setting], count: int, measured: set[str]) ->
     metrics = [metric for metric in HEADLINE if metric in measured or metric == SCORE]
     means = any(len(setting.runs) >= statistics.BOOTSTRAP_LEAST for setting in shown)
     header = ["setting", "n", "failed", *(f"`{metric}`" for metric in metrics)]
-    header += [f"mean `{SCORE}`"] * means + [f"`{SCORE}`, best state", "training seconds a run"]
+    header += [f"mean `{SCORE}`"] * means + [f"`{SCORE}`, best state", "seconds of a device, a run"]
     lines = []
     for label, _, runs, _ in shown:
         scores = values_of(runs)
