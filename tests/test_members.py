@@ -183,6 +183,7 @@ def test_a_member_that_becomes_non_finite_stops_alone(undisturbed, make_config, 
         ("non-finite", "validation", False)
     ]
     assert 1 <= ended[0]["step"] < 5
+    assert result(tmp_path, points)[1]["states"].step.tolist() == [12, ended[0]["step"], 12, 12]
     others = [row for row in rows if row["point"] != points[1].id]
     assert others == rows_of(undisturbed[1])
     train_task(points, tmp_path, "task", 0.0)
