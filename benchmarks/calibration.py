@@ -104,7 +104,9 @@ def calibration(argv: list[str]) -> None:
     parser.add_argument("--dimensions", default="1,2,8,64", metavar="D,D,...", help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="laws and critics of a cell (default: 5)")
     parser.add_argument("--methods", default=",".join([*penalties, "clip"]), metavar="M,M,...", help="default: %(default)s")
-    parser.add_argument("--out", metavar="DIR", help="an existing folder for calibration.json and calibration.png")
+    parser.add_argument(
+        "--out", type=launch.path, metavar="DIR", help="an existing folder for calibration.json and calibration.png"
+    )
     flags, overrides = parser.parse(argv)
     dimensions = [int(part) if part.isdecimal() else 0 for part in flags.dimensions.split(",")]
     if min(dimensions) < 1:

@@ -61,15 +61,17 @@ CAVEAT = (
 def distance(argv: list[str]) -> None:
     """Parses the flags, reads both sets, fits the critics, prints a table."""
     parser = launch.Parser("experiments.distance", __doc__)
-    parser.add_argument("--real", required=True, metavar="PATH", help="an .npz, an .npy or a folder of images")
-    parser.add_argument("--generated", required=True, metavar="PATH", help="the other set")
+    parser.add_argument(
+        "--real", type=launch.path, required=True, metavar="PATH", help="an .npz, an .npy or a folder of images"
+    )
+    parser.add_argument("--generated", type=launch.path, required=True, metavar="PATH", help="the other set")
     parser.add_argument("--method", default="gp", help="gp, lp, clip or another file of configs/ (default: gp)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="critics, each with a split of its own (default: 5)")
     parser.add_argument(
         "--image-size", type=int, default=0, metavar="N", help="of folders: cut and resize to N (default: as stored)"
     )
     parser.add_argument("--channels", type=int, default=0, metavar="1|3", help="of folders: grey or RGB (default: as stored)")
-    parser.add_argument("--out", metavar="FILE.json", help="where to write every seed's values")
+    parser.add_argument("--out", type=launch.path, metavar="FILE.json", help="where to write every seed's values")
     flags, overrides = parser.parse(argv)
     if flags.seeds < 1:
         raise UserError(f"--seeds: {flags.seeds} is not a whole number of at least 1")
@@ -78,7 +80,7 @@ def distance(argv: list[str]) -> None:
     if flags.channels not in (0, 1, 3):
         raise UserError(f"--channels: {flags.channels} is neither 1 nor 3")
     if flags.out is not None and Path(flags.out).is_dir():
-        raise UserError(f"--out: {flags.out or 'empty'}: name a file, not a folder")
+        raise UserError(f"--out: {flags.out}: name a file, not a folder")
     if flags.out is not None and not Path(flags.out).parent.is_dir():
         raise UserError(f"--out: no directory {Path(flags.out).parent}")
     critic_config(flags.method, (1,), overrides)  # mistakes that no data is needed for
@@ -88,7 +90,7 @@ def distance(argv: list[str]) -> None:
     sets = {}
     for name in ("real", "generated"):
         try:
-            sets[name] = load_examples(Path(getattr(flags, name)).expanduser(), flags.image_size, flags.channels)
+            sets[name] = load_examples(Path(getattr(flags, name)), flags.image_size, flags.channels)
         except UserError as error:
             raise UserError(f"--{name}: {error}") from error
         if len(sets[name]) < LEAST:

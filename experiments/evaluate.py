@@ -35,7 +35,7 @@ FEWEST_RANKED = 5  # checkpoints for a rank correlation to mean anything
 def evaluate(argv: list[str]) -> None:
     """Parses the flags, evaluates, writes evaluation.json, prints a table."""
     parser = launch.Parser("experiments.evaluate", __doc__)
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="a run directory")
+    parser.add_argument("--workdir", type=launch.path, required=True, metavar="DIR", help="a run directory")
     parser.add_argument("--metrics", metavar="A,B", help="names, or all (default: the run's config.eval.metrics)")
     parser.add_argument("--num", type=int, default=MOST, metavar="N", help=f"examples of features at most (default: {MOST})")
     parser.add_argument("--step", default="latest", help="latest, best, a step with a checkpoint, or all (default: latest)")

@@ -1,7 +1,9 @@
 """What the launchers share: flags, exit codes, and the settings of JAX. Imports no jax before a config is checked."""
 
 import argparse
+import contextlib
 import difflib
+import io
 import logging
 import os
 import re
@@ -16,6 +18,7 @@ from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 
+from wgan_jax import paths
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 
 USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
@@ -23,6 +26,13 @@ HEARTBEAT = 100  # seconds; JAX's own
 # Multiplications of a layer. Two cores, jaxlib 0.12.0.1, ms per update on one thread and on two: ring8 at width 32 2.4 and 2.9,
 # at 64 6.0 and 8.5, at 128 15 and 14; grid25, at 128 with half the batch, 9.2 and 13.
 ONE_THREAD = 2**21
+# Switches of JAX's that would change the numbers of a run unseen, or under which its compiled program is none.
+IGNORED = (
+    *("JAX_DEFAULT_PRNG_IMPL", "JAX_THREEFRY_PARTITIONABLE", "JAX_ENABLE_CUSTOM_PRNG", "JAX_LEGACY_PRNG_KEY"),
+    *("JAX_RANDOM_SEED_OFFSET", "JAX_DEFAULT_DTYPE_BITS", "JAX_NUMPY_DTYPE_PROMOTION", "JAX_NUMPY_RANK_PROMOTION"),
+    *("JAX_DISABLE_JIT", "JAX_TRANSFER_GUARD", "JAX_TRANSFER_GUARD_HOST_TO_DEVICE", "JAX_TRANSFER_GUARD_DEVICE_TO_HOST"),
+    "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE",
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises the mistake that argparse found."""
-        raise UserError(message)
+        raise UserError(message.removeprefix("argument "))
 
     def parse(self, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """Returns the flags and the `--config.key=value` overrides; `--config.key value` is understood too.
@@ -61,6 +71,16 @@ class Parser(argparse.ArgumentParser):
         return arguments, overrides
 
 
+def path(text: str) -> str:
+    """The type of every flag that is a path: absolute, `~` expanded; a `/` at its end, which says folder, stays."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a path")
+    try:
+        return paths.absolute(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _unknown(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, 1)
     return f"{name}: no such flag; " + (f"did you mean {close[0]}?" if close else "--help lists them")
@@ -74,6 +94,8 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
+    steady_output()
+    settle_environment()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         program(sys.argv[1:])
@@ -85,12 +107,10 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
         print(f"{error}; the same command goes on from the newest checkpoint", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(SIGNALLED + error.signum)  # not waiting for a compilation under way
-    except BrokenPipeError:
-        _stop(SIGNALLED + signal.SIGPIPE)
     except OSError as error:
         if error.errno is None:
             raise
-        _stop(USAGE, f"{error.filename or 'output'}: {(error.strerror or str(error)).lower()}")
+        _stop(USAGE, f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}")
     sys.exit(0)
 
 
@@ -98,6 +118,50 @@ def _stop(code: int, *lines: str) -> NoReturn:
     for line in lines:
         print(f"error: {line}", file=sys.stderr)
     sys.exit(code)
+
+
+class _Steady(io.TextIOWrapper):
+    """A stream whose reader may go away, or whose disk may be full: what is lost then is the text, not the work."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            self._lose()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+def steady_output() -> None:
+    """Makes output never fatal: a closed pipe, a full disk, no stream at all, or letters that its encoding has not."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by a shell's >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        elif isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # else it is somebody's own
+            encoding, by_line, through = stream.encoding, stream.line_buffering, stream.write_through
+            setattr(sys, name, _Steady(stream.detach(), encoding, "replace", None, by_line, through))
+
+
+def settle_environment() -> None:
+    """Takes out of the environment what would decide unseen: IGNORED, each with a warning, and a notebook's backend of figures.
+
+    What may change bits and is a user's to choose is recorded with the machine, see `wgan_jax.training.workdir.machine`.
+    """
+    os.environ["MPLBACKEND"] = "agg"  # figures are files; that of a notebook may not be importable here
+    for name in IGNORED:
+        if (value := os.environ.pop(name, None)) is not None:
+            print(f"warning: {name}={value} is ignored: it would change a run's numbers, or its program", file=sys.stderr)
 
 
 def choose_matmul_library() -> None:
@@ -116,6 +180,25 @@ def choose_threads(config: ConfigDict) -> None:
 
 
 def configure_jax(config: ConfigDict) -> None:
+    """Sets what a config asks of JAX, see `set_jax`, and starts its backend.
+
+    Raises:
+      UserError: the platform that JAX_PLATFORMS asks for is not there.
+    """
+    set_jax(config)
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where JAX knows the platform and has no plugin for it
+        asked = os.environ.get("JAX_PLATFORMS")
+        if not asked:
+            raise
+        why = (str(error).strip().splitlines() or ["JAX has no backend of that name here"])[0]
+        raise UserError(f"JAX_PLATFORMS={asked}: {why}; unset JAX_PLATFORMS, or install JAX for that device") from error
+
+
+def set_jax(config: ConfigDict) -> None:
     """Sets what a config asks of JAX: float64, so many virtual CPU devices, threads, and the cache of compiled programs."""
     choose_matmul_library()
     choose_threads(config)
@@ -124,8 +207,8 @@ def configure_jax(config: ConfigDict) -> None:
     jax.config.update("jax_enable_x64", config.dtype == "float64")
     if config.devices > 1:
         jax.config.update("jax_num_cpu_devices", config.devices)
-    if config.cache_dir:
-        cache = Path(config.cache_dir).expanduser()
+    cache = paths.cache_folder(config.cache_dir, "compiled programs are not kept") if config.cache_dir else None
+    if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         _rebuild_damaged(cache)
@@ -151,7 +234,7 @@ def join_processes(config: ConfigDict, flags: argparse.Namespace) -> None:
     """
     if flags.process == 0:
         _check_port(int(flags.coordinator.rpartition(":")[2]))
-    configure_jax(config)
+    set_jax(config)
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
@@ -222,8 +305,9 @@ def _rebuild_damaged(cache: Path) -> None:
             show(message, *arguments, **keywords)
         elif "Error reading" in text and "'" in text:
             module = text.split("'")[1]
-            for entry in cache.glob(f"{module}-*"):
-                entry.unlink(missing_ok=True)
-            logging.getLogger(__name__).warning("a damaged entry of %s was deleted and is rebuilt: %s", cache, module)
+            with contextlib.suppress(OSError):  # not ours to delete: it is compiled anew each time
+                for entry in [path for path in cache.glob(f"{module}-*") if os.access(path, os.R_OK)]:
+                    entry.unlink(missing_ok=True)
+                    logging.getLogger(__name__).warning("%s: damaged; it was deleted and is rebuilt", entry)
 
     warnings.showwarning = showwarning

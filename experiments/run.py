@@ -29,12 +29,14 @@ def run(argv: list[str]) -> None:
     """Parses the flags, checks the config, trains."""
     parser = launch.Parser("experiments.run", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="a file of configs/ and its preset")
-    parser.add_argument("--workdir", metavar="DIR", help="the run directory (default: runs/<method>-<preset>-seed<seed>)")
+    parser.add_argument(
+        "--workdir", type=launch.path, metavar="DIR", help="the run directory (default: runs/<method>-<preset>-seed<seed>)"
+    )
     launch.add_process_flags(parser)
     flags, overrides = parser.parse(argv)
     launch.check_process_flags(flags)
     config = load(flags.config, overrides)
-    workdir = Path(default_workdir(config) if flags.workdir is None else flags.workdir)
+    workdir = Path(flags.workdir or launch.path(default_workdir(config)))
     if flags.distributed:
         _run_together(config, workdir, flags)
         return

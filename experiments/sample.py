@@ -37,16 +37,18 @@ STOPS, STEPS, MILLISECONDS = 4, 16, 80  # of a walk: latents, frames from each t
 def sample(argv: list[str]) -> None:
     """Parses the flags, restores the generator, writes the files."""
     parser = launch.Parser("experiments.sample", __doc__)
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="a run directory")
+    parser.add_argument("--workdir", type=launch.path, required=True, metavar="DIR", help="a run directory")
     numbers = ", ".join(f"{count} {kind}" for kind, count in NUM.items())
     parser.add_argument("--num", type=int, metavar="N", help=f"how many (default: {numbers})")
-    parser.add_argument("--out", metavar="FILE", help="a .png, .npz, .gif or FOLDER/ (default: a .png in DIR/samples)")
+    parser.add_argument(
+        "--out", type=launch.path, metavar="FILE", help="a .png, .npz, .gif or FOLDER/ (default: a .png in DIR/samples)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the latents (default: 0)")
     parser.add_argument("--step", default="latest", help="latest, best, or a step with a checkpoint (default: latest)")
     parser.add_argument("--raw", action="store_true", help="the generator itself, not its average")
     parser.add_argument("--interpolate", type=int, metavar="STEPS", help="images of each row from one latent to another")
     parser.add_argument("--nearest", type=int, metavar="K", help="training images beside each sample")
-    parser.add_argument("--export", metavar="FILE", help="the generator for other programs, and FILE.json")
+    parser.add_argument("--export", type=launch.path, metavar="FILE", help="the generator for other programs, and FILE.json")
     flags, overrides = parser.parse(argv)
     _check(flags, overrides)
     restored = restore_run(Path(flags.workdir), flags.step, overrides)
@@ -62,7 +64,7 @@ def sample(argv: list[str]) -> None:
 def _format(out: str | None) -> str:
     if out is None:
         return ".png"
-    return "/" if out.endswith("/") or (out and Path(out).is_dir()) else Path(out).suffix
+    return "/" if out.endswith("/") or Path(out).is_dir() else Path(out).suffix
 
 
 def _for_images(flags: argparse.Namespace) -> str | None:
@@ -98,10 +100,10 @@ def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def _check_places(flags: argparse.Namespace, form: str) -> None:
     """Raises UserError of a place that cannot be written to, or holds what writing there would spoil."""
-    if flags.export is not None and (not flags.export or _format(flags.export) == "/"):
-        raise UserError(f"--export: {flags.export or 'empty'}: name a file, not a folder")
+    if flags.export is not None and _format(flags.export) == "/":
+        raise UserError(f"--export: {flags.export}: name a file, not a folder")
     for name in ("out", "export"):
-        path = Path(getattr(flags, name) or "")
+        path = Path(getattr(flags, name) or flags.workdir)
         if not path.parent.is_dir():
             raise UserError(f"--{name}: no directory {path.parent}")
     if form == "/" and Path(flags.out).is_file():

@@ -30,7 +30,9 @@ def sweep(argv: list[str]) -> None:
     """Parses the flags, plans, launches what is missing, writes the results."""
     parser = launch.Parser("experiments.sweep", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="an ablation file, or a method's with --seeds")
-    parser.add_argument("--workdir", metavar="DIR", help="the sweep's directory (default: runs/sweep-<file>[-<preset>])")
+    parser.add_argument(
+        "--workdir", type=launch.path, metavar="DIR", help="the sweep's directory (default: runs/sweep-<file>[-<preset>])"
+    )
     parser.add_argument("--list", action="store_true", help="print the points and their tasks, train nothing")
     parser.add_argument("--seeds", type=int, metavar="N", help="take every point at the seeds 0 to N - 1 in place of its own")
     parser.add_argument("--members", type=int, default=MEMBERS, metavar="N", help=f"of a task at most (default: {MEMBERS})")
@@ -50,7 +52,7 @@ def sweep(argv: list[str]) -> None:
     parse_conditions(config.eval.fail)
     path, _, preset = flags.config.partition(":")
     name = "-".join(["sweep", Path(path).stem, *filter(None, [preset.replace(",", "-")])])
-    workdir = Path(flags.workdir or Path("runs") / name)
+    workdir = Path(flags.workdir or launch.path(f"runs/{name}"))
     with open_workdir(workdir, config):
         stages = [described.points]
         try:

@@ -15,8 +15,10 @@ from wgan_jax.errors import UserError
 def tags(argv: list[str]) -> None:
     """Parses the flags and writes metadata.csv."""
     parser = launch.Parser("experiments.tags", __doc__)
-    parser.add_argument("--tags", required=True, metavar="FILE", help="the archive's file of tags")
-    parser.add_argument("--images", required=True, metavar="DIR", help="the folder of images, each named by its id")
+    parser.add_argument("--tags", type=launch.path, required=True, metavar="FILE", help="the archive's file of tags")
+    parser.add_argument(
+        "--images", type=launch.path, required=True, metavar="DIR", help="the folder of images, each named by its id"
+    )
     flags, overrides = parser.parse(argv)
     if overrides:
         raise UserError(f"{overrides[0]}: there is no config here")

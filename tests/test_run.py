@@ -212,7 +212,7 @@ MISTAKES = {
     },
     "sample": {
         "no workdir": ([], "--workdir"),
-        "no such workdir": (["--workdir=nowhere"], "no directory nowhere"),
+        "no such workdir": (["--workdir=nowhere"], f"no directory {Path('nowhere').absolute()}"),
         "a workdir without a run": (["--workdir=configs"], "holds no run"),
         "no samples": (["--workdir=configs", "--num=0"], "--num: 0 is not"),
         "another format": (["--workdir=configs", "--out=x.jpg"], "ends neither in .png nor in .npz"),

@@ -11,11 +11,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from wgan_jax import paths
 from wgan_jax.errors import UserError
 
 FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1.2e-38  # beyond them a number is inf or 0 in the program
@@ -29,6 +30,7 @@ class Rule(NamedTuple):
     type: type
     accepts: Callable[[Any], bool]
     wanted: str
+    place: Literal["", "path", "cache"] = ""  # a path, made absolute; of a cache, which a run can do without
 
 
 @functools.cache
@@ -74,6 +76,14 @@ def _text() -> Rule:
     return Rule(str, lambda v: "\0" not in v, "text")
 
 
+def _path() -> Rule:
+    return Rule(str, lambda v: "\0" not in v, "a path", "path")
+
+
+def _cache() -> Rule:
+    return Rule(str, lambda v: v != "" and "\0" not in v, "a folder", "cache")
+
+
 def _truth() -> Rule:
     return Rule(bool, lambda _: True, "True or False")
 
@@ -106,9 +116,9 @@ def rules() -> dict[str, Rule]:
         "data.builder": Rule(
             str, lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v) is not None, "name[/config][:version]"
         ),
-        "data.data_dir": _text(),
+        "data.data_dir": _path(),
         "data.download": _truth(),
-        "data.path": _text(),
+        "data.path": _path(),
         "data.label": _text(),
         "data.image_size": Rule(int, lambda v: 0 <= v <= 4096, "a whole number from 0 to 4096"),
         "data.channels": Rule(int, lambda v: v in (0, 1, 3), "0, 1 or 3"),
@@ -117,7 +127,7 @@ def rules() -> dict[str, Rule]:
         "data.holdout": _real(0, 0.45, above=True),
         "data.dequantise": _truth(),
         "data.flip": _truth(),
-        "data.cache_dir": Rule(str, lambda v: v != "" and "\0" not in v, "a folder"),
+        "data.cache_dir": _cache(),
         "data.resident_mb": _whole(0),
         "latent.name": _one_of(registered("models/latent.py", "LATENTS")),
         "latent.dim": _whole(1),
@@ -155,13 +165,13 @@ def rules() -> dict[str, Rule]:
         "eval.samples": _whole(10),
         "eval.features": _one_of(registered("evaluation/features.py", "FEATURES")),
         "eval.feature_samples": _whole(10),
-        "eval.weights": _text(),
-        "eval.cache_dir": Rule(str, lambda v: v != "" and "\0" not in v, "a folder"),
+        "eval.weights": _path(),
+        "eval.cache_dir": _cache(),
         "eval.draws": _whole(1),
         "eval.fail": Rule(
             str, lambda v: re.fullmatch(CONDITIONS, v) is not None, "METRIC<VALUE or METRIC>VALUE, comma-separated"
         ),
-        "cache_dir": _text(),
+        "cache_dir": _cache()._replace(accepts=lambda v: "\0" not in v, wanted="a folder, or empty for none"),
     }
     for player in ("critic", "generator"):
         table[f"{player}.optimizer"] = _one_of(registered("training/update.py", "OPTIMIZERS"))
@@ -303,6 +313,20 @@ def override(base: Callable[[], ConfigDict], overrides: Sequence[str], allowed: 
     config = parse(good)
     if lines := lines + mistakes(config):
         raise UserError(*lines)
+    return _with_absolute_paths(config)
+
+
+def _with_absolute_paths(config: ConfigDict) -> ConfigDict:
+    """Returns the config with its paths absolute, `~` expanded; that of a cache stays as it is where no home is known."""
+    flat, settled = flatten(config), {}
+    for key, rule in rules().items():
+        if rule.place and flat[key]:
+            try:
+                settled[key] = paths.absolute(flat[key])
+            except UserError as error:
+                if rule.place == "path":
+                    raise UserError(f"config.{key}: {error}") from error
+    config.update_from_flattened_dict(settled)
     return config
 
 

@@ -27,7 +27,7 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: no such folder, no images, or a metadata.csv that does not fit them.
     """
-    root = Path(config.path).expanduser()
+    root = Path(config.path)
     if not config.path or not root.is_dir():
         raise UserError(f"config.data.path: {config.path or 'empty'}: no such folder; set --config.data.path=DIR")
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

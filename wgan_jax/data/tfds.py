@@ -10,6 +10,7 @@ from wgan_jax.data.cache import Record, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Dataset
 from wgan_jax.errors import Interrupted, UserError
+from wgan_jax.paths import absolute
 
 
 def load(config: ConfigDict) -> Dataset:
@@ -21,7 +22,7 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: it is not there, holds no image, or cannot be read.
     """
-    root = Path(config.data_dir or "~/tensorflow_datasets").expanduser()
+    root = Path(config.data_dir or absolute("~/tensorflow_datasets"))
     folder = _prepared(root, config.builder)
     if folder is None:
         folder = _download(config, root)

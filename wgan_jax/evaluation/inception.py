@@ -142,7 +142,7 @@ def load_inception(path: str | Path) -> tuple[Callable[[np.ndarray], tuple[jax.A
     Raises:
       UserError: no such file, not readable, or not the weights of this network.
     """
-    file = Path(path).expanduser()
+    file = Path(path)
     if not path or not file.is_file():
         given = f"no file {path}" if path else "it is empty"
         raise UserError(f"config.eval.weights: {given}; features=inception needs the weights, for example of {PUBLISHED}")

@@ -3,10 +3,11 @@
     checkpoints/step_00001000/state/           Orbax
     checkpoints/step_00001000/manifest.json    {"step", "info", "files": {path: SHA-256}}
 
-A checkpoint is written under another name and renamed when its manifest is complete.
+A checkpoint is written under another name and renamed when its index was read back and its manifest is complete.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -144,8 +145,11 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             _check_space(self.folder, tree)
-            with _quiet(), _checkpointer() as checkpointer:
+            # Orbax merges the files of an OCDBT database by an unescaped glob; without it, arrays are files of their own
+            plain = glob.escape(str(temporary)) == str(temporary)
+            with _quiet(), _checkpointer(use_ocdbt=plain) as checkpointer:
                 checkpointer.save(temporary / "state", tree)
+            _check_index(temporary / "state", tree)
             manifest = {"step": step, "info": info, "files": _hashes(temporary)}
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             shutil.rmtree(path, ignore_errors=True)
@@ -194,13 +198,27 @@ def _check_space(folder: Path, tree: Any) -> None:
         raise OSError("No space left on the device")
 
 
-def _checkpointer() -> Any:
+def _check_index(path: Path, tree: Any) -> None:
+    """Raises OSError unless the index of what was written has all arrays of a tree, of their shapes and dtypes."""
+    with _quiet(), _checkpointer() as checkpointer:
+        found = checkpointer.metadata(path).item_metadata
+    if found is None or _described(found.tree) != _described(tree):
+        raise OSError("what was written cannot be read back")
+
+
+def _described(tree: Any) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): (leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves}
+
+
+def _checkpointer(*, use_ocdbt: bool = True) -> Any:
     """Returns Orbax's checkpointer, which else would wait for all processes of a run."""
     import orbax.checkpoint as ocp
 
     this = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=use_ocdbt, multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 @contextlib.contextmanager

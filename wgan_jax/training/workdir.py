@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
+from wgan_jax import paths
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
 
@@ -38,6 +39,8 @@ MAY_CHANGE = (
     "data.path",  # the images are compared themselves, see loop.py
     "data.data_dir",
 )
+# Variables that may change the bits of a result, and are a user's to choose: recorded, and a resume under others is warned of.
+ENVIRONMENT = ("XLA_FLAGS", "NPROC", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_DISABLE_MOST_OPTIMIZATIONS", "NVIDIA_TF32_OVERRIDE")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "numpy", "scipy", "scikit-learn")
 
 
@@ -46,8 +49,11 @@ def open_workdir(workdir: Path, config: ConfigDict) -> Iterator[None]:
     """Holds the lock of a run directory, made or resumed for a config.
 
     Raises:
-      UserError: another process holds it, it holds something else than a run, or a run of another config.
+      UserError: another process holds it, it holds something else than a run, or a run of another config; no checkpoint can be
+        written under its path.
     """
+    if why := paths.unsuited(str(workdir)):
+        raise UserError(f"--workdir: {str(workdir)!a} {why}; choose another")
     stored = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is not a directory")
@@ -120,6 +126,7 @@ def machine(devices: int) -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "jaxlib": version("jaxlib"),
+        "environment": {name: os.environ[name].strip() for name in ENVIRONMENT if name in os.environ},
     }
 
 
