@@ -1,4 +1,4 @@
-"""What `python experiments/run.py` finds in place of the package, as Python then looks for it in this folder: how to call it."""
+"""What `python experiments/run.py` finds in place of the package, as Python then looks for it here: how to call it."""
 
 import sys
 from pathlib import Path

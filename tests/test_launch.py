@@ -1,7 +1,16 @@
-"""The cache of compiled programs: used by default, and rebuilt where an entry is damaged."""
+"""What the launchers share: the cache of compiled programs, output that is never fatal, an environment that decides nothing."""
 
+import os
 import subprocess
 import sys
+
+import jax
+import pytest
+
+from experiments import launch
+from wgan_jax.config import load
+from wgan_jax.errors import UserError
+from wgan_jax.training.workdir import machine
 
 PROGRAM = """
 import sys
@@ -36,3 +45,53 @@ def test_a_damaged_cache_entry_is_deleted_and_rebuilt(tmp_path):
     assert all(len(content) > len(whole[name]) // 2 + 1 for name, content in _entries(tmp_path).items())
     _, message = _run(tmp_path)
     assert "rebuilt" not in message
+
+
+STEADY = """
+import pathlib, sys, time
+from experiments import launch
+def program(argv):
+    for part in range(3):
+        print("one ± two", "x" * 100_000, flush=True)
+    pathlib.Path(argv[0]).write_text("done")
+launch.main(program)
+"""
+
+
+@pytest.mark.parametrize("shell", ["| head -c 1 | cat > /dev/null", "> /dev/full", ">&-", "| cat > /dev/null"])
+def test_no_output_is_fatal(shell, tmp_path):
+    """A reader that goes away, a full disk, no stream, an encoding without the letters: the work goes on to its end."""
+    command = f'set -o pipefail; "$0" -c "$1" "$2" {shell}'
+    words = ["bash", "-c", command, sys.executable, STEADY, str(tmp_path / "file")]
+    done = subprocess.run(words, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "file").read_text() == "done"
+
+
+def test_what_would_decide_unseen_is_taken_out_of_the_environment(monkeypatch, capsys):
+    monkeypatch.setenv("JAX_DEFAULT_PRNG_IMPL", "rbg")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    launch.settle_environment()
+    assert "JAX_DEFAULT_PRNG_IMPL" not in os.environ
+    assert os.environ["MPLBACKEND"] == "agg"
+    said = "warning: JAX_DEFAULT_PRNG_IMPL=rbg is ignored: it would change a run's numbers, or its program\n"
+    assert capsys.readouterr().err == said
+    assert machine(1)["environment"]["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"  # a user's to choose: recorded, and compared on resume
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Unable to initialize backend 'cuda'\nmore"), AssertionError()])
+def test_a_platform_that_is_not_there_is_one_line(error, monkeypatch):
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(UserError, match=r"^JAX_PLATFORMS=cuda: .*; unset JAX_PLATFORMS, or install JAX for that device$"):
+        launch.configure_jax(load("configs/wgan_gp.py", ["--config.cache_dir="]))
+
+
+def test_a_launcher_called_as_a_file_says_how_to_call_it():
+    done = subprocess.run([sys.executable, "experiments/run.py"], capture_output=True, text=True, check=False)
+    said = "error: experiments/run.py: from the project's root, call python -m experiments.run\n"
+    assert (done.returncode, done.stderr) == (2, said)
