@@ -18,6 +18,7 @@ ROOMS = [
     {"wgan_jax.objectives"},
     {"wgan_jax.training.update"},
     {"wgan_jax.training.program"},
+    {"wgan_jax.report"},
     {"wgan_jax.evaluation", "wgan_jax.export"},
     {f"wgan_jax.training.{name}" for name in ("checkpoint", "distance", "interruption", "logging", "processes", "workdir")},
     {"wgan_jax.training.loop"},
@@ -31,6 +32,7 @@ NEVER = {
     "wgan_jax.training.checkpoint": ("wgan_jax.data", "wgan_jax.models", "wgan_jax.objectives", "wgan_jax.evaluation"),
     "wgan_jax.config": ("jax", "flax", "optax", "wgan_jax.types"),
     "wgan_jax.plan": ("jax", "flax", "optax", "wgan_jax.types"),
+    "wgan_jax.report": ("jax", "wgan_jax.data", "wgan_jax.evaluation", "wgan_jax.models", "wgan_jax.training"),
     "wgan_jax": ("configs", "experiments", "benchmarks", "tests"),
     "configs": ("wgan_jax",),
 }

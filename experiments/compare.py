@@ -1,0 +1,194 @@
+"""Draws runs and sweeps in one figure and prints them as one table.
+
+    python -m experiments.compare --workdir=A --workdir=B ... [--out=compare.png] [--metric=NAME]
+
+A workdir is a run's or a sweep's, finished or not. Runs that differ in their seed alone are one setting, drawn as their median,
+shaded from the least to the greatest. Curves are on validation, against generator updates and seconds; the table is on test.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments import launch
+from experiments.task import read_task
+from wgan_jax.config import flatten
+from wgan_jax.errors import UserError
+from wgan_jax.report.comparison import (
+    CURVES,
+    Run,
+    draw_comparison,
+    gather,
+    shared_metrics,
+    warnings_of,
+    write_table,
+)
+from wgan_jax.training.logging import read_metrics
+from wgan_jax.training.workdir import MAY_CHANGE, read_config
+
+TRAINED = ("steps", "eval_every")  # of MAY_CHANGE, what tells runs apart nevertheless
+OWN = re.compile(r"eval/\w+")  # not of the generator without averaging, eval/raw/...
+DATA = ("name", "dim", "theta", "builder", "label", "image_size", "channels", "background", "skip_damaged", "holdout")
+PROTOCOL = (*(f"data.{key}" for key in DATA), "eval.samples", "eval.features", "eval.feature_samples")
+
+
+def compare(argv: list[str]) -> None:
+    """Parses the flags, reads the directories, prints the table, draws the figure."""
+    parser = launch.Parser("experiments.compare", __doc__)
+    parser.add_argument("--workdir", required=True, action="append", metavar="DIR", help="of a run or a sweep; once for each")
+    parser.add_argument("--out", default="compare.png", metavar="FILE", help="the figure, a .png (default: compare.png)")
+    parser.add_argument("--metric", metavar="NAME", help="compared by (default: wasserstein_excess where all have it)")
+    flags, overrides = parser.parse(argv)
+    if overrides:
+        raise UserError(f"{overrides[0]}: runs are compared as they are; this command takes no config")
+    out = Path(flags.out).expanduser()
+    _check_out(out, flags.out)
+    folders = [Path(name).expanduser() for name in flags.workdir]
+    for index, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:index]]:
+            raise UserError(f"--workdir: {flags.workdir[index]} is given twice")
+    settings = gather([run for folder in folders for run in read_runs(folder)])
+    metrics = shared_metrics(settings, flags.metric)
+    draw_comparison(settings, metrics).savefig(out, dpi=110)
+    print(write_table(settings, metrics, shutil.get_terminal_size().columns))
+    print("\non the test split, but `so far`, on validation; best is the state with the lowest")
+    print("excess on validation; ±: of one run over draws of its evaluation, of several over runs")
+    for line in warnings_of(settings):
+        print(line)
+    if len(settings) > CURVES:
+        print(f"drawn are the first {CURVES} of {len(settings)} settings")
+    print(f"curves: {out}")
+
+
+def _check_out(out: Path, given: str) -> None:
+    if out.suffix != ".png":
+        raise UserError(f"--out: {given} does not end in .png")
+    if out.is_dir():
+        raise UserError(f"--out: {given} is a directory")
+    if not out.parent.is_dir():
+        raise UserError(f"--out: no directory {out.parent}")
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise UserError(f"--out: {given} cannot be written: permission denied")
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Returns the run of a run directory, or a sweep's points that have begun; of several stages those of the latest.
+
+    Raises:
+      UserError: it is neither, or a file of it cannot be read.
+    """
+    stored = flatten(read_config(folder))
+    try:
+        return _read_sweep(folder) if (folder / "tasks").is_dir() else [_read_run(folder, stored)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # files of another program, or damaged ones
+        raise UserError(
+            f"--workdir: {folder} cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _read_run(folder: Path, config: dict[str, Any]) -> Run:
+    lines = read_metrics(folder / "metrics.jsonl")
+    summary, made = (_read_json(folder / name) for name in ("summary.json", "provenance.json"))
+    evaluated = [(line, {name.removeprefix("eval/"): x for name, x in line.items() if OWN.fullmatch(name)}) for line in lines]
+    validation = [{"step": line["step"], "seconds": line["seconds"], **values} for line, values in evaluated if values]
+    step, status = max([line["step"] for line in lines[-1:]] + [summary.get("step", 0)]), summary.get("status", "unfinished")
+    if summary.get("step") != step or (status == "done" and step < config["steps"]):  # it went on
+        status = "unfinished"
+    seconds = {line["step"]: line["seconds"] for line in lines}
+    test = {}
+    if status == "done":
+        best = summary["best"]
+        states = {"last": (step, summary["final"])} | ({"best": (best["step"], best["test"])} if best else {})
+        test = {name: {"step": at, "seconds": seconds[at], **values} for name, (at, values) in states.items()}
+    data, evaluation = made.get("data", {}), made.get("evaluation", {})
+    sizes = {split: (size["points"], size["features"]) for split, size in evaluation.get("sizes", {}).items()}
+    known = {f"images of {split}": n for split, n in data.get("examples", {}).items()} | {
+        "data": data.get("fingerprint", "")[:12]
+    }
+    known |= {f"n on {split}": _counted(*size) for split, size in sizes.items()}
+    known |= {
+        f"features' {name}": evaluation["features"][name][:12] for name in ("weights", "resize") if evaluation.get("features")
+    }
+    machine = made.get("machine", {})
+    return Run(
+        where=str(folder),
+        config=_compared(config),
+        named=_overridden(made),
+        status=status,
+        step=step,
+        seconds=max(seconds.values(), default=0.0),
+        validation=validation,
+        test=test,
+        real=summary.get("real", {}) if status == "done" else {},
+        real_n=_counted(*map(min, zip(*sizes.values(), strict=True))) if sizes else "",
+        protocol=_protocol(config) | known,
+        clock=f"on {machine['devices']} {machine['device_kind']}, {machine['processor']}"
+        if machine
+        else "on an unknown machine",
+    )
+
+
+def _read_sweep(folder: Path) -> list[Run]:
+    path = folder / "results.jsonl"
+    rows = read_metrics(path)
+    if not rows:
+        raise UserError(
+            f"--workdir: {folder} is a sweep without {path.name} yet; the sweep's command writes it when it ends or stops"
+        )
+    latest, made = max(row["stage"] for row in rows), _read_json(folder / "provenance.json")
+    points = [point for task in (folder / "tasks").iterdir() for point in read_task(folder, task.name).points]
+    configs = {point.id: flatten(point.config) for point in points}
+    named = [*_overridden(made), *(key for point in points for key in point.overrides)]
+    by_point: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["stage"] == latest:
+            by_point.setdefault(row["point"], []).append(row)
+    return [_of_point(str(folder), configs[name], dict.fromkeys(named), own) for name, own in by_point.items()]
+
+
+def _of_point(where: str, config: dict[str, Any], named: Iterable[str], rows: list[dict[str, Any]]) -> Run:
+    validation = sorted((row for row in rows if row["split"] == "validation"), key=lambda row: row["step"])
+    test = {row["state"]: row for row in rows if row["split"] == "test" and row["status"] == "ok"}
+    died = any(row["status"] == "non-finite" for row in rows)
+    return Run(
+        where=where,
+        config=_compared(config),
+        named=list(named),
+        status="non-finite" if died else "done" if "last" in test else "unfinished",
+        step=validation[-1]["step"],
+        seconds=validation[-1]["seconds"],
+        validation=[row for row in validation if row["status"] == "ok"],
+        test={} if died else test,
+        real={},
+        real_n="",
+        protocol=_protocol(config),
+        clock="of a device, shared by the members of a sweep's program",
+    )
+
+
+def _compared(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in MAY_CHANGE or key in TRAINED}
+
+
+def _protocol(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in PROTOCOL if key in config}
+
+
+def _overridden(made: dict[str, Any]) -> list[str]:
+    return [word.removeprefix("--config.").partition("=")[0] for word in made.get("overrides", [])]
+
+
+def _counted(points: int, features: int) -> str:
+    return f"{points}" if points == features else f"{points}, of features {features}"
+
+
+if __name__ == "__main__":
+    launch.main(compare)

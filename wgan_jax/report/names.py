@@ -1,0 +1,53 @@
+"""What reports call things: the score, the metrics they tell, the label of a setting, the text of a number."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+SCORE = "wasserstein_excess"  # what `best` and every selection go by
+# Metrics that a summary tells, and what a run counts as that became non-finite.
+HEADLINE = {
+    SCORE: math.inf,
+    "wasserstein_quantile": math.inf,
+    "modes": 0.0,
+    "good_share": 0.0,
+    "precision": 0.0,
+    "recall": 0.0,
+    "smallest_class": 0.0,
+}
+
+
+def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a short label for every {key: value}, such as "weight 10, two_sided".
+
+    Left out is a key that one before it determines, as the method does its loss. A name stands without its key where no other
+    key takes it.
+    """
+    if not swept:
+        return []
+    kept: list[str] = []
+    for key in swept[0]:
+        column = [own[key] for own in swept]
+        others = [[own[other] for own in swept] for other in kept]
+        repeats = [other for other in others if 1 < len(set(other)) <= len(swept) / 2]  # a number drawn anew determines nothing
+        if column not in others and not any(len(set(zip(other, column, strict=True))) == len(set(other)) for other in repeats):
+            kept.append(key)
+    leaves = [key.rsplit(".", 1)[-1] for key in kept]
+    short = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(kept, leaves, strict=True)}
+    texts = {key: {own[key] for own in swept if isinstance(own[key], str)} for key in kept}
+
+    alone = [key for key in kept if not any(texts[key] & texts[other] for other in kept if other != key)]
+
+    def part(key: str, value: Any) -> str:
+        return value if isinstance(value, str) and value and key in alone else f"{short[key]} {number(value)}"
+
+    return [", ".join(part(key, own[key]) for key in kept) for own in swept]
+
+
+def number(value: Any) -> str:
+    """Returns a value as a summary writes it; numbers have three digits."""
+    if not isinstance(value, float):
+        return str(value)
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
