@@ -17,7 +17,8 @@ EXAMPLES = re.findall(r"## ([^\n]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", TEXT,
 
 
 @pytest.fixture(autouse=True)
-def architectures(monkeypatch):
+def contained(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("wgan_jax.models.ARCHITECTURES", dict(ARCHITECTURES))
 
 
@@ -28,7 +29,7 @@ def run(code):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == TEXT.count("```python") >= 5
+    assert len(EXAMPLES) == TEXT.count("```python") >= 6
 
 
 @pytest.mark.parametrize("code", [pytest.param(code, id=title) for title, code in EXAMPLES])

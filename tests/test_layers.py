@@ -22,7 +22,7 @@ ROOMS = [
     {"wgan_jax.evaluation", "wgan_jax.export"},
     {f"wgan_jax.training.{name}" for name in ("checkpoint", "distance", "interruption", "logging", "processes", "workdir")},
     {"wgan_jax.training.loop"},
-    {"wgan_jax.training.members"},
+    {"wgan_jax.training.members", "wgan_jax.training.notebook"},
     {"experiments", "benchmarks"},
 ]
 # Beyond the order of the rooms: file -> what it does not import.

@@ -44,10 +44,11 @@ class Call(NamedTuple):
     received: int  # a signal after which the run ends, or 0
 
 
-def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | None = None) -> dict[str, Any]:
     """Trains a checked config in a run directory that `open_workdir` holds, resuming what is there; returns the summary.
 
-    `started` is when the process began, on time.perf_counter's clock. Of several processes only the first uses the directory.
+    `started` is when the process began, on time.perf_counter's clock; `dataset` is trained on in place of config.data's. Of
+    several processes only the first uses the directory.
 
     Raises:
       UserError: of the devices or the checkpoints.
@@ -58,7 +59,7 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
         seconds = dict.fromkeys(("total", "startup", "compile", "train", "evaluate"), 0.0)
         summary = {"status": "running", "step": 0, "critic_step": 0, "final": {}, "best": None, "seconds": seconds}
         try:
-            _train(config, workdir, started, signals, summary)
+            _train(config, workdir, started, dataset, signals, summary)
             summary["status"] = "done"
         except NonFiniteError:
             summary["status"] = "non-finite"
@@ -73,9 +74,11 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
     return summary
 
 
-def _train(config: ConfigDict, workdir: Path, started: float, signals: Signals, summary: dict[str, Any]) -> None:
+def _train(
+    config: ConfigDict, workdir: Path, started: float, given: Dataset | None, signals: Signals, summary: dict[str, Any]
+) -> None:
     with processes.first_before_others():
-        dataset = load_dataset(config)
+        dataset = given or load_dataset(config)
     program = make_program(config, dataset)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))

@@ -156,13 +156,17 @@ def _processor() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """Returns the commit of this source tree and whether it was changed, or None outside a repository."""
+    """Returns the commit of this source tree and whether it was changed, or None where this file is in no repository.
+
+    An installed package may lie in an environment inside the repository of something else.
+    """
 
     def git(*arguments: str) -> str:
         root = Path(__file__).parents[2]
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603, S607
 
     try:
+        git("ls-files", "--error-unmatch", __file__)
         return {"commit": git("rev-parse", "HEAD"), "dirty": git("status", "--porcelain") != ""}
     except (OSError, subprocess.CalledProcessError):
         return None

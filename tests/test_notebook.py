@@ -1,0 +1,107 @@
+"""train(config, dataset) as a notebook calls it: in this process, of data of one's own, from any thread."""
+
+import re
+import threading
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.wgan_gp import get_config
+from wgan_jax.data import load_dataset
+from wgan_jax.data.dataset import Dataset, Split
+from wgan_jax.errors import UserError
+from wgan_jax.training.notebook import train
+
+CHANGES = {
+    "steps": 4,
+    "batch_size": 8,
+    "n_critic": 2,
+    "log_every": 2,
+    "eval_every": 2,
+    "eval.draws": 1,
+    "model.width": 8,
+    "devices": 1,
+}
+
+
+def config_of(**changes):
+    config = get_config("digits")
+    config.update_from_flattened_dict({**CHANGES, "model.depth": 1, "eval.metrics": "wasserstein", **changes})
+    return config
+
+
+def own(counts=(40, 20, 20), dtype=np.uint8, shape=(8, 8, 1)):
+    """Bright images: their pixels are in 200 .. 255."""
+    rng = np.random.default_rng(0)
+    splits = [Split(rng.integers(200, 256, (n, *shape)).astype(dtype), np.zeros(n, np.int32)) for n in counts]
+    return Dataset(shape, train=splits[0], validation=splits[1], test=splits[2])
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch, tmp_path):
+    """Pictures take seconds; temporary folders are the test's."""
+    monkeypatch.setattr("wgan_jax.training.loop.make_artist", lambda *_: lambda *_: None)
+    monkeypatch.setattr("wgan_jax.training.loop.save_curves", lambda *_: None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def test_own_images_train_from_a_thread_and_go_on(tmp_path, capsys):
+    """What is trained on is the dataset given, not config.data's digits; a second call of the same goes on."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(train(config_of(), own(), tmp_path / "run")))
+    thread.start()
+    thread.join()
+    (first,) = results
+    assert "step 4/4" in capsys.readouterr().out
+    assert (first.summary["status"], [line["step"] for line in first.metrics], int(first.state.step)) == ("done", [2, 4], 4)
+    assert first.workdir == tmp_path / "run"
+    assert 1 < first.summary["real"]["wasserstein_floor"] < 1.43  # sqrt(64 * 2 * .44^2 / 12) between any two; of digits 3
+    images = first.sample(5)
+    assert (images.shape, images.dtype) == ((5, 8, 8, 1), np.uint8)
+    np.testing.assert_array_equal(first.sample(3), images[:3])
+    assert not np.array_equal(first.sample(5, seed=1), images)
+    more = train(config_of(steps=6), own(), tmp_path / "run")
+    assert [line["step"] for line in more.metrics] == [2, 4, 6]
+    with pytest.raises(UserError, match="are not those that this run was trained on"):
+        train(config_of(steps=8), own((41, 20, 20)), tmp_path / "run")
+    with pytest.raises(UserError, match=r"config\.model\.width: the run in .* has 8, this command asks for 9"):
+        train(config_of(**{"model.width": 9}), own(), tmp_path / "run")
+
+
+def test_without_a_workdir_each_call_trains_anew():
+    config = config_of()
+    before = config.to_json()
+    first, again = (train(config, load_dataset(config)) for _ in range(2))
+    assert first.workdir != again.workdir
+    np.testing.assert_array_equal(first.sample(2), again.sample(2))
+    assert [line["step"] for line in again.metrics] == [2, 4]
+    assert config.to_json() == before
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (own(dtype=np.float32), "dataset.train: images of float32 (40, 8, 8, 1); wanted are uint8"),
+        (own()._replace(shape=(9, 8, 1)), "dataset.train: images of uint8 (40, 8, 8, 1)"),
+        (own()._replace(test=None), "dataset.test: missing"),
+        (own()._replace(test=Split(own().test.images, np.zeros(3, np.int32))), "dataset.test: labels of int32 (3,)"),
+    ],
+)
+def test_a_dataset_that_is_none_is_a_users_mistake(dataset, message, tmp_path):
+    with pytest.raises(UserError, match=re.escape(message)):
+        train(config_of(), dataset, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (config_of(n_critic=0), "config.n_critic: 0"),
+        (config_of(dtype="float64"), "config.dtype: float64"),
+        (ConfigDict(), "missing"),
+    ],
+)
+def test_a_wrong_config_is_a_users_mistake(config, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train(config, own(), tmp_path / "run")

@@ -1,0 +1,86 @@
+"""Training from a notebook or a program of one's own: train(config, dataset), in this process."""
+
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from wgan_jax.config import check
+from wgan_jax.data import load_dataset
+from wgan_jax.data.dataset import Dataset, encode
+from wgan_jax.errors import UserError
+from wgan_jax.models import Networks, make_sampler
+from wgan_jax.training import loop
+from wgan_jax.training.checkpoint import Checkpoints
+from wgan_jax.training.logging import read_metrics
+from wgan_jax.training.program import make_parts
+from wgan_jax.training.workdir import open_workdir
+from wgan_jax.types import TrainState
+
+
+class Trained(NamedTuple):
+    """What a run came to."""
+
+    networks: Networks
+    state: TrainState  # the last, as NumPy arrays; state.ema are the variables of the averaged generator
+    metrics: list[dict[str, Any]]  # the lines of metrics.jsonl
+    summary: dict[str, Any]  # as summary.json has it: test metrics of the last and of the best state, and real data's
+    workdir: Path  # the run directory, with its checkpoints, samples and figures
+
+    def sample(self, count: int, seed: int = 0) -> np.ndarray:
+        """Returns examples of the averaged generator: uint8 images [count, H, W, C], or points [count, D]."""
+        _, examples = make_sampler(self.networks)(self.state.ema, jax.random.key(seed), 0, count)
+        return encode(examples) if examples.ndim == 4 else np.asarray(examples)
+
+
+def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Path | None = None) -> Trained:
+    """Trains a config on a dataset, in place of which config.data names one; prints its progress as experiments.run does.
+
+    workdir: the run directory; the same call again goes on where it was stopped or, with more steps, where it ended. Without
+    one it is a fresh temporary folder. JAX's own settings, such as float64, are the caller's.
+
+    Raises:
+      UserError: a mistake in the config, the dataset or the run directory, a line each.
+      NonFiniteError: training became non-finite.
+      Interrupted: by SIGINT, which a notebook's stop button sends; what is in a workdir was saved before.
+    """
+    started, config = time.perf_counter(), check(config.copy_and_resolve_references())
+    if config.dtype == "float64" and not jax.config.jax_enable_x64:
+        raise UserError('config.dtype: float64 needs jax.config.update("jax_enable_x64", True) before anything is computed')
+    dataset = load_dataset(config) if dataset is None else _own(dataset)
+    folder = Path(workdir or tempfile.mkdtemp(prefix="wgan_jax-")).expanduser().absolute()
+    with open_workdir(folder, config):
+        summary = loop.train(config, folder, started, dataset)
+        networks, steps = make_parts(config, dataset.shape)
+        checkpoints = Checkpoints(folder / "checkpoints")
+        fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
+        state = checkpoints.restore(checkpoints.find("latest"), fresh)
+        return Trained(networks, state, read_metrics(folder / "metrics.jsonl"), summary, folder)
+
+
+def _own(dataset: Dataset) -> Dataset:
+    """Returns the caller's dataset with the fingerprint by which a run directory knows it again.
+
+    Raises:
+      UserError: it has neither a law nor all three splits, or they are not what a Split is.
+    """
+    if dataset.sample is not None:
+        return dataset._replace(fingerprint=dataset.fingerprint or "a law of the caller's")
+    digest = hashlib.sha256()
+    for name in ("train", "validation", "test"):
+        split = getattr(dataset, name)
+        if split is None:
+            raise UserError(f"dataset.{name}: missing; a dataset has a law, `sample`, or the splits train, validation and test")
+        images, labels = split
+        if images.dtype != np.uint8 or len(images) == 0 or images.shape[1:] != dataset.shape or len(dataset.shape) != 3:
+            wanted = "uint8 [N, H, W, C] with H, W, C as in dataset.shape, 0 for black and 255 for white"
+            raise UserError(f"dataset.{name}: images of {images.dtype} {images.shape}; wanted are {wanted}")
+        if labels.shape != images.shape[:1] or labels.dtype != np.int32:
+            raise UserError(f"dataset.{name}: labels of {labels.dtype} {labels.shape}; wanted are int32 [{len(images)}]")
+        digest.update(np.ascontiguousarray(images).tobytes() + np.ascontiguousarray(labels).tobytes())
+    return dataset._replace(fingerprint=dataset.fingerprint or digest.hexdigest())
