@@ -8,7 +8,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.wgan_gp import get_config
-from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.errors import UserError
 from wgan_jax.training.notebook import train
@@ -47,12 +46,14 @@ def _quick(monkeypatch, tmp_path):
 
 
 def test_own_images_train_from_a_thread_and_go_on(tmp_path, capsys):
-    """What is trained on is the dataset given, not config.data's digits; a second call of the same goes on."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(train(config_of(), own(), tmp_path / "run")))
+    """What is trained on is the dataset given, not config's digits; the same call goes on, one without a workdir starts anew."""
+    config, results = config_of(), []
+    before = config.to_json()
+    thread = threading.Thread(target=lambda: results.append(train(config, own(), tmp_path / "run")))
     thread.start()
     thread.join()
     (first,) = results
+    assert config.to_json() == before
     assert "step 4/4" in capsys.readouterr().out
     assert (first.summary["status"], [line["step"] for line in first.metrics], int(first.state.step)) == ("done", [2, 4], 4)
     assert first.workdir == tmp_path / "run"
@@ -63,20 +64,27 @@ def test_own_images_train_from_a_thread_and_go_on(tmp_path, capsys):
     assert not np.array_equal(first.sample(5, seed=1), images)
     more = train(config_of(steps=6), own(), tmp_path / "run")
     assert [line["step"] for line in more.metrics] == [2, 4, 6]
+    anew = train(config, own())
+    assert (anew.workdir.parent, [line["step"] for line in anew.metrics]) == (tmp_path, [2, 4])
+    np.testing.assert_array_equal(anew.sample(5), images)
     with pytest.raises(UserError, match="are not those that this run was trained on"):
         train(config_of(steps=8), own((41, 20, 20)), tmp_path / "run")
     with pytest.raises(UserError, match=r"config\.model\.width: the run in .* has 8, this command asks for 9"):
         train(config_of(**{"model.width": 9}), own(), tmp_path / "run")
 
 
-def test_without_a_workdir_each_call_trains_anew():
-    config = config_of()
-    before = config.to_json()
-    first, again = (train(config, load_dataset(config)) for _ in range(2))
-    assert first.workdir != again.workdir
-    np.testing.assert_array_equal(first.sample(2), again.sample(2))
-    assert [line["step"] for line in again.metrics] == [2, 4]
-    assert config.to_json() == before
+def test_without_a_dataset_it_is_the_configs(tmp_path, monkeypatch):
+    class SeenError(Exception):
+        pass
+
+    def seen(config, workdir, started, dataset):
+        del config, workdir, started
+        assert len(dataset.train.images) == 1000
+        raise SeenError
+
+    monkeypatch.setattr("wgan_jax.training.loop.train", seen)
+    with pytest.raises(SeenError):
+        train(config_of(), workdir=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
