@@ -137,14 +137,13 @@ def _read_run(folder: Path, config: dict[str, Any]) -> Run:
 
 
 def _read_sweep(folder: Path) -> list[Run]:
-    path = folder / "results.jsonl"
-    rows = read_metrics(path)
+    tasks = sorted((folder / "tasks").iterdir())
+    rows = read_metrics(folder / "results.jsonl")  # which the sweep's command writes when it ends or is stopped
+    rows = rows or [{"stage": 0, **row} for task in tasks for row in read_metrics(task / "rows.jsonl")]
     if not rows:
-        raise UserError(
-            f"--workdir: {folder} is a sweep without {path.name} yet; the sweep's command writes it when it ends or stops"
-        )
+        raise UserError(f"--workdir: {folder} is a sweep of which nothing was evaluated yet")
     latest, made = max(row["stage"] for row in rows), _read_json(folder / "provenance.json")
-    points = [point for task in (folder / "tasks").iterdir() for point in read_task(folder, task.name).points]
+    points = [point for task in tasks for point in read_task(folder, task.name).points]
     configs = {point.id: flatten(point.config) for point in points}
     named = [*_overridden(made), *(key for point in points for key in point.overrides)]
     by_point: dict[str, list[dict[str, Any]]] = {}

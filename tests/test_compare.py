@@ -231,10 +231,16 @@ def write_sweep(folder, root):
     return lines
 
 
-def test_a_sweep_and_a_run(write_run, told, tmp_path, root):
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_sweep_and_a_run(write_run, told, tmp_path, root, ended):
     write_run("run", {50: 0.5, 100: 0.4}, steps=100)
     lines = write_sweep(tmp_path / "sweep", root)
-    (tmp_path / "sweep" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:-4]))
+    tasks = list((tmp_path / "sweep" / "tasks").iterdir())
+    if ended:
+        path = tmp_path / "sweep" / "results.jsonl"
+    else:  # its command was killed, or is still running
+        path, lines = tasks[0] / "rows.jsonl", [{name: x for name, x in line.items() if name != "stage"} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:-4]))
     text = told("--workdir=sweep", "--workdir=run", "--metric=wasserstein_excess")
     found = rows(text)
     assert found["width 8, 2 runs"]["last"] == ["100", "1", "0.305 ± 0.007"]
@@ -281,7 +287,7 @@ def test_the_table_has_as_many_metrics_as_fit(write_run, told, monkeypatch):
         (["--workdir=a", "--out=nowhere/x.png"], "--out: no directory nowhere"),
         (["--workdir=a", "--out=dir.png"], "--out: dir.png is a directory"),
         (["--workdir=a", "--config.seed=3"], "--config.seed=3: runs are compared as they are"),
-        (["--workdir=sweep"], "sweep is a sweep without results.jsonl yet"),
+        (["--workdir=sweep"], "sweep is a sweep of which nothing was evaluated yet"),
     ],
 )
 def test_mistakes_are_one_line(write_run, tmp_path, root, flags, message):

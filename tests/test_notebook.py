@@ -46,7 +46,7 @@ def _quick(monkeypatch, tmp_path):
 
 
 def test_own_images_train_from_a_thread_and_go_on(tmp_path, capsys):
-    """What is trained on is the dataset given, not config's digits; the same call goes on, one without a workdir starts anew."""
+    """What is trained on is the dataset given, not digits; the same call goes on, one without a workdir starts anew."""
     config, results = config_of(), []
     before = config.to_json()
     thread = threading.Thread(target=lambda: results.append(train(config, own(), tmp_path / "run")))
