@@ -134,12 +134,15 @@ def test_the_curves_stand_against_updates_and_seconds(write_run):
 
 def test_runs_that_differ_in_the_seed_alone_are_one_setting(write_run, told):
     scores = [{50: 0.5 + seed / 10, 100: 0.2 + seed / 10} for seed in range(3)]
-    folders = [write_run(f"s{seed}", scores[seed], seed=seed, steps=100, keep=seed + 1) for seed in range(3)]
+    folders = [
+        write_run(f"s{seed}", scores[seed], seed=seed, steps=100, keep=seed + 1, rate=0.1 + seed / 10) for seed in range(3)
+    ]
     folders.append(write_run("wide", {50: 0.4, 100: 0.1}, steps=100, **{"model.width": 7}))
     settings = gather([run for folder in folders for run in read_runs(folder)])
     assert [(setting.label, setting.note) for setting in settings] == [("width 256", "3 runs"), ("width 7", "")]
     figure = draw_comparison(settings, ["wasserstein_excess"])
     np.testing.assert_allclose(series(figure, 0, "width 256"), [[50, 0.6], [100, 0.3]])
+    np.testing.assert_allclose(series(figure, 1, "width 256"), [[10, 0.6], [20, 0.3]])  # of 5, 10 and 15 seconds the median
     (band,) = figure.axes[0].collections
     assert sorted({round(y, 6) for _, y in band.get_paths()[0].vertices}) == [0.2, 0.4, 0.5, 0.7]
     found = rows(told(*(f"--workdir={folder}" for folder in folders)))
