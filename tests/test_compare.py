@@ -280,7 +280,7 @@ def test_the_table_has_as_many_metrics_as_fit(write_run, told, monkeypatch):
     [
         (["--workdir=nowhere"], "--workdir: no directory nowhere"),
         (["--workdir=empty"], "--workdir: empty holds no run (no config.json)"),
-        (["--workdir=a", "--workdir=./a/"], "--workdir: ./a/ is given twice"),
+        (["--workdir=a", "--workdir=empty/../a"], "--workdir: empty/../a is given twice"),
         (["--workdir=a", "--metric=recal"], "--metric: a has no recal; did you mean recall?"),
         (["--workdir=a", "--metric=modes"], "--metric: a has no modes; all have precision, recall, wasserstein_excess"),
         (["--workdir=begun"], "nothing to compare yet"),
