@@ -49,7 +49,8 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
       NonFiniteError: training became non-finite.
       Interrupted: by SIGINT, which a notebook's stop button sends; what is in a workdir was saved before.
     """
-    started, config = time.perf_counter(), check(config.copy_and_resolve_references())
+    started = time.perf_counter()
+    check(config)
     if config.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UserError('config.dtype: float64 needs jax.config.update("jax_enable_x64", True) before anything is computed')
     dataset = load_dataset(config) if dataset is None else _own(dataset)
