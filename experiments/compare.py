@@ -39,18 +39,21 @@ PROTOCOL = (*(f"data.{key}" for key in DATA), "eval.samples", "eval.features", "
 def compare(argv: list[str]) -> None:
     """Parses the flags, reads the directories, prints the table, draws the figure."""
     parser = launch.Parser("experiments.compare", __doc__)
-    parser.add_argument("--workdir", required=True, action="append", metavar="DIR", help="of a run or a sweep; once for each")
-    parser.add_argument("--out", default="compare.png", metavar="FILE", help="the figure, a .png (default: compare.png)")
+    parser.add_argument(
+        "--workdir", required=True, action="append", type=launch.path, metavar="DIR", help="of a run or a sweep; once for each"
+    )
+    parser.add_argument(
+        "--out", default="compare.png", type=launch.path, metavar="FILE", help="the figure, a .png (default: compare.png)"
+    )
     parser.add_argument("--metric", metavar="NAME", help="compared by (default: wasserstein_excess where all have it)")
     flags, overrides = parser.parse(argv)
     if overrides:
         raise UserError(f"{overrides[0]}: runs are compared as they are; this command takes no config")
-    out = Path(flags.out).expanduser()
-    _check_out(out, flags.out)
-    folders = [Path(name).expanduser() for name in flags.workdir]
+    out, folders = Path(flags.out), [Path(name) for name in flags.workdir]
+    _check_out(out)
     for index, folder in enumerate(folders):
         if folder.resolve() in [other.resolve() for other in folders[:index]]:
-            raise UserError(f"--workdir: {flags.workdir[index]} is given twice")
+            raise UserError(f"--workdir: {folder} is given twice")
     settings = gather([run for folder in folders for run in read_runs(folder)])
     metrics = shared_metrics(settings, flags.metric)
     draw_comparison(settings, metrics).savefig(out, dpi=110)
@@ -64,15 +67,15 @@ def compare(argv: list[str]) -> None:
     print(f"curves: {out}")
 
 
-def _check_out(out: Path, given: str) -> None:
+def _check_out(out: Path) -> None:
     if out.suffix != ".png":
-        raise UserError(f"--out: {given} does not end in .png")
+        raise UserError(f"--out: {out} does not end in .png")
     if out.is_dir():
-        raise UserError(f"--out: {given} is a directory")
+        raise UserError(f"--out: {out} is a directory")
     if not out.parent.is_dir():
         raise UserError(f"--out: no directory {out.parent}")
     if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise UserError(f"--out: {given} cannot be written: permission denied")
+        raise UserError(f"--out: {out} cannot be written: permission denied")
 
 
 def read_runs(folder: Path) -> list[Run]:

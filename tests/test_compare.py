@@ -110,7 +110,7 @@ def test_the_table_and_the_figure_of_two_runs(write_run, told, tmp_path):
     assert found["wgan, steps 100"]["last"] == ["100", "20", "0.400 ± 0.020", "0.750 ± 0.010", "0.500"]
     assert found["real, n = 297"] == {"": ["-0.024 ± 0.006", "0.929 ± 0.010", "0.900"]}
     assert "not comparable" not in text
-    assert "curves: compare.png" in text
+    assert f"curves: {tmp_path}/compare.png" in text
     assert np.ptp(np.asarray(Image.open(tmp_path / "compare.png").convert("L"))) > 100
 
 
@@ -278,17 +278,20 @@ def test_the_table_has_as_many_metrics_as_fit(write_run, told, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--workdir=nowhere"], "--workdir: no directory nowhere"),
-        (["--workdir=empty"], "--workdir: empty holds no run (no config.json)"),
-        (["--workdir=a", "--workdir=empty/../a"], "--workdir: empty/../a is given twice"),
-        (["--workdir=a", "--metric=recal"], "--metric: a has no recal; did you mean recall?"),
-        (["--workdir=a", "--metric=modes"], "--metric: a has no modes; all have precision, recall, wasserstein_excess"),
+        (["--workdir=nowhere"], "--workdir: no directory HERE/nowhere"),
+        (["--workdir=empty"], "--workdir: HERE/empty holds no run (no config.json)"),
+        (["--workdir=a", "--workdir=link"], "--workdir: HERE/link is given twice"),
+        (["--workdir=a", "--metric=recal"], "--metric: HERE/a has no recal; did you mean recall?"),
+        (["--workdir=a", "--metric=modes"], "--metric: HERE/a has no modes; all have precision, recall, wasserstein_excess"),
         (["--workdir=begun"], "nothing to compare yet"),
-        (["--workdir=a", "--workdir=other"], "no common metric: a has precision, recall, wasserstein_excess; other has modes"),
-        (["--workdir=damaged"], "--workdir: damaged cannot be read: "),
-        (["--workdir=a", "--out=x.pdf"], "--out: x.pdf does not end in .png"),
-        (["--workdir=a", "--out=nowhere/x.png"], "--out: no directory nowhere"),
-        (["--workdir=a", "--out=dir.png"], "--out: dir.png is a directory"),
+        (
+            ["--workdir=a", "--workdir=other"],
+            "no common metric: HERE/a has precision, recall, wasserstein_excess; HERE/other has modes",
+        ),
+        (["--workdir=damaged"], "--workdir: HERE/damaged cannot be read: "),
+        (["--workdir=a", "--out=x.pdf"], "--out: HERE/x.pdf does not end in .png"),
+        (["--workdir=a", "--out=nowhere/x.png"], "--out: no directory HERE/nowhere"),
+        (["--workdir=a", "--out=dir.png"], "--out: HERE/dir.png is a directory"),
         (["--workdir=a", "--config.seed=3"], "--config.seed=3: runs are compared as they are"),
         (["--workdir=sweep"], "sweep is a sweep of which nothing was evaluated yet"),
     ],
@@ -297,11 +300,12 @@ def test_mistakes_are_one_line(write_run, tmp_path, root, flags, message):
     write_run("a"), write_run("begun", {}, status="unfinished")
     for folder in ("empty", "dir.png"):
         (tmp_path / folder).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
     (write_run("damaged") / "summary.json").write_text("{")
     other = write_run("other", method="gan", status="unfinished") / "metrics.jsonl"
     other.write_text('{"step": 50, "seconds": 1.0, "eval/modes": 8.0}\n')
     write_sweep(tmp_path / "sweep", root)
-    with pytest.raises(UserError, match=re.escape(message)) as error:
+    with pytest.raises(UserError, match=re.escape(message.replace("HERE", str(tmp_path)))) as error:
         compare(flags)
     assert len(error.value.lines) == 1
     assert not (tmp_path / "compare.png").exists()

@@ -77,7 +77,9 @@ def test_what_would_decide_unseen_is_taken_out_of_the_environment(monkeypatch, c
     assert os.environ["MPLBACKEND"] == "agg"
     said = "warning: JAX_DEFAULT_PRNG_IMPL=rbg is ignored: it would change a run's numbers, or its program\n"
     assert capsys.readouterr().err == said
-    assert machine(1)["environment"]["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"  # a user's to choose: recorded, and compared on resume
+    assert (
+        machine(1)["environment"]["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
+    )  # a user's to choose: recorded, and compared on resume
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Unable to initialize backend 'cuda'\nmore"), AssertionError()])

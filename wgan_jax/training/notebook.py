@@ -10,11 +10,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.config import check
+from wgan_jax.config import override
 from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset, encode
 from wgan_jax.errors import UserError
 from wgan_jax.models import Networks, make_sampler
+from wgan_jax.paths import absolute
 from wgan_jax.training import loop
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.logging import read_metrics
@@ -49,12 +50,11 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
       NonFiniteError: training became non-finite.
       Interrupted: by SIGINT, which a notebook's stop button sends; what is in a workdir was saved before.
     """
-    started = time.perf_counter()
-    check(config)
+    started, config = time.perf_counter(), override(config.copy_and_resolve_references, [])
     if config.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UserError('config.dtype: float64 needs jax.config.update("jax_enable_x64", True) before anything is computed')
     dataset = load_dataset(config) if dataset is None else _own(dataset)
-    folder = Path(workdir or tempfile.mkdtemp(prefix="wgan_jax-")).expanduser().absolute()
+    folder = Path(absolute(str(workdir or tempfile.mkdtemp(prefix="wgan_jax-"))))
     with open_workdir(folder, config):
         summary = loop.train(config, folder, started, dataset)
         networks, steps = make_parts(config, dataset.shape)
