@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the top of the house to its bottom. A new folder, or a new file in training/, is given its room here.
 ROOMS = [
-    {"wgan_jax", "wgan_jax.training"} | {f"wgan_jax.{name}" for name in ("types", "config", "plan", "errors", "batching")},
+    {"wgan_jax", "wgan_jax.training"}
+    | {f"wgan_jax.{name}" for name in ("types", "config", "plan", "errors", "batching", "paths")},
     {"wgan_jax.data"},
     {"wgan_jax.ops"},
     {"wgan_jax.models"},
