@@ -29,7 +29,7 @@ def default_config() -> ConfigDict:
     config.data.data_dir = ""  # tfds: where prepared datasets lie; empty for ~/tensorflow_datasets
     config.data.download = False  # tfds: whether what is not there may be downloaded
     config.data.path = ""  # folder: of images
-    config.data.label = ""  # folder: the column of metadata.csv that is the label; empty for the names of subfolders
+    config.data.label = ""  # folder: the column of metadata.csv that is the label; empty for subfolders' paths, none for none
     config.data.image_size = 0  # height and width, by a centred square and antialiased resizing; 0 for as stored
     config.data.channels = 0  # 1 or 3; 0 for as stored
     config.data.background = "white"  # colour behind transparent pixels, as CSS writes it

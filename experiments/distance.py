@@ -86,13 +86,18 @@ def distance(argv: list[str]) -> None:
     critic_config(flags.method, (1,), overrides)  # mistakes that no data is needed for
 
     from wgan_jax.data.arrays import load_examples
+    from wgan_jax.data.walk import in_words, printable, walk
 
-    sets = {}
+    sets, left_out = {}, {}
     for name in ("real", "generated"):
+        path = Path(getattr(flags, name))
         try:
-            sets[name] = load_examples(Path(getattr(flags, name)), flags.image_size, flags.channels)
+            sets[name] = load_examples(path, flags.image_size, flags.channels)
+            left_out[name] = walk(path).left_out if path.is_dir() else {}
         except UserError as error:
             raise UserError(f"--{name}: {error}") from error
+        size = "x".join(map(str, sets[name].shape[1:]))
+        print(printable(f"{name}: {path}, {len(sets[name]):,} examples {size}{in_words(left_out[name])}"), flush=True)
         if len(sets[name]) < LEAST:
             raise UserError(f"--{name}: {len(sets[name])} examples in {getattr(flags, name)}; at least {LEAST} are needed")
     real, generated = sets["real"], sets["generated"]
@@ -126,7 +131,7 @@ def distance(argv: list[str]) -> None:
         console.print(f"{shared} examples are in both sets, each in the same half of both; they lower empirical W1.")
     if flags.out:
         given = {name: str(getattr(flags, name)) for name in ("real", "generated", "method")}
-        counts = {"n_real": len(real), "n_generated": len(generated), "n_shared": shared, "n_heldout": n}
+        counts = {"n_real": len(real), "n_generated": len(generated), "n_shared": shared, "n_heldout": n, "left_out": left_out}
         described = {**given, **counts, "shape": real.shape[1:], "config": config.to_dict()}
         write_json(Path(flags.out), {**described, "seeds": rows})
 

@@ -25,9 +25,12 @@ def tags(argv: list[str]) -> None:
     if not Path(flags.images).is_dir():
         raise UserError(f"--images: {flags.images}: no such folder")
     from wgan_jax.data.tags import write_metadata
+    from wgan_jax.data.walk import in_words
 
-    count = write_metadata(Path(flags.tags), Path(flags.images))
-    print(f"{count} images: {Path(flags.images) / 'metadata.csv'}")
+    made = write_metadata(Path(flags.tags), Path(flags.images))
+    print(f"{made.images} images: {Path(flags.images) / 'metadata.csv'}{in_words(made.left_out)}")
+    print(f"unknown: hair of {made.no_hair}, eyes of {made.no_eyes}; {made.untagged} of the images have no line of tags")
+    print(f"{made.unused} lines name no image")
 
 
 if __name__ == "__main__":

@@ -396,7 +396,7 @@ def test_a_tag_archive_becomes_labels(data, tmp_path):
     root = tmp_path / "images"
     fill(root, 20, pattern="{}.png")
     (tmp_path / "tags.csv").write_text("".join(f"{i},{('red', 'blue')[i % 2]} hair green eyes\n" for i in range(19)))
-    assert write_metadata(tmp_path / "tags.csv", root) == 20
+    assert write_metadata(tmp_path / "tags.csv", root) == (20, 1, 1, 1, 0, {})
     data.label = "hair"
     assert folder.load(data).class_names == ("blue", "red", "unknown")
     with pytest.raises(UserError, match="there already"):

@@ -22,6 +22,24 @@ from wgan_jax.errors import UserError
 FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1.2e-38  # beyond them a number is inf or 0 in the program
 _CONDITION = r"\w+[<>]=?[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 CONDITIONS = f"({_CONDITION}(,{_CONDITION})*)?"
+# The keys of config.data that some datasets read and others do not, at the values of configs/default.py.
+IDLE: dict[str, Any] = {
+    "dim": 1,
+    "theta": 1.0,
+    "builder": "fashion_mnist",
+    "data_dir": "",
+    "download": False,
+    "path": "",
+    "label": "",
+    "image_size": 0,
+    "channels": 0,
+    "background": "white",
+    "skip_damaged": False,
+    "holdout": 0.1,
+    "flip": False,
+    "dequantise": False,
+}
+AUGMENTATIONS = ("flip", "dequantise")  # of all stored images
 
 
 class Rule(NamedTuple):
@@ -33,19 +51,41 @@ class Rule(NamedTuple):
     place: Literal["", "path", "cache"] = ""  # a path, made absolute; of a cache, which a run can do without
 
 
-@functools.cache
 def registered(module: str, registry: str) -> tuple[str, ...]:
     """Returns the keys of a dict literal such as LOSSES without importing its module, which would import jax.
 
     Raises:
       LookupError: the module has no such dict literal.
     """
+    return tuple(_entries(module, registry))
+
+
+@functools.cache
+def described(module: str, registry: str) -> dict[str, dict[str, Any]]:
+    """Returns what the entries of a dict literal such as DATASETS say of themselves: {key: keyword arguments of its call}.
+
+    Raises:
+      LookupError: the module has no such dict literal, or an entry has keyword arguments that are no literals.
+    """
+    told: dict[str, dict[str, Any]] = {}
+    for name, value in _entries(module, registry).items():
+        keywords = value.keywords if isinstance(value, ast.Call) else []
+        try:
+            told[name] = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+        except ValueError as error:
+            raise LookupError(f"{module}: {registry}[{name!r}] has keyword arguments that are no literals") from error
+    return told
+
+
+@functools.cache
+def _entries(module: str, registry: str) -> dict[str, ast.expr]:
     tree = ast.parse((Path(__file__).parent / module).read_text(encoding="utf-8"))
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         value = getattr(node, "value", None)
         if isinstance(target, ast.Name) and target.id == registry and isinstance(value, ast.Dict):
-            return tuple(key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
+            pairs = zip(value.keys, value.values, strict=True)
+            return {key.value: entry for key, entry in pairs if isinstance(key, ast.Constant) and isinstance(key.value, str)}
     raise LookupError(f"{module} has no dict {registry}")
 
 
@@ -216,6 +256,7 @@ def mistakes(config: ConfigDict) -> list[str]:
 def _combinations(config: ConfigDict) -> list[str]:
     """Returns a line for every combination of good values that makes no sense together."""
     penalised = config.penalty.name != "none"
+    datasets = described("data/__init__.py", "DATASETS")
     checks = {
         "config.clip and config.penalty.name: a clipped critic with a gradient penalty is no known method; "
         "set clip=0, penalty.name=none, or clip_with_penalty=True if you mean it": (
@@ -241,19 +282,28 @@ def _combinations(config: ConfigDict) -> list[str]:
             config.loss == "wasserstein" and not penalised and config.clip == 0
         ),
         f"config.eval.features: {config.eval.features} is for images, and data.name={config.data.name} has none; use pixels": (
-            config.eval.features != "pixels" and config.data.name not in ("digits", "folder", "tfds")
+            config.eval.features != "pixels" and not datasets[config.data.name].get("images", False)
         ),
         "config.eval.metrics: wasserstein is not among them, and `best` is chosen by it": (
             not {"all", "wasserstein"} & set(config.eval.metrics.split(","))
         ),
-        f"config.data.path and config.data.label: of data.name=folder; {config.data.name} reads neither": (
-            config.data.name != "folder" and (config.data.path != "" or config.data.label != "")
-        ),
-        f"config.data.image_size and config.data.channels: of data.name=folder and tfds; {config.data.name} has its own": (
-            config.data.name not in ("folder", "tfds") and (config.data.image_size, config.data.channels) != (0, 0)
-        ),
     }
-    return [line for line, wrong in checks.items() if wrong]
+    return [line for line, wrong in checks.items() if wrong] + _unread(config.data, datasets)
+
+
+def _unread(data: ConfigDict, datasets: dict[str, dict[str, Any]]) -> list[str]:
+    """Returns a line for every key of config.data that asks for what the dataset does not read."""
+    lines = []
+    for key, idle in IDLE.items():
+        readers = [
+            name
+            for name, told in datasets.items()
+            if key in told.get("reads", ()) or (key in AUGMENTATIONS and told.get("images", False))
+        ]
+        if data.name not in readers and data[key] != idle:
+            who = " or ".join(readers)
+            lines.append(f"config.data.{key}: read by data.name={who}, not by {data.name}; leave it at {idle!r}")
+    return lines
 
 
 def check(config: ConfigDict) -> ConfigDict:

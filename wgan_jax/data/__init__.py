@@ -1,25 +1,91 @@
 """Datasets by name. A loader takes config.data and returns a Dataset."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data import digits, folder, synthetic, tfds
-from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.dataset import Dataset, Split, in_one_line
+from wgan_jax.data.walk import printable
+from wgan_jax.errors import UserError
 
-DATASETS: dict[str, Callable[[ConfigDict], Dataset]] = {
-    "digits": digits.load,
-    "tfds": tfds.load,
-    "folder": folder.load,
-    "gaussian": synthetic.gaussian,
-    "ring8": synthetic.ring8,
-    "grid25": synthetic.grid25,
-    "swiss_roll": synthetic.swiss_roll,
-    "parallel_lines": synthetic.parallel_lines,
+
+class Loader(NamedTuple):
+    """A dataset. config.py reads all but `load` from the text of this file, so it is written as literals."""
+
+    load: Callable[[ConfigDict], Dataset]
+    images: bool = False  # whether it is stored images, which are augmented as config.data says; else it is a law
+    reads: tuple[str, ...] = ()  # the keys of config.data that `load` reads, but that of the cache's place
+
+
+DATASETS: dict[str, Loader] = {
+    "digits": Loader(digits.load, images=True),
+    "tfds": Loader(
+        tfds.load,
+        images=True,
+        reads=("builder", "data_dir", "download", "image_size", "channels", "background", "skip_damaged", "holdout"),
+    ),
+    "folder": Loader(
+        folder.load,
+        images=True,
+        reads=("path", "label", "image_size", "channels", "background", "skip_damaged", "holdout"),
+    ),
+    "gaussian": Loader(synthetic.gaussian, reads=("dim",)),
+    "ring8": Loader(synthetic.ring8),
+    "grid25": Loader(synthetic.grid25),
+    "swiss_roll": Loader(synthetic.swiss_roll),
+    "parallel_lines": Loader(synthetic.parallel_lines, reads=("theta",)),
 }
 
 
 def load_dataset(config: ConfigDict) -> Dataset:
-    """Returns the dataset that config.data names; its training images are augmented as config.data says."""
-    dataset = DATASETS[config.data.name](config.data)
-    return dataset._replace(flip=config.data.flip, dequantise=config.data.dequantise) if dataset.train else dataset
+    """Returns the dataset that config.data names; its training images are augmented as config.data says.
+
+    Raises:
+      UserError: of the loader, or it gives something else than stored uint8 images or a law.
+    """
+    name = config.data.name
+    dataset = DATASETS[name].load(config.data)
+    if not DATASETS[name].images:
+        if dataset.sample is None:
+            raise UserError(
+                f"config.data.name: the loader of {name} gives no law; where it has images, write images=True in DATASETS"
+            )
+        return dataset
+    train, validation, test = (_stored(name, split, dataset) for split in ("train", "validation", "test"))
+    stored = dataset._replace(train=train, validation=validation, test=test)
+    return stored._replace(flip=config.data.flip, dequantise=config.data.dequantise)
+
+
+def _stored(name: str, which: str, dataset: Dataset) -> Split:
+    """Returns a split with int32 labels.
+
+    Raises:
+      UserError: it is not what a Split of this dataset is.
+    """
+    split = getattr(dataset, which)
+    here = f"config.data.name: the loader of {name}"
+    if split is None:
+        raise UserError(f"{here} gives no split {which}; give all three")
+    images, labels = split
+    shape, count = tuple(np.shape(images)), max(1, len(dataset.class_names))
+    if images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
+        wanted = "uint8 [N, H, W, C] with 1 or 3 channels, 0 for black and 255 for white"
+        raise UserError(f"{here} gives {which} images of {images.dtype} {shape}; wanted are {wanted}")
+    if shape[1:] != dataset.shape:
+        raise UserError(
+            f"{here} gives {which} images of {shape[1:]}, and the dataset's shape is {dataset.shape}; make them one"
+        )
+    if np.shape(labels) != shape[:1] or labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < count:
+        wanted = f"whole numbers [{len(images)}] from 0 to {count - 1}, as class_names has {len(dataset.class_names)} names"
+        raise UserError(f"{here} gives {which} labels of {labels.dtype} {np.shape(labels)}; wanted are {wanted}")
+    return Split(images, np.asarray(labels, np.int32))
+
+
+def introduce(config: ConfigDict, dataset: Dataset) -> str:
+    """Returns the line that says what was read, with the place or the builder where the dataset has one."""
+    name = config.data.name
+    named = [config.data[key] for key in ("path", "builder") if key in DATASETS[name].reads]
+    return in_one_line(printable(named[0] if named else name), dataset)

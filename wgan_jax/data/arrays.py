@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from wgan_jax.data.images import SUFFIXES, DamagedImageError, Form, bombs_refused, decode_image
+from wgan_jax.data.walk import in_words, walk
 from wgan_jax.errors import UserError
 
 SAMPLES = "samples"  # the key under which experiments.sample writes
@@ -17,7 +18,7 @@ def load_examples(path: Path, image_size: int = 0, channels: int = 0) -> np.ndar
     """Returns the examples of a file or folder: uint8 images [n, H, W, C], or points [n, D] in float64.
 
     An .npz gives its array `samples`, or the only one that it has. uint8 arrays [n, H, W] are grey images; numbers [n] are
-    points in one dimension. Images of a folder and its subfolders, in the order of their paths, are cut to a square, resized
+    points in one dimension. Images that `walk` finds in a folder, in the order of their paths, are cut to a square, resized
     to image_size and made grey (1) or RGB (3) by channels; at 0 they are kept as stored.
 
     Raises:
@@ -79,9 +80,9 @@ def _examples(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def _read_folder(root: Path, form: Form) -> np.ndarray:
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files, _, left_out = walk(root)
     if not files:
-        raise UserError(f"{root}: no images in this folder ({', '.join(SUFFIXES)})")
+        raise UserError(f"{root}: no images in this folder ({', '.join(SUFFIXES)}){in_words(left_out)}")
 
     def decode(path: Path) -> np.ndarray:
         try:

@@ -22,7 +22,7 @@ from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.errors import UserError
 
-VERSION = 1  # of the decoding: another one makes all caches anew
+VERSION = 2  # of the decoding: another one makes all caches anew
 BLOCK = 512  # images decoded ahead of the writing
 SHOWN = 3  # damaged images named in a message
 LEAST = 4  # images of a split: precision and recall look at the third neighbour
@@ -42,6 +42,7 @@ class Source(NamedTuple):
 
     identity: dict[str, Any]  # JSON; the content and everything that its decoding depends on
     records: Callable[[], tuple[dict[str, list[Callable[[], Record]]], list[str]]]  # readers by split, names of the classes
+    left_out: dict[str, int]  # reason -> number of files; found anew at every start, as it is no part of the identity
 
 
 def form_of(config: ConfigDict) -> Form:
@@ -61,7 +62,7 @@ def stamp(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"))  # not every name is UTF-8
     return digest.hexdigest()
 
 
@@ -89,8 +90,8 @@ def load(source: Source, config: ConfigDict) -> Dataset:
     ends = np.cumsum([meta["counts"][name] for name in SPLITS])
     bounds = zip(ends - [meta["counts"][name] for name in SPLITS], ends, strict=True)
     train, validation, test = (Split(images[a:b], labels[a:b]) for a, b in bounds)
-    classes = tuple(meta["classes"])
-    return Dataset(shape, classes, train, validation, test, meta["sha256"])
+    left_out = {**source.left_out, **({"damaged": len(meta["damaged"])} if meta["damaged"] else {})}
+    return Dataset(shape, tuple(meta["classes"]), train, validation, test, meta["sha256"], left_out)
 
 
 def _some(damaged: list[str]) -> str:

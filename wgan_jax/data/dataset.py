@@ -1,10 +1,15 @@
 """What a dataset is: either stored uint8 images with fixed splits, or a law to sample from, on device and without end."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+from wgan_jax.data.walk import in_words
+
+FEW_CLASSES = 4  # whose counts are all told
 
 
 class Split(NamedTuple):
@@ -28,12 +33,50 @@ class Dataset(NamedTuple):
     validation: Split | None = None
     test: Split | None = None
     fingerprint: str = ""  # of the stored images, labels and splits; "" for data that ships with the program
+    left_out: Mapping[str, int] = MappingProxyType({})  # of what was read, by reason
     flip: bool = False  # whether training images are mirrored at random
     dequantise: bool = False  # whether they get uniform noise of one pixel level
     sample: Callable[[jax.Array], jax.Array] | None = None  # of a synthetic dataset: key -> one example
     stratified: Callable[[jax.Array, int], jax.Array] | None = None  # key, n -> [n, D], with equal shares of the modes
     modes: Modes | None = None
     quantile: Callable[[np.ndarray], np.ndarray] | None = None  # of a 1-D law: probability -> value
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Returns what provenance.json says of the data, as JSON takes it: counts by split, by class, and of what was left out."""
+    splits = {name: split for name in ("train", "validation", "test") if (split := getattr(dataset, name)) is not None}
+    classes = len(dataset.class_names)
+    return {
+        "fingerprint": dataset.fingerprint,
+        "shape": list(dataset.shape),
+        "examples": {name: len(split.images) for name, split in splits.items()},
+        "classes": list(dataset.class_names),
+        "class_counts": {
+            name: np.bincount(split.labels, minlength=classes).tolist() for name, split in splits.items() if classes
+        },
+        "left_out": dict(dataset.left_out),
+    }
+
+
+def in_one_line(name: str, dataset: Dataset) -> str:
+    """Returns what a run says of its data at the start."""
+    told = describe(dataset)
+    size = "x".join(map(str, dataset.shape))
+    if dataset.train is None:
+        modes = f", {len(dataset.modes.centres)} modes" if dataset.modes else ""
+        return f"data: {name}, points of {size} numbers drawn from a law without end{modes}"
+    counts = " / ".join(f"{count:,} {split}" for split, count in told["examples"].items())
+    return f"data: {name}, {counts} images {size}, {_classes(told)}{in_words(dataset.left_out)}"
+
+
+def _classes(told: dict[str, Any]) -> str:
+    if not told["classes"]:
+        return "no labels"
+    totals = np.sum(list(told["class_counts"].values()), axis=0)
+    pairs = [f"{name} {count:,}" for name, count in zip(told["classes"], totals, strict=True)]
+    if len(pairs) <= FEW_CLASSES:
+        return f"{len(pairs)} classes ({', '.join(pairs)})"
+    return f"{len(pairs)} classes (from {pairs[totals.argmin()]} to {pairs[totals.argmax()]})"
 
 
 def decode[A: (np.ndarray, jax.Array)](images: A, dtype: jax.typing.DTypeLike = np.float32) -> A:

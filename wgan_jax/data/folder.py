@@ -1,8 +1,10 @@
 """A folder of images, as Hugging Face's ImageFolder lays it out: class subfolders, or metadata.csv with attribute columns."""
 
 import csv
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -10,98 +12,198 @@ from wgan_jax.data.cache import SPLITS, Record, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Dataset
 from wgan_jax.data.images import SUFFIXES
+from wgan_jax.data.walk import METADATA, in_words, printable, walk
 from wgan_jax.errors import UserError
 
-METADATA = "metadata.csv"
-SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+NO_LABELS = "none"  # config.data.label
+SPLIT_NAMES = {  # of folders, in any case
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class Layout(NamedTuple):
+    """How the folder itself divides its images."""
+
+    splits: dict[str, list[Path]]  # the images of each split that it makes; all are train where it makes none
+    inside: dict[Path, tuple[str, ...]]  # folder with images -> the names of the folders from its split to it
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Returns the images under config.path.
+    """Returns the images under config.path, as `walk` finds them.
 
-    Subfolders train, validation (or val, valid) and test are the splits where there is a train; a fixed share
-    (config.holdout) of the training images is held out for each of the other two that is not there. Labels: the column
-    config.label of metadata.csv (column file_name, paths relative to the file), or the names of the subfolders that hold the
-    images; none where neither is there.
+    Subfolders named as SPLIT_NAMES says are the splits where one of them is train, at the top or in one folder that holds all;
+    a fixed share (config.holdout) of the training images is held out for each of the other two that is not there. Labels: the
+    column config.label of metadata.csv (column file_name, paths relative to the file); by default the paths of the subfolders
+    that hold the images; none at config.label "none" or where the images lie in one folder.
 
     Raises:
-      UserError: no such folder, no images, or a metadata.csv that does not fit them.
+      UserError: no such folder, no images, folders whose meaning is not clear, or a metadata.csv that does not fit them.
     """
     root = Path(config.path)
     if not config.path or not root.is_dir():
         raise UserError(f"config.data.path: {config.path or 'empty'}: no such folder; set --config.data.path=DIR")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    try:
+        files, tables, left_out = walk(root)
+    except UserError as error:
+        raise UserError(f"config.data.path: {error}") from error
     if not files:
-        raise UserError(f"config.data.path: no images under {root} ({', '.join(SUFFIXES)})")
-    tables = sorted(root.rglob(METADATA))
+        raise UserError(f"config.data.path: no images under {root} ({', '.join(SUFFIXES)}){in_words(left_out)}")
     identity = {"folder": str(root.resolve()), "label": config.label, "files": stamp([*files, *tables])}
-    return load_source(Source(identity, lambda: _records(root, files, tables, config)), config)
+    return load_source(Source(identity, lambda: _records(root, files, tables, config), left_out), config)
 
 
 def _records(
     root: Path, files: list[Path], tables: list[Path], config: ConfigDict
 ) -> tuple[dict[str, list[Callable[[], Record]]], list[str]]:
-    names = _from_tables(root, files, tables, config.label) if config.label else _from_folders(root, files)
+    layout = _lay_out(root, files)
+    names: dict[Path, str] = {}
+    if config.label == "":
+        names = _from_folders(layout)
+    elif config.label != NO_LABELS:
+        names = _from_tables(root, files, tables, config.label)
+        if not 2 <= len(values := set(names.values())) <= len(files) / 2:
+            raise UserError(f"config.data.label: {config.label} has {len(values)} values on {len(files)} images: no classes")
     classes = sorted(set(names.values()))
-    if config.label and not 2 <= len(classes) <= len(files) / 2:
-        raise UserError(f"config.data.label: {config.label} has {len(classes)} values on {len(files)} images: no classes")
     number = {name: index for index, name in enumerate(classes)}
 
     def reader(path: Path) -> Callable[[], Record]:
-        return lambda: Record(str(path.relative_to(root)), path, number[names[path]] if names else 0)
+        return lambda: Record(printable(str(path.relative_to(root))), path, number[names[path]] if names else 0)
 
-    given = _given_splits(root, files)
+    given = layout.splits
     missing = [split for split in SPLITS if split not in given]
     parts = hold_out(len(given["train"]), config.holdout, len(missing))
     held = {split: [given["train"][i] for i in part] for split, part in zip(["train", *missing], parts, strict=True)}
     return {split: [reader(path) for path in (given | held)[split]] for split in SPLITS}, classes
 
 
-def _given_splits(root: Path, files: list[Path]) -> dict[str, list[Path]]:
-    """Returns the files of each split that the folder itself makes, train among them; all are train where it makes none."""
-    if not (root / "train").is_dir():
-        return {"train": files}
-    given: dict[str, list[Path]] = {}
+def _lay_out(root: Path, files: list[Path]) -> Layout:
+    """Returns the splits that the folder makes.
+
+    Raises:
+      UserError: folders that may be splits or not.
+    """
+    parts = {folder: folder.relative_to(root).parts for folder in dict.fromkeys(path.parent for path in files)}
+    depth = 0  # of the folder that holds all, below the root
+    while len(heads := {names[depth : depth + 1] for names in parts.values()}) == 1:
+        (head,) = heads
+        if not head or _split(head[0]):
+            break
+        depth += 1
+    folders = {_split(head[0]): head[0] for head in sorted(heads) if head}
+    named = sorted(head[0] for head in heads if head and _split(head[0]))
+    where = " and ".join(str(root.joinpath(*next(iter(parts.values()))[:depth], name)) for name in named)
+    if len(named) > len(folders.keys() - {""}):
+        raise UserError(f"config.data.path: {where}: two of these folders are one split by their names; join or rename them")
+    if named and "train" not in folders:
+        raise UserError(
+            f"config.data.path: {where}: a split by its name, but there is no folder train with images; rename what is a class"
+        )
+    skipped = depth + bool(named)
+    for folder, names in parts.items():
+        if any(map(_split, names[skipped:])):
+            raise UserError(
+                f"config.data.path: {folder}: a split by its name, below other folders; put the splits at the top, the classes "
+                "into them (train/cat, test/cat), or rename what is a class"
+            )
+    splits: dict[str, list[Path]] = {}
     for path in files:
-        split = SPLIT_FOLDERS.get(path.relative_to(root).parts[0])
-        if split is None:
-            raise UserError(f"config.data.path: {path} lies beside the folder train; move it into train, validation or test")
-        given.setdefault(split, []).append(path)
-    if "train" not in given:
-        raise UserError(f"config.data.path: no images under {root / 'train'}")
-    return given
+        split = _split(parts[path.parent][depth]) if named and len(parts[path.parent]) > depth else ""
+        if named and not split:
+            beside = f"lies beside the folder {folders['train']}"
+            raise UserError(f"config.data.path: {path} {beside}; move it into train, validation or test")
+        splits.setdefault(split or "train", []).append(path)
+    return Layout(splits, {folder: names[skipped:] for folder, names in parts.items()})
 
 
-def _from_folders(root: Path, files: list[Path]) -> dict[Path, str]:
-    """Returns each file's subfolder; {} where the images lie in one folder, or some of them in none."""
-    parents = {path: path.parent.name for path in files}
-    flat = {path.parent for path in files} & {root, *(root / split for split in SPLIT_FOLDERS)}
-    return {} if flat or len(set(parents.values())) < 2 else parents
+def _split(name: str) -> str:
+    """Returns the split that a folder's name means, or nothing."""
+    return SPLIT_NAMES.get(name.lower(), "")
+
+
+def _from_folders(layout: Layout) -> dict[Path, str]:
+    """Returns each image's class, the path of its folder; {} where all lie in one.
+
+    Raises:
+      UserError: a folder with images is within another one, or a class has none in train.
+    """
+    levels = zip(*layout.inside.values(), strict=False)  # as deep as the least deep folder
+    common = sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, levels))
+    inside = {folder: names[common:] for folder, names in layout.inside.items()}
+    outer = {names: folder for folder, names in inside.items()}
+    if len(outer) < 2:
+        return {}
+    for folder, names in inside.items():
+        around = next((outer[names[:end]] for end in range(len(names)) if names[:end] in outer), None)
+        if around is not None:
+            (path, *_) = [path for files in layout.splits.values() for path in files if path.parent == around]
+            raise UserError(
+                f"config.data.path: {path}: of which class? Other images lie in folders such as {folder}; move it into one, or "
+                f"ask for no labels with --config.data.label={NO_LABELS}"
+            )
+    trained = {inside[path.parent] for path in layout.splits["train"]}
+    if absent := [folder for folder, names in inside.items() if names not in trained]:
+        raise UserError(
+            f"config.data.path: {absent[0]}: no class of that name in train; rename it, or ask for no labels with "
+            f"--config.data.label={NO_LABELS}"
+        )
+    return {path: printable("/".join(inside[path.parent])) for files in layout.splits.values() for path in files}
 
 
 def _from_tables(root: Path, files: list[Path], tables: list[Path], column: str) -> dict[Path, str]:
+    """Returns the label of every image.
+
+    Raises:
+      UserError: no table, or one that does not name every image once, each with a label.
+    """
     if not tables:
         raise UserError(f"config.data.label: {column!r} asked for, but there is no {METADATA} under {root}")
     names: dict[Path, str] = {}
+    lines: dict[Path, str] = {}
     for table in tables:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            try:
-                columns = list(rows.fieldnames or [])
-                if "file_name" not in columns or column not in columns:
-                    raise UserError(f"config.data.label: {table} has the columns {columns}; wanted are file_name and {column}")
-                for row in rows:
-                    if None in (row["file_name"], row[column]):
-                        raise UserError(f"{table}, line {rows.line_num}: too few columns")
-                    path = table.parent / row["file_name"]
-                    if ".." in Path(row["file_name"]).parts or Path(row["file_name"]).is_absolute():
-                        raise UserError(f"{table}, line {rows.line_num}: {row['file_name']!r} leads out of the folder")
-                    names[path] = row[column]
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise UserError(f"{table}: {error}") from error
+        for line, name, label in _rows(table, column):
+            path = table.parent / name
+            if path in lines:
+                raise UserError(f"{line}: {name} is there twice, first in {lines[path]}; keep one of them")
+            names[path], lines[path] = label, line
     known = set(files)
     if missing := [path for path in names if path not in known]:
-        raise UserError(f"{METADATA} names {len(missing)} files that are not there, first {missing[0].relative_to(root)}")
+        raise UserError(
+            f"{METADATA} names {len(missing)} files that are not there or left out, first {missing[0].relative_to(root)}"
+        )
     if unnamed := [path for path in files if path not in names]:
         raise UserError(f"{METADATA} lacks {len(unnamed)} images, first {unnamed[0].relative_to(root)}")
     return names
+
+
+def _rows(table: Path, column: str) -> Iterator[tuple[str, str, str]]:
+    """Yields where a row is, its file_name and its label, without the spaces around them."""
+    with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:  # as file names are read
+        rows = csv.reader(file)
+        try:
+            columns = [name.strip() for name in next(rows, [])]
+            if columns.count("file_name") != 1 or columns.count(column) != 1:
+                wanted = f"wanted are file_name and {column}, each once"
+                raise UserError(f"config.data.label: {table} has the columns {columns}; {wanted}")
+            for cells in rows:
+                line = f"{table}, line {rows.line_num}"
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(columns):
+                    raise UserError(f"{line}: too {'few' if len(cells) < len(columns) else 'many'} columns")
+                name, label = (cells[columns.index(key)].strip() for key in ("file_name", column))
+                if not name or not label:
+                    raise UserError(f"{line}: an empty {'file_name' if not name else column}; fill it in")
+                if printable(label) != label:
+                    raise UserError(f"{line}: {printable(label)} is not UTF-8; save the table as UTF-8")
+                if ".." in Path(name).parts or Path(name).is_absolute():
+                    raise UserError(f"{line}: {name!r} leads out of the folder")
+                yield line, name, label
+        except csv.Error as error:
+            raise UserError(f"{table}: {error}") from error

@@ -8,10 +8,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import ExifTags, Image, ImageColor, ImageOps
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow has others that no image set needs, and that start programs
+UPRIGHT = {  # by the orientation that EXIF gives
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class DamagedImageError(Exception):
@@ -42,7 +51,7 @@ def decode_image(source: Path | bytes, form: Form) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as opened:
-            image = _flat(ImageOps.exif_transpose(opened), form)
+            image = _flat(_upright(opened), form)
             grey = form.channels == 1 or (form.channels == 0 and image.mode == "L")
             image = image.convert("L" if grey else "RGB")
             if form.size and image.size != (form.size, form.size):
@@ -56,6 +65,19 @@ def decode_image(source: Path | bytes, form: Form) -> np.ndarray:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedImageError("no image" if "cannot identify" in reason else reason) from error
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Returns the image turned as its EXIF block says, and as stored where the block cannot be read.
+
+    Not Pillow's exif_transpose, which writes a new block and fails on values that cameras write and EXIF does not know.
+    """
+    image.load()
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # SyntaxError, struct.error and more; the pixels are good
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _flat(image: Image.Image, form: Form) -> Image.Image:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from wgan_jax.data.folder import METADATA
 from wgan_jax.data.images import SUFFIXES
+from wgan_jax.data.walk import METADATA, in_words, walk
 from wgan_jax.errors import UserError
 
 UNKNOWN = "unknown"
@@ -21,20 +21,34 @@ class Tags(NamedTuple):
     eyes: str
 
 
+class Written(NamedTuple):
+    """What a metadata.csv was made of."""
+
+    images: int  # rows
+    untagged: int  # of them without a line of the archive
+    no_hair: int  # unknown for any reason
+    no_eyes: int
+    unused: int  # lines of the archive without an image
+    left_out: dict[str, int]  # files, by reason
+
+
 def read_tags(lines: Iterable[str]) -> Iterator[Tags]:
     """Yields the tags of lines `id,tag:count<TAB>tag:count...` or `id,<hair> hair <eyes> eyes`.
 
-    Of several colours the one counted most often is taken; without one, "unknown".
+    Ids are compared without leading zeros. Of several colours the one counted most often is taken; without one, "unknown".
 
     Raises:
-      UserError: a line of neither form.
+      UserError: a line of neither form, or an id that an earlier line has.
     """
+    numbers: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         name, comma, rest = line.strip().partition(",")
         if not line.strip():
             continue
         if not comma or not name:
             raise UserError(f"line {number}: {line.strip()[:40]!r} is not `id,tags`")
+        if (first := numbers.setdefault(_unpadded(name), number)) != number:
+            raise UserError(f"line {number}: the id {name} is that of line {first}; keep one of them")
         if together := re.fullmatch(r"(.+) hair (.+) eyes", rest):
             yield Tags(name, together[1], together[2])
         else:
@@ -49,32 +63,50 @@ def read_tags(lines: Iterable[str]) -> Iterator[Tags]:
             yield Tags(name, hair, eyes)
 
 
-def write_metadata(tags: Path, images: Path) -> int:
-    """Writes images/metadata.csv (file_name, hair, eyes) from a tag archive; returns its number of rows.
+def _unpadded(name: str) -> str:
+    """Returns an id without leading zeros: archives write 00001 where the image is 1.jpg, and the other way round."""
+    return name.lstrip("0") or "0" if name.isdecimal() else name
 
-    An image belongs to the line whose id is its name without suffix; untagged images get "unknown".
+
+def write_metadata(tags: Path, images: Path) -> Written:
+    """Writes images/metadata.csv (file_name, hair, eyes) from a tag archive.
+
+    An image of the folder or its subfolders belongs to the line whose id is its name without suffix; untagged images get
+    "unknown".
 
     Raises:
-      UserError: there is a metadata.csv already, there are no images, or the archive cannot be read.
+      UserError: there is a metadata.csv already, there are no images or none that a line names, two images have one id, or the
+        archive cannot be read.
     """
     table = images / METADATA
-    files = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"--images: no images in {images}")
     try:
-        with open(tags, encoding="utf-8") as file:
-            found = {row.id: row for row in read_tags(file)}
+        files, _, left_out = walk(images)
+    except UserError as error:
+        raise UserError(f"--images: {error}") from error
+    if not files:
+        raise UserError(f"--images: no images in {images} ({', '.join(SUFFIXES)}){in_words(left_out)}")
+    try:
+        with open(tags, encoding="utf-8-sig") as file:
+            found = {_unpadded(row.id): row for row in read_tags(file)}
     except UnicodeDecodeError as error:
         raise UserError(f"--tags: {tags}: {error}") from error
     except UserError as error:
         raise UserError(f"--tags: {tags}, {error.lines[0]}") from error
+    owners: dict[str, Path] = {}
+    for path in files:
+        if (first := owners.setdefault(_unpadded(path.stem), path)) != path:
+            raise UserError(f"--images: {first} and {path} have one id; keep one of them")
+    if found.keys().isdisjoint(owners):
+        some = f"ids such as {next(iter(found.values())).id}" if found else "no line"
+        raise UserError(f"--tags: {tags} has {some}, of none of the {len(files)} images in {images}, such as {files[0].name}")
+    rows = {path: found.get(name, Tags(name, UNKNOWN, UNKNOWN)) for name, path in owners.items()}
     try:
-        with open(table, "x", newline="", encoding="utf-8") as file:
+        with open(table, "x", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as file names are read
             writer = csv.writer(file)
             writer.writerow(["file_name", "hair", "eyes"])
-            for path in files:
-                row = found.get(path.stem, Tags(path.stem, UNKNOWN, UNKNOWN))
-                writer.writerow([path.name, row.hair, row.eyes])
+            writer.writerows([path.relative_to(images).as_posix(), row.hair, row.eyes] for path, row in rows.items())
     except FileExistsError as error:
         raise UserError(f"--images: {table} is there already; move it away first") from error
-    return len(files)
+    no_hair, no_eyes = (sum(getattr(row, part) == UNKNOWN for row in rows.values()) for part in ("hair", "eyes"))
+    untagged, unused = len(owners.keys() - found.keys()), len(found.keys() - owners.keys())
+    return Written(len(rows), untagged, no_hair, no_eyes, unused, left_out)

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import Dataset, encode
+from wgan_jax.data import introduce, load_dataset
+from wgan_jax.data.dataset import Dataset, encode, in_one_line
+from wgan_jax.data.dataset import describe as describe_data
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, describe, make_evaluator, summarise
@@ -79,6 +80,8 @@ def _train(
 ) -> None:
     with processes.first_before_others():
         dataset = given or load_dataset(config)
+    if processes.is_first():
+        print(in_one_line("given", dataset) if given else introduce(config, dataset), flush=True)
     program = make_program(config, dataset)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
@@ -93,7 +96,7 @@ def _train(
     here = machine(program.devices)
     for name in ("samples", "figures", "checkpoints"):
         (workdir / name).mkdir(exist_ok=True)
-    record = {**provenance(config, here), "data": _describe(dataset), "evaluation": describe(evaluator)}
+    record = {**provenance(config, here), "data": describe_data(dataset), "evaluation": describe(evaluator)}
     write_json(workdir / "provenance.json", record)
     state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
     calls, artist, best_score = calls_from(state), make_artist(dataset, program.networks), checkpoints.best_score()
@@ -194,13 +197,6 @@ def _calls(
 def timed(work: Any) -> tuple[Any, float]:
     began = time.perf_counter()
     return work(), time.perf_counter() - began
-
-
-def _describe(dataset: Dataset) -> dict[str, Any]:
-    """Returns what provenance.json says of the data: the fingerprint of stored images, and how many each split has."""
-    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    counts = {name: len(split.images) for name, split in splits.items() if split is not None}
-    return {"fingerprint": dataset.fingerprint, "examples": counts, "classes": dataset.class_names}
 
 
 def _restore(checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], fingerprint: str) -> tuple[TrainState, float]:

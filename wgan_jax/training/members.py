@@ -17,8 +17,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import Dataset
+from wgan_jax.data import introduce, load_dataset
+from wgan_jax.data.dataset import Dataset, describe
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
@@ -68,8 +68,9 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
     """
     config = points[0].config
     dataset = load_dataset(config)
+    print(introduce(config, dataset), flush=True)
     here = machine(jax.local_device_count())
-    write_json(folder / "provenance.json", provenance(config, here))
+    write_json(folder / "provenance.json", {**provenance(config, here), "data": describe(dataset)})
     size = _chunk_size(folder, lambda: min(len(points), members_that_fit(config, dataset)))
     seconds = {"startup": time.perf_counter() - started, "compile": 0.0, "train": 0.0, "evaluate": 0.0}
     rows: list[Row] = []
