@@ -7,7 +7,19 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import default
-from wgan_jax.config import UserError, check, default_workdir, flatten, load, mistakes, registered, rules
+from wgan_jax.config import (
+    AUGMENTATIONS,
+    IDLE,
+    UserError,
+    check,
+    default_workdir,
+    described,
+    flatten,
+    load,
+    mistakes,
+    registered,
+    rules,
+)
 
 WHOLE = sorted(key for key, rule in rules().items() if rule.type is int)
 REAL = sorted(key for key, rule in rules().items() if rule.type is float)
@@ -181,8 +193,17 @@ COMBINATIONS = [
         "config.model.critic_normalization:",
         {"penalty.name": "none"},
     ),
-    ({"data.label": "hair"}, "config.data.path and config.data.label: of data.name=folder; ring8", {"data.name": "folder"}),
-    ({"data.image_size": 16}, "config.data.image_size and config.data.channels: of", {"data.name": "tfds"}),
+    ({"data.label": "hair"}, "config.data.label: read by data.name=folder, not by ring8; leave", {"data.name": "folder"}),
+    ({"data.image_size": 16}, "config.data.image_size: read by data.name=tfds or folder, not by ring8", {"data.name": "tfds"}),
+    (
+        {"data.flip": True},
+        "config.data.flip: read by data.name=digits or tfds or folder, not by ring8",
+        {"data.name": "digits"},
+    ),
+    ({"data.theta": 0.5}, "config.data.theta: read by data.name=parallel_lines, not by", {"data.name": "parallel_lines"}),
+    ({"data.dim": 2}, "config.data.dim: read by data.name=gaussian, not by ring8; leave it at 1", {"data.name": "gaussian"}),
+    ({"data.builder": "mnist"}, "config.data.builder: read by data.name=tfds, not by ring8", {"data.builder": "fashion_mnist"}),
+    ({"eval.features": "classifier"}, "config.eval.features: classifier is for images", {"data.name": "digits"}),
     ({"batch_size": 30, "devices": 4}, "config.batch_size: 30 is not divisible by config.devices=4", {"batch_size": 32}),
     (
         {"latent.name": "uniform", "latent.low": 1.0, "latent.high": 1.0},
@@ -375,6 +396,38 @@ def test_a_registry_read_from_source_is_the_one_at_run_time(module, registry):
     name = "wgan_jax." + module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     assert registered(module, registry) == tuple(getattr(importlib.import_module(name), registry))
     assert any(", ".join(registered(module, registry)) in rule.wanted for rule in rules().values())
+
+
+def test_what_datasets_say_of_themselves_is_read_from_source_too():
+    """DATASETS is not imported for it: the rules answer before jax is there."""
+    told = described("data/__init__.py", "DATASETS")
+    loaders = importlib.import_module("wgan_jax.data").DATASETS
+    assert {name: (entry.images, entry.reads) for name, entry in loaders.items()} == {
+        name: (entry.get("images", False), entry.get("reads", ())) for name, entry in told.items()
+    }
+
+
+def test_keys_that_some_datasets_read_are_idle_at_their_default_values():
+    values = default.default_config().data
+    assert {key: values[key] for key in IDLE} == IDLE
+    read = {key for told in described("data/__init__.py", "DATASETS").values() for key in told.get("reads", ())}
+    assert set(IDLE) == read | set(AUGMENTATIONS)
+    assert set(values) - set(IDLE) == {"name", "cache_dir", "resident_mb"}
+
+
+def test_a_dataset_is_added_by_a_function_and_a_line(tmp_path, monkeypatch):
+    (tmp_path / "data.py").write_text(
+        'DATASETS = {"ring8": Loader(ring8), "mine": Loader(mine, images=True, reads=("path",))}\n'
+    )
+    (tmp_path / "other.py").write_text("DATASETS = {'mine': Loader(mine, reads=KEYS)}\n")
+    told = described(str(tmp_path / "data.py"), "DATASETS")
+    assert told == {"ring8": {}, "mine": {"images": True, "reads": ("path",)}}
+    monkeypatch.setattr("wgan_jax.config.described", lambda *_: told)
+    config = good()
+    config.update_from_flattened_dict({"data.name": "ring8", "data.path": "x", "eval.features": "classifier"})
+    assert [line.split(":")[0] for line in mistakes(config)] == ["config.eval.features", "config.data.path"]
+    with pytest.raises(LookupError, match=r"DATASETS\['mine'\] has keyword arguments that are no literals"):
+        described(str(tmp_path / "other.py"), "DATASETS")
 
 
 def test_an_unknown_registry():

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import struct
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from configs import default
+from experiments.tags import tags
 from wgan_jax.config import load
 from wgan_jax.data import cache, folder, tfds
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
@@ -58,6 +60,15 @@ def refused(load, data, *words):
 def save(tmp_path, image, name="a.png", **options):
     image.save(tmp_path / name, **options)
     return tmp_path / name
+
+
+def test_jfif_is_a_suffix_of_jpeg(data, tmp_path):
+    fill(tmp_path / "images", 20)
+    for index in range(5):
+        Image.new("RGB", (6, 6), colour(index)).save(tmp_path / "images" / f"{index}.jfif", "jpeg")
+    dataset = folder.load(data)
+    assert sum(len(split.images) for split in (dataset.train, dataset.validation, dataset.test)) == 25
+    assert dataset.left_out == {}
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "gif", "bmp"])
@@ -124,6 +135,34 @@ def test_a_camera_held_upright(tmp_path, mode):
     exif[0x0112] = 3  # turned by 180 degrees
     pixels = decode_image(save(tmp_path, image, exif=exif), FORM)
     assert (pixels[0].max(), pixels[-1].min()) == (0, 255)
+
+
+def odd_exif(orientation, kind=9):
+    """An EXIF block whose width, tag 256, is -5 as a signed number, which TIFF has unsigned; an unknown type makes it odder."""
+    width, turn = (256, kind, 1, -5), (274, 3, 1, orientation)
+    return b"Exif\0\0II*\0\x08\0\0\0\x02\0" + struct.pack("<HHIi", *width) + struct.pack("<HHIi", *turn) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("exif", "top_left"),  # where red, stored at the top left, belongs
+    [
+        (odd_exif(6), (0, 1)),  # turned by a quarter to the right
+        (odd_exif(3), (1, 1)),
+        (odd_exif(8), (1, 0)),
+        (odd_exif(6, kind=77), (0, 1)),
+        (odd_exif(99), (0, 0)),  # no such orientation
+        (b"Exif\0\0garbage", (0, 0)),
+        (odd_exif(6)[:20], (0, 0)),
+    ],
+)
+def test_an_odd_exif_block_does_not_damage_an_image(tmp_path, exif, top_left):
+    image = Image.new("RGB", (16, 16), (0, 0, 0))
+    image.paste((255, 0, 0), (0, 0, 8, 8))
+    path = save(tmp_path, image, "a.jpg", exif=exif, quality=100, subsampling=0)
+    with bombs_refused():
+        pixels = decode_image(path, FORM._replace(size=2))
+    red = pixels[:, :, 0] > 128
+    assert np.argwhere(red).tolist() == [list(top_left)]
 
 
 def bomb():
@@ -246,6 +285,79 @@ def test_split_subfolders_are_the_splits(data, tmp_path):
     refused(folder.load, data, "00.png", "beside the folder train")
 
 
+def sizes(dataset):
+    return [len(split.images) for split in (dataset.train, dataset.validation, dataset.test)]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("training", "dev", "testing"),
+        ("Train", "Valid", "Test"),
+        ("pets/train", "pets/val", "pets/test"),
+        ("a/b/TRAINING", "a/b/validation", "a/b/TESTING"),
+    ],
+)
+def test_splits_by_their_usual_names(data, tmp_path, train, validation, test):
+    root = tmp_path / "images"
+    for place, count in ((train, 20), (validation, 6), (test, 5)):
+        for name in ("cat", "dog"):
+            fill(root / place / name, count)
+    dataset = folder.load(data)
+    assert (sizes(dataset), dataset.class_names) == ([40, 12, 10], ("cat", "dog"))
+    assert [np.bincount(split.labels).tolist() for split in (dataset.train, dataset.test)] == [[20, 20], [5, 5]]
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (["cat", "dog", "test"], ["images/test: a split by its name", "no folder train", "rename"]),
+        (["val", "test"], ["images/test and ", "images/val: a split by its name", "no folder train"]),
+        (["train/a", "Training/a", "test/a"], ["images/Training and ", "two of these folders are one split"]),
+        (["cat/train", "cat/test", "dog/train", "dog/test"], ["cat/test: a split by its name", "train/cat, test/cat"]),
+        (["train/a", "train/b", "extra/a"], ["extra/a/00.png lies beside the folder train"]),
+        (["pets/train", "pets/test", "more"], ["pets/test: a split by its name", "below other folders"]),
+        (["cat", "dog", "."], ["images/00.png: of which class", "images/cat", "data.label=none"]),
+        (["cat", "cat/indoor", "dog"], ["images/cat/00.png: of which class", "cat/indoor"]),
+        (["train/cat", "train/dog", "test"], ["test/00.png: of which class"]),
+        (["train/Cat", "train/dog", "test/cat", "test/dog"], ["test/cat: no class of that name in train"]),
+    ],
+)
+def test_a_layout_that_may_mean_two_things_is_refused(data, tmp_path, places, words):
+    for place in places:
+        fill(tmp_path / "images" / place, 6)
+    refused(folder.load, data, *words)
+
+
+def test_classes_are_paths_below_what_they_share(data, tmp_path):
+    for place in ("cat/indoor", "cat/outdoor", "dog/indoor", "dog/outdoor"):
+        fill(tmp_path / "images" / "pets" / place, 10)
+    dataset = folder.load(data)
+    assert dataset.class_names == ("cat/indoor", "cat/outdoor", "dog/indoor", "dog/outdoor")
+    labels = np.concatenate([split.labels for split in (dataset.train, dataset.validation, dataset.test)])
+    assert np.bincount(labels).tolist() == [10, 10, 10, 10]
+
+
+@pytest.mark.parametrize("places", [["00000", "00001"], ["cat", "dog", "."], ["train/0", "train/1", "test"]])
+def test_folders_that_are_no_classes_are_said_to_be_none(data, tmp_path, places):
+    for place in places:
+        fill(tmp_path / "images" / place, 15)
+    data.label = "none"
+    dataset = folder.load(data)
+    assert (sum(sizes(dataset)), dataset.class_names) == (15 * len(places), ())
+    assert {label for split in (dataset.train, dataset.validation, dataset.test) for label in split.labels} == {0}
+
+
+def test_a_class_whose_name_is_not_utf_8(data, tmp_path):
+    for index, name in enumerate((b"caf\xe9", b"th\xe9")):
+        fill(tmp_path / "images" / str(index), 10)
+        (tmp_path / "images" / str(index)).rename(tmp_path / "images" / os.fsdecode(name))
+    assert folder.load(data).class_names == ("caf\\udce9", "th\\udce9")
+    assert folder.load(data).class_names == ("caf\\udce9", "th\\udce9")  # of the cache
+    (tmp_path / "images" / os.fsdecode(b"caf\xe9") / "00.png").write_bytes(b"")
+    refused(folder.load, data, "caf\\udce9/00.png")
+
+
 def write_table(root, rows, columns=("file_name", "hair")):
     with open(root / "metadata.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
@@ -273,6 +385,13 @@ def test_a_column_of_the_table_is_the_label(data, tmp_path):
         ([("00.png",)], ("file_name", "hair"), ["line 2", "too few columns"]),
         ([("00.png", "red")], ("file", "hair"), ["['file', 'hair']", "file_name"]),
         ([("00.png", "red")], ("file_name", "eyes"), ["'eyes'", "hair"]),
+        ([("00.png", "red", "blond")], ("file_name", "hair", "hair"), ["'hair', 'hair'", "each once"]),
+        ([("00.png", "red"), ("01.png", "blond"), ("00.png", "blond")], ("file_name", "hair"), ["line 4", "00.png", "line 2"]),
+        ([("00.png", "red"), ("./00.png", "red")], ("file_name", "hair"), ["line 3", "00.png is there twice", "line 2"]),
+        ([("00.png", "red"), ("01.png", " ")], ("file_name", "hair"), ["line 3", "empty hair"]),
+        ([("", "red")], ("file_name", "hair"), ["line 2", "empty file_name"]),
+        ([("00.png", "red", "more")], ("file_name", "hair"), ["line 2", "too many columns"]),
+        ([("00.tif", "red")], ("file_name", "hair"), ["not there or left out", "00.tif"]),
     ],
 )
 def test_a_table_that_does_not_fit(data, tmp_path, rows, columns, words):
@@ -280,6 +399,34 @@ def test_a_table_that_does_not_fit(data, tmp_path, rows, columns, words):
     write_table(tmp_path / "images", rows, columns)
     data.label = "hair"
     refused(folder.load, data, *words)
+
+
+def test_cells_are_read_without_the_spaces_around_them(data, tmp_path):
+    root = tmp_path / "images"
+    fill(root)
+    rows = [(f" {index:02d}.png", ("cat", "cat ", " dog")[index % 3]) for index in range(20)]
+    write_table(root, [*rows, ("", "")], ("file_name", " kind "))
+    data.label = "kind"
+    dataset = folder.load(data)
+    assert dataset.class_names == ("cat", "dog")
+    assert sum((split.labels == 1).sum() for split in (dataset.train, dataset.validation, dataset.test)) == 6
+
+
+def test_two_tables_that_name_one_image(data, tmp_path):
+    root = tmp_path / "images"
+    fill(root / "a")
+    write_table(root / "a", [(f"{index:02d}.png", "red") for index in range(20)])
+    write_table(root, [("a/03.png", "blond")])
+    data.label = "hair"
+    refused(folder.load, data, f"{root / 'metadata.csv'}, line 2", "a/03.png is there twice", "a/metadata.csv, line 5")
+
+
+def test_a_table_that_is_not_utf_8(data, tmp_path):
+    root = tmp_path / "images"
+    fill(root)
+    (root / "metadata.csv").write_bytes(b"file_name,hair\n00.png,ch\xe2tain\n")
+    data.label = "hair"
+    refused(folder.load, data, "line 2", "not UTF-8")
 
 
 def test_a_column_that_is_no_class(data, tmp_path):
@@ -386,6 +533,11 @@ def test_tags_of_both_forms():
     assert list(read_tags(lines)) == [("1", "blue", "red"), ("2", "aqua", "purple"), ("3", "unknown", "unknown")]
 
 
+def test_an_id_twice_is_refused_with_both_lines():
+    with pytest.raises(UserError, match=r"^line 3: the id 7 is that of line 1; keep one of them$"):
+        list(read_tags(["007,a hair b eyes", "8,a hair b eyes", "7,a hair b eyes"]))
+
+
 @pytest.mark.parametrize("line", ["no comma", ",blue hair red eyes", "4,only words"])
 def test_a_line_that_is_no_tags(line):
     with pytest.raises(UserError, match="line 2"):
@@ -401,3 +553,50 @@ def test_a_tag_archive_becomes_labels(data, tmp_path):
     assert folder.load(data).class_names == ("blue", "red", "unknown")
     with pytest.raises(UserError, match="there already"):
         write_metadata(tmp_path / "tags.csv", root)
+
+
+def tag_archive(tmp_path, pattern, count=20, start=""):
+    path = tmp_path / "tags.csv"
+    path.write_text(start + "".join(pattern.format(i, ("red", "blue")[i % 2]) for i in range(count)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("image", "line"), [("{}.png", "{:05d},{} hair green eyes\n"), ("{:03d}.png", "{},{} hair green eyes\n")]
+)
+def test_ids_match_with_and_without_leading_zeros_and_after_a_bom(tmp_path, image, line):
+    fill(tmp_path / "images", 20, pattern=image)
+    assert write_metadata(tag_archive(tmp_path, line, start="\ufeff"), tmp_path / "images") == (20, 0, 0, 0, 0, {})
+    with open(tmp_path / "images" / "metadata.csv", newline="", encoding="utf-8") as file:
+        hair = {row["file_name"]: row["hair"] for row in csv.DictReader(file)}
+    assert hair == {image.format(i): ("red", "blue")[i % 2] for i in range(20)}
+
+
+def test_an_archive_of_other_images_is_refused(tmp_path):
+    fill(tmp_path / "images", 20, pattern="face_{}.png")
+    with pytest.raises(UserError, match=r"^--tags: .*tags.csv has ids such as 0, of none of the 20 images in .* face_0.png$"):
+        write_metadata(tag_archive(tmp_path, "{},{} hair green eyes\n"), tmp_path / "images")
+    with pytest.raises(UserError, match=r"tags.csv has no line, of none of the 20 images"):
+        write_metadata(tag_archive(tmp_path, "", 0), tmp_path / "images")
+    assert not (tmp_path / "images" / "metadata.csv").exists()
+
+
+def test_two_images_of_one_id_are_refused(tmp_path):
+    fill(tmp_path / "images", 3, pattern="{}.png")
+    fill(tmp_path / "images", 2, pattern="more/{:02d}.png")
+    with pytest.raises(UserError, match=r"^--images: .*/0.png and .*/more/00.png have one id"):
+        write_metadata(tag_archive(tmp_path, "{},{} hair green eyes\n"), tmp_path / "images")
+
+
+def test_what_is_unknown_is_counted(tmp_path, capsys):
+    fill(tmp_path / "images", 5, pattern="a/{}.png")
+    lines = ["0,red hair:3", "1,green eyes:1\tred hair:1", "2,dress:4", "9,a hair b eyes"]
+    (tmp_path / "tags.csv").write_text("\n".join(lines), encoding="utf-8")
+    tags([f"--tags={tmp_path / 'tags.csv'}", f"--images={tmp_path / 'images'}"])
+    table = tmp_path / "images" / "metadata.csv"
+    assert capsys.readouterr().out.splitlines() == [
+        f"5 images: {table}",
+        "unknown: hair of 3, eyes of 4; 2 of the images have no line of tags",
+        "1 lines name no image",
+    ]
+    assert table.read_text(encoding="utf-8").splitlines()[1:3] == ["a/0.png,red,unknown", "a/1.png,red,green"]

@@ -37,8 +37,9 @@ class Form(NamedTuple):
 
 @contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Turns Pillow's warning of a decompression bomb into an error, in all threads."""
+    """Turns Pillow's warning of a decompression bomb into an error, and silences those of odd metadata, in all threads."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
