@@ -96,8 +96,6 @@ def distance(argv: list[str]) -> None:
             left_out[name] = walk(path).left_out if path.is_dir() else {}
         except UserError as error:
             raise UserError(f"--{name}: {error}") from error
-        size = "x".join(map(str, sets[name].shape[1:]))
-        print(printable(f"{name}: {path}, {len(sets[name]):,} examples {size}{in_words(left_out[name])}"), flush=True)
         if len(sets[name]) < LEAST:
             raise UserError(f"--{name}: {len(sets[name])} examples in {getattr(flags, name)}; at least {LEAST} are needed")
     real, generated = sets["real"], sets["generated"]
@@ -106,6 +104,9 @@ def distance(argv: list[str]) -> None:
         flag = " and ".join(name for name, wanted in differ.items() if wanted)
         hint = f"; {flag} makes those of folders alike" if real.ndim == generated.ndim == 4 else ""
         raise UserError(f"--real and --generated: examples of shape {real.shape[1:]} and {generated.shape[1:]}{hint}")
+    size = "x".join(map(str, real.shape[1:]))
+    told = [f"{name}: {getattr(flags, name)}, {len(x):,} examples {size}{in_words(left_out[name])}" for name, x in sets.items()]
+    print(*map(printable, told), sep="\n", flush=True)
     config = critic_config(flags.method, real.shape[1:], overrides)
     launch.configure_jax(config)
 

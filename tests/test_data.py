@@ -2,18 +2,21 @@
 
 import functools
 import itertools
+import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from PIL import Image
 from sklearn.datasets import load_digits, make_swiss_roll
 
 from configs.default import default_config
-from wgan_jax.data import DATASETS, load_dataset
-from wgan_jax.data.dataset import Dataset, Split, decode, encode
+from wgan_jax.data import DATASETS, Loader, introduce, load_dataset
+from wgan_jax.data.dataset import Dataset, Split, decode, describe, encode, in_one_line
 from wgan_jax.data.source import ROWS_PER_FEED, STREAMED_BYTES, Feed, draw, make_feed, positions_per_feed, stream_indices
+from wgan_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -50,6 +53,114 @@ def test_examples_are_independent(name):
     assert len(np.unique(x, axis=0)) == 500
     moving = x.std(axis=0) > 0
     assert abs(np.corrcoef(x[:-1, moving][:, -1], x[1:, moving][:, -1])[0, 1]) < 0.2  # of order 1/sqrt(500) = .045
+
+
+# Loaders of one's own
+
+
+def tiny(images=(8, 4, 4, 1), labels=8, classes=("a", "b"), **changes):
+    """A dataset as a loader gives it; images and labels are arrays, or the shape of zeros."""
+
+    def array(value, dtype):
+        return np.zeros(value, dtype) if isinstance(value, int | tuple) else value
+
+    split = Split(array(images, np.uint8), array(labels, np.int32))
+    return Dataset((4, 4, 1), classes, split, split, split)._replace(**changes)
+
+
+def load_own(monkeypatch, dataset, **traits):
+    monkeypatch.setitem(DATASETS, "own", Loader(lambda _: dataset, **{"images": True, **traits}))
+    return load("own", flip=True)
+
+
+def test_a_loader_of_ones_own_is_augmented_and_gets_int32_labels(monkeypatch):
+    given = np.arange(8, dtype=np.uint16) % 2
+    dataset = load_own(monkeypatch, tiny(labels=given))
+    assert dataset.flip
+    assert dataset.test.labels.dtype == np.int32
+    np.testing.assert_array_equal(dataset.test.labels, given)
+    assert load_own(monkeypatch, tiny(classes=())).class_names == ()
+
+
+FLOATS = np.full((8, 4, 4, 1), 0.5, np.float32)  # in [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"images": FLOATS},
+            r"own gives train images of float32 \(8, 4, 4, 1\); wanted are uint8 \[N, H, W, C\].* 255 for white",
+        ),
+        ({"images": (8, 4, 4)}, r"train images of uint8 \(8, 4, 4\); wanted are"),
+        ({"images": (8, 1, 4, 4)}, r"uint8 \(8, 1, 4, 4\); wanted are"),  # as PyTorch has them
+        ({"images": (0, 4, 4, 1), "labels": 0}, r"uint8 \(0, 4, 4, 1\); wanted are"),
+        ({"images": (3, 4, 4, 1), "labels": 3}, "own gives 3 train images; each split needs 4"),
+        ({"images": (8, 5, 4, 1)}, r"train images of \(5, 4, 1\), and the dataset's shape is \(4, 4, 1\)"),
+        ({"images": [[1]]}, r"train images of list .*; wanted are uint8"),
+        ({"test": Split(np.zeros((8, 6, 6, 1), np.uint8), np.zeros(8, int))}, r"test images of \(6, 6, 1\), and the dataset's"),
+        ({"validation": None}, r"no split validation; give all three"),
+        ({"labels": 7}, r"labels of int32 \(7,\); wanted are whole numbers \[8\] from 0 to 1, as class_names has 2 names"),
+        ({"labels": np.arange(8)}, r"labels of int64 from 0 to 7; wanted are whole numbers \[8\] from 0 to 1"),
+        ({"labels": np.full(8, -1)}, r"labels of int64 from -1 to -1; wanted"),
+        ({"labels": np.zeros(8)}, r"labels of float64 \(8,\); wanted"),
+        (
+            {"labels": np.arange(8) % 2, "classes": ()},
+            r"from 0 to 1; wanted are whole numbers \[8\] from 0 to 0, as class_names has 0",
+        ),
+    ],
+)
+def test_a_loader_that_gives_something_else_is_named(monkeypatch, given, words):
+    fields = {name: given.pop(name) for name in ("test", "validation") if name in given}
+    with pytest.raises(UserError, match=f"^config.data.name: the loader of .*{words}"):
+        load_own(monkeypatch, tiny(**given, **fields))
+
+
+def test_a_loader_is_what_its_line_says(monkeypatch):
+    with pytest.raises(UserError, match=r"of own gives no law; where it has images, write images=True in DATASETS"):
+        load_own(monkeypatch, tiny(), images=False)
+    with pytest.raises(UserError, match="of own gives no split train"):
+        load_own(monkeypatch, load("ring8"))
+
+
+# What a run says of its data
+
+
+def test_digits_in_one_line():
+    line = "data: digits, 1,000 train / 297 validation / 500 test images 8x8x1, 10 classes (from 8 174 to 3 183)"
+    assert in_one_line("digits", load("digits")) == line
+
+
+def test_few_classes_are_all_counted_and_what_was_left_out_is_said():
+    first = Split(np.zeros((3, 4, 4, 3), np.uint8), np.array([0, 1, 1], np.int32))
+    dataset = Dataset((4, 4, 3), ("cat", "dog"), first, first, first, "f", {".tif": 40, "hidden": 2})
+    line = "data: pets, 3 train / 3 validation / 3 test images 4x4x3, 2 classes (cat 3, dog 6); left out: 40 .tif, 2 hidden"
+    assert in_one_line("pets", dataset) == line
+    assert in_one_line("pets", dataset._replace(class_names=())).endswith(
+        "images 4x4x3, no labels; left out: 40 .tif, 2 hidden"
+    )
+    assert describe(dataset) == {
+        "fingerprint": "f",
+        "shape": [4, 4, 3],
+        "examples": {"train": 3, "validation": 3, "test": 3},
+        "classes": ["cat", "dog"],
+        "class_counts": {"train": [1, 2], "validation": [1, 2], "test": [1, 2]},
+        "left_out": {".tif": 40, "hidden": 2},
+    }
+
+
+def test_laws_in_one_line():
+    assert in_one_line("ring8", load("ring8")) == "data: ring8, points of 2 numbers drawn from a law without end, 8 modes"
+    assert in_one_line("gaussian", load("gaussian")) == "data: gaussian, points of 1 number drawn from a law without end"
+    assert describe(load("ring8"))["examples"] == {}
+
+
+def test_the_line_names_the_place_or_the_builder():
+    config = default_config()
+    config.data.update({"name": "tfds", "builder": "mnist"})
+    assert introduce(config, tiny()).startswith("data: mnist, 8 train")
+    config.data.update({"name": "folder", "path": os.fsdecode(b"/x/caf\xe9")})
+    assert introduce(config, tiny()).startswith("data: /x/caf\\udce9, 8 train")
 
 
 # Mixtures
@@ -190,6 +301,40 @@ def test_every_epoch_is_a_permutation_and_flows_into_the_next(examples, size):
     epochs = rows.ravel().reshape(-1, examples)[:6]
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(examples), (len(epochs), 1)))
     assert len(np.unique(epochs, axis=0)) == len(epochs)
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED | {"folder"}))
+def test_a_loader_reads_what_its_line_says(name, tmp_path):
+    """The keys that it does not read are refused by config.py."""
+    read = set()
+
+    class Recorder:
+        def __getattr__(self, key):
+            read.add(key)
+            return values[key]
+
+    values = default_config().data
+    for index in range(40):
+        Image.new("L", (4, 4)).save(tmp_path / f"{index}.png")
+    values.update({"path": str(tmp_path), "cache_dir": str(tmp_path / "cache")})
+    dataset = DATASETS[name].load(Recorder())
+    if dataset.sample is not None:
+        jax.eval_shape(dataset.sample, jax.random.key(0))
+    assert read - {"cache_dir"} == set(DATASETS[name].reads)
+
+
+def test_a_batch_larger_than_the_data_takes_every_example_as_often_as_it_can():
+    dataset = stored()  # 11 examples
+    size = 30
+    rows, resident, streamed = feeds(dataset, 0, 11, size)
+    for feed in (resident, streamed):
+        batch = draw(dataset, feed, jnp.int32(0), jax.random.key(0), 11, size)
+        np.testing.assert_array_equal(batch.label, rows)
+        np.testing.assert_array_equal(encode(batch.x), dataset.train.images[rows])
+    for row in rows:
+        counts = np.bincount(row, minlength=11)
+        assert 1 <= counts.min() <= counts.max() <= 4  # of 30 = two or more whole epochs and parts of at most two others
+    assert np.bincount(rows.ravel()).tolist() == [size] * 11
 
 
 @pytest.mark.parametrize(("examples", "size"), SIZES)

@@ -390,11 +390,18 @@ def test_the_launcher_measures_arrays_and_folders(files):
     save_folder(files / "real", 20, (20, 18))
     save_folder(files / "fake", 22, (16, 16), "L", value=100)
     same = ("--image-size=16", "--channels=3")
+    (files / "fake" / "notes.txt").write_text("")
+    (files / "fake" / "._000.png").write_bytes(b"of a Mac")
     done = run(f"--real={files / 'real'}", f"--generated={files / 'fake'}", *same, f"--out={out}")
     assert (done.returncode, done.stderr) == (0, "")
     assert "in both sets" not in done.stdout
+    assert done.stdout.splitlines()[:2] == [
+        f"real: {files / 'real'}, 20 examples 16x16x3",
+        f"generated: {files / 'fake'}, 22 examples 16x16x3; left out: 1 hidden, 1 .txt",
+    ]
     report = json.loads(out.read_text())
     counts = [report[name] for name in ("n_real", "n_generated", "n_heldout", "shape")]
     assert counts == [20, 22, 10, [16, 16, 3]]
+    assert report["left_out"] == {"real": {}, "generated": {"hidden": 1, ".txt": 1}}
     assert report["config"]["model"]["name"] == "dcgan"
     assert all(values["wasserstein_excess"] > 0.5 for values in report["seeds"])  # one set is darker than the other

@@ -284,11 +284,16 @@ def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(tmp_path):
     code, _, error = _call("run", *tiny, "--config.data.label=hair")
     assert (code, len(error.splitlines())) == (2, 1)
     assert "no metadata.csv" in error
-    code, _, error = _call("run", *tiny, "--config.steps=6")
+    (tmp_path / "images" / "0.tif").write_bytes(b"")
+    code, out, error = _call("run", *tiny, "--config.steps=6")
     assert (code, error) == (0, "")
+    told = "48 train / 6 validation / 6 test images 8x8x3, 2 classes (dark 30, light 30); left out: 1 .tif"
+    assert f"data: {tmp_path / 'images'}, {told}" in out.splitlines()
     provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert provenance["data"]["examples"] == {"train": 48, "validation": 6, "test": 6}
     assert provenance["data"]["classes"] == ["dark", "light"]
+    assert [sum(counts) for counts in provenance["data"]["class_counts"].values()] == [48, 6, 6]
+    assert provenance["data"]["left_out"] == {".tif": 1}
     assert "eval/smallest_class" in _lines(tmp_path / "run")[-1]
     (tmp_path / "images" / "light" / "0.png").unlink()
     code, _, error = _call("run", *tiny, "--config.steps=8")

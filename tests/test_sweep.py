@@ -81,6 +81,9 @@ def test_a_sweep_writes_its_results(sweep, tmp_path):
     assert {path.name for path in (folder / "figures").iterdir()} >= {"results.png", "curves.png"}
     assert json.loads((folder / "config.json").read_text())["steps"] == 6
     assert "command" in json.loads((folder / "provenance.json").read_text())
+    assert out.count("data: ring8, points of 2 numbers drawn from a law without end, 8 modes\n") == 2  # of each task
+    for path in (folder / "tasks").glob("*/provenance.json"):
+        assert json.loads(path.read_text())["data"]["shape"] == [2]
 
 
 def test_nothing_is_trained_twice(sweep, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data import digits, folder, synthetic, tfds
+from wgan_jax.data.cache import LEAST
 from wgan_jax.data.dataset import Dataset, Split, in_one_line
 from wgan_jax.data.walk import printable
 from wgan_jax.errors import UserError
@@ -70,18 +71,22 @@ def _stored(name: str, which: str, dataset: Dataset) -> Split:
     if split is None:
         raise UserError(f"{here} gives no split {which}; give all three")
     images, labels = split
-    shape, count = tuple(np.shape(images)), max(1, len(dataset.class_names))
-    if images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
+    shape, most = tuple(getattr(images, "shape", ())), max(1, len(dataset.class_names)) - 1
+    if getattr(images, "dtype", None) != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
+        given = f"{getattr(images, 'dtype', type(images).__name__)} {shape}"
         wanted = "uint8 [N, H, W, C] with 1 or 3 channels, 0 for black and 255 for white"
-        raise UserError(f"{here} gives {which} images of {images.dtype} {shape}; wanted are {wanted}")
+        raise UserError(f"{here} gives {which} images of {given}; wanted are {wanted}")
     if shape[1:] != dataset.shape:
-        raise UserError(
-            f"{here} gives {which} images of {shape[1:]}, and the dataset's shape is {dataset.shape}; make them one"
-        )
-    if np.shape(labels) != shape[:1] or labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < count:
-        wanted = f"whole numbers [{len(images)}] from 0 to {count - 1}, as class_names has {len(dataset.class_names)} names"
-        raise UserError(f"{here} gives {which} labels of {labels.dtype} {np.shape(labels)}; wanted are {wanted}")
-    return Split(images, np.asarray(labels, np.int32))
+        raise UserError(f"{here} gives {which} images of {shape[1:]}, and the dataset's shape is {dataset.shape}")
+    if len(images) < LEAST:
+        raise UserError(f"{here} gives {len(images)} {which} images; each split needs {LEAST}")
+    labels = np.asarray(labels)
+    whole = labels.shape == shape[:1] and labels.dtype.kind in "iu"
+    if not whole or not 0 <= labels.min() <= labels.max() <= most:
+        given = f"from {labels.min()} to {labels.max()}" if whole else f"{labels.shape}"
+        wanted = f"whole numbers [{len(images)}] from 0 to {most}, as class_names has {len(dataset.class_names)} names"
+        raise UserError(f"{here} gives {which} labels of {labels.dtype} {given}; wanted are {wanted}")
+    return Split(images, labels.astype(np.int32))
 
 
 def introduce(config: ConfigDict, dataset: Dataset) -> str:

@@ -64,7 +64,7 @@ def in_one_line(name: str, dataset: Dataset) -> str:
     size = "x".join(map(str, dataset.shape))
     if dataset.train is None:
         modes = f", {len(dataset.modes.centres)} modes" if dataset.modes else ""
-        return f"data: {name}, points of {size} numbers drawn from a law without end{modes}"
+        return f"data: {name}, points of {size} number{'s' * (size != '1')} drawn from a law without end{modes}"
     counts = " / ".join(f"{count:,} {split}" for split, count in told["examples"].items())
     return f"data: {name}, {counts} images {size}, {_classes(told)}{in_words(dataset.left_out)}"
 
