@@ -10,9 +10,11 @@ from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from wgan_jax.data.dataset import Dataset, Split, flatten
+from wgan_jax.evaluation.critic import CRITIC_VALUES
 from wgan_jax.evaluation.divergences import histograms, jensen_shannon, total_variation
 from wgan_jax.evaluation.features import Features
 from wgan_jax.evaluation.fidelity import (
@@ -33,6 +35,8 @@ from wgan_jax.evaluation.transport import empirical_wasserstein, quantile_wasser
 QUANTILE_SAMPLES = 100_000  # of a 1-D law, at which its floor is about .004
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as torch-fidelity has them
 NO_FEATURES = Features(np.empty((0, 0)), np.empty((0, 0)))
+
+type Direction = Literal["lower", "higher", ""]  # which values are better; "" where none are, or those near a number
 
 
 class Reference(NamedTuple):
@@ -60,12 +64,32 @@ class Generated(NamedTuple):
     many: np.ndarray  # [QUANTILE_SAMPLES, 1] for a 1-D law, else empty
 
 
+class Kind(NamedTuple):
+    """The data, and the features that it is compared in, for which a metric exists."""
+
+    words: str
+    holds: Callable[[ConfigDict, Dataset], bool]
+
+
+ANY = Kind("any data", lambda config, dataset: True)
+STORED = Kind("stored images", lambda config, dataset: dataset.train is not None)
+LABELLED = Kind("images with labels of at least two classes", lambda config, dataset: _has_two_classes(dataset))
+PLANE = Kind("points in one or two dimensions", lambda config, dataset: math.prod(dataset.shape) <= 2)
+MIXTURE = Kind("mixtures of Gaussians (ring8, grid25)", lambda config, dataset: dataset.modes is not None)
+LINE = Kind("laws on the line (gaussian)", lambda config, dataset: dataset.quantile is not None)
+LOGITS = Kind(
+    "features with classes (config.eval.features=classifier or inception)",
+    lambda config, dataset: config.eval.features != "pixels",
+)
+
+
 class Metric(NamedTuple):
-    values: tuple[str, ...]  # the names of what it may give
+    values: dict[str, Direction]  # the names of what it gives
     source: Literal["points", "features"]  # what of both sides it compares
-    compute: Callable[[Reference, Generated], dict[str, float]]  # {} where the data does not allow it
+    compute: Callable[[Reference, Generated], dict[str, float]]  # NaN for a value that these samples do not have
     least: int = 2  # examples that each side needs
     compares: bool = True  # with real examples; else it looks at the generated ones alone
+    kind: Kind = ANY  # of data; never computed for another
 
 
 def _wasserstein(reference: Reference, generated: Generated) -> dict[str, float]:
@@ -82,28 +106,24 @@ def _wasserstein(reference: Reference, generated: Generated) -> dict[str, float]
 
 
 def _copying(reference: Reference, generated: Generated) -> dict[str, float]:
-    if reference.dataset.train is None:
-        return {}
     return {"copying_z": copying_z(reference.real_to_train, distances_to_train(reference.dataset, generated.first))}
 
 
 def _divergences(reference: Reference, generated: Generated) -> dict[str, float]:
-    """Of histograms on shared bins, for points of one or two dimensions."""
-    if reference.real.shape[1] > 2:
-        return {}
+    """Of histograms on shared bins."""
     p, q = histograms(reference.real, generated.first)
     return {"total_variation": total_variation(p, q), "jensen_shannon": jensen_shannon(p, q)}
 
 
 def _modes(reference: Reference, generated: Generated) -> dict[str, float]:
     modes = reference.dataset.modes
-    return {} if modes is None else mode_statistics(generated.first, modes.centres, modes.sigma)
+    assert modes is not None
+    return mode_statistics(generated.first, modes.centres, modes.sigma)
 
 
 def _quantile(reference: Reference, generated: Generated) -> dict[str, float]:
     quantile = reference.dataset.quantile
-    if quantile is None:
-        return {}
+    assert quantile is not None
     samples = generated.many[:, 0]
     return {
         "wasserstein_quantile": quantile_wasserstein(samples, quantile),
@@ -114,7 +134,7 @@ def _quantile(reference: Reference, generated: Generated) -> dict[str, float]:
 
 def _points(name: str, distance: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
     """Returns the metric that is one distance between the points of both sides."""
-    return Metric((name,), "points", lambda reference, generated: {name: distance(reference.real, generated.first)})
+    return Metric({name: "lower"}, "points", lambda reference, generated: {name: distance(reference.real, generated.first)})
 
 
 def _frechet(reference: Reference, generated: Generated) -> dict[str, float]:
@@ -144,40 +164,63 @@ def _two_sample(reference: Reference, generated: Generated) -> dict[str, float]:
 
 def _inception_score(reference: Reference, generated: Generated) -> dict[str, float]:
     del reference
-    logits = generated.features.logits
-    if logits.shape[1] == 0:
-        return {}
-    mean, spread = inception_score(softmax(logits, axis=1))
+    mean, spread = inception_score(softmax(generated.features.logits, axis=1))
     return {"inception_score": mean, "inception_score_spread": spread}
 
 
 def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
-    classes = len(reference.dataset.class_names)
-    if classes == 0:
-        return {}
-    balance = class_balance(class_shares(generated.labels, classes))
+    balance = class_balance(class_shares(generated.labels, len(reference.dataset.class_names)))
     return {"smallest_class": balance.smallest, "class_balance": balance.balance, "classes_covered": float(balance.covered)}
 
 
 METRICS: dict[str, Metric] = {
     "wasserstein": Metric(
-        ("wasserstein_empirical", "wasserstein_floor", "wasserstein_ratio", "wasserstein_excess"), "points", _wasserstein
+        {
+            "wasserstein_empirical": "lower",
+            "wasserstein_floor": "",
+            "wasserstein_ratio": "lower",
+            "wasserstein_excess": "lower",
+        },
+        "points",
+        _wasserstein,
     ),
     "sliced": _points("sliced_wasserstein", sliced_wasserstein),
     "energy": _points("energy_distance", energy_distance),
     "mmd": _points("mmd", maximum_mean_discrepancy),
-    "divergences": Metric(("total_variation", "jensen_shannon"), "points", _divergences),
-    "copying": Metric(("copying_z",), "points", _copying),
-    "modes": Metric(("modes", "good_share", "mode_tv", "mode_sigma"), "points", _modes, compares=False),
-    "quantile": Metric(("wasserstein_quantile", "mean", "std"), "points", _quantile, compares=False),
-    "frechet": Metric(("frechet_distance",), "features", _frechet),
-    "kernel": Metric(("kernel_distance", "kernel_distance_spread"), "features", _kernel, 4),
-    "precision_recall": Metric(("precision", "recall"), "features", _precision_recall, 4),
-    "density_coverage": Metric(("density", "coverage"), "features", _density_coverage, 6),
-    "two_sample": Metric(("two_sample_accuracy", "two_sample_real", "two_sample_generated"), "features", _two_sample),
-    "inception_score": Metric(("inception_score", "inception_score_spread"), "features", _inception_score, 10, compares=False),
-    "classes": Metric(("smallest_class", "class_balance", "classes_covered"), "features", _classes, compares=False),
+    "divergences": Metric({"total_variation": "lower", "jensen_shannon": "lower"}, "points", _divergences, kind=PLANE),
+    "copying": Metric({"copying_z": ""}, "points", _copying, kind=STORED),  # far below 0 for copies, far above for noise
+    "modes": Metric(
+        {"modes": "higher", "good_share": "higher", "mode_tv": "lower", "mode_sigma": ""},  # sigma: 1 is the law's own
+        "points",
+        _modes,
+        compares=False,
+        kind=MIXTURE,
+    ),
+    "quantile": Metric(
+        {"wasserstein_quantile": "lower", "mean": "", "std": ""}, "points", _quantile, compares=False, kind=LINE
+    ),
+    "frechet": Metric({"frechet_distance": "lower"}, "features", _frechet),
+    "kernel": Metric({"kernel_distance": "lower", "kernel_distance_spread": ""}, "features", _kernel, 4),
+    "precision_recall": Metric({"precision": "higher", "recall": "higher"}, "features", _precision_recall, 4),
+    "density_coverage": Metric({"density": "higher", "coverage": "higher"}, "features", _density_coverage, 6),
+    "two_sample": Metric(  # .5 for one law
+        {"two_sample_accuracy": "", "two_sample_real": "", "two_sample_generated": ""}, "features", _two_sample
+    ),
+    "inception_score": Metric(
+        {"inception_score": "higher", "inception_score_spread": ""}, "features", _inception_score, 10, False, LOGITS
+    ),
+    "classes": Metric(
+        {"smallest_class": "higher", "class_balance": "higher", "classes_covered": "higher"},
+        "features",
+        _classes,
+        compares=False,
+        kind=LABELLED,
+    ),
 }
+
+# Of every value; a critic's own say nothing of the generator by themselves.
+DIRECTIONS: dict[str, Direction] = dict.fromkeys(CRITIC_VALUES, "")
+DIRECTIONS |= {name: direction for metric in METRICS.values() for name, direction in metric.values.items()}
 
 
 def make_reference(dataset: Dataset, split: str, samples: int, draw: int = 0) -> Reference:
@@ -210,6 +253,10 @@ def distances_to_train(dataset: Dataset, points: np.ndarray) -> np.ndarray:
     images = dataset.train.images
     views = [images, images[:, :, ::-1]] if dataset.flip else [images]
     return np.min([nearest_distances(points, view) for view in views], axis=0)
+
+
+def _has_two_classes(dataset: Dataset) -> bool:
+    return dataset.class_names != () and len(np.unique(split_of(dataset, "train").labels)) > 1
 
 
 def third(split: str) -> str:

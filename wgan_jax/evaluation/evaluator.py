@@ -103,7 +103,8 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     def compare(reference: Reference, generated: Generated) -> Values:
         values: Values = {}
         for name in names:
-            values |= METRICS[name].compute(reference, generated)
+            if METRICS[name].kind.holds(config, dataset):
+                values |= METRICS[name].compute(reference, generated)
         return values
 
     def generated_of(examples: np.ndarray, size: Sizes) -> Generated:
