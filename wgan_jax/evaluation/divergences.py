@@ -1,6 +1,7 @@
 """Divergences of two laws given by their values on shared cells, and the shared histograms of two samples.
 
 `p` and `q` are arrays of one shape, of probabilities, or of densities with the volume of a cell. Natural logarithms.
+Arrays may be NumPy's or JAX's, of any real dtype; all is computed in float64.
 """
 
 import numpy as np
@@ -36,6 +37,7 @@ def histograms(x: np.ndarray, y: np.ndarray, bins: int = 50) -> tuple[np.ndarray
 
     Of D axes there are bins^D cells, so it is of use for D of 1 and 2.
     """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     pooled = np.concatenate([x, y])
     _, edges = np.histogramdd(pooled, bins)
     p, q = (np.histogramdd(sample, edges)[0] / len(sample) for sample in (x, y))

@@ -1,4 +1,7 @@
-"""Fidelity and coverage: Frechet distance, Inception score, neighbours of either sample, copying, shares of the classes."""
+"""Fidelity and coverage: Frechet distance, Inception score, neighbours of either sample, copying, shares of the classes.
+
+Arrays may be NumPy's or JAX's, of any real dtype; distances and moments are computed in float64.
+"""
 
 from typing import NamedTuple
 
@@ -61,7 +64,8 @@ def moments(x: np.ndarray) -> Moments:
     """
     if len(x) < 2:
         raise UserError(f"moments: a covariance needs at least 2 examples, there are {len(x)}")
-    mean = x.mean(axis=0, dtype=np.float64)
+    x = np.asarray(x, np.float64)
+    mean = x.mean(axis=0)
     deviations = x - mean
     return Moments(mean, deviations.T @ deviations / (len(x) - 1))
 
@@ -78,7 +82,8 @@ def frechet_distance(x: np.ndarray | Moments, y: np.ndarray | Moments) -> float:
 def _mean_and_root(x: np.ndarray | Moments) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean and a root of the covariance; of fewer examples than features their deviations, which need no F^3."""
     if not isinstance(x, Moments) and 2 <= len(x) <= x.shape[1]:
-        mean = x.mean(axis=0, dtype=np.float64)
+        x = np.asarray(x, np.float64)
+        mean = x.mean(axis=0)
         return mean, (x - mean).T / np.sqrt(len(x) - 1)
     mean, covariance = x if isinstance(x, Moments) else moments(x)
     return mean, root(covariance)
@@ -96,7 +101,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | Non
     n = len(probabilities)
     if not 1 <= splits <= n:
         raise UserError(f"inception_score: {splits} splits of {n} examples; give 1 to {n}")
-    p = probabilities.astype(np.float64)
+    p = np.asarray(probabilities, np.float64)
     if not (p >= 0).all() or not np.allclose(p.sum(axis=1), 1, rtol=0, atol=1e-3):
         raise UserError("inception_score: each row holds the probabilities of the classes; of logits give their softmax")
     if seed is not None:
@@ -188,9 +193,9 @@ def nearest_distances(points: np.ndarray, train: np.ndarray) -> np.ndarray:
 
     Of a training set with more than COMPARED_VALUES values, the first so many count: their order is random.
     """
-    size = points.shape[1]
+    points, size = np.asarray(points, np.float64), points.shape[1]
     step, end = max(1, CHUNK_VALUES // size), min(len(train), max(1, COMPARED_VALUES // size))
-    chunks = (flatten(train[start : min(start + step, end)]) for start in range(0, end, step))
+    chunks = (flatten(np.asarray(train[start : min(start + step, end)])) for start in range(0, end, step))
     return np.min([pairwise_distances_argmin_min(points, chunk)[1] for chunk in chunks], axis=0)
 
 
@@ -200,6 +205,7 @@ def copying_z(test_distances: np.ndarray, generated_distances: np.ndarray) -> fl
     Positive where generated points lie farther from the training set than fresh real ones do, below about -3 where they are
     copies (Meehan 2020, data-copying test, over the whole space as one cell). Distances are `nearest_distances`.
     """
+    test_distances, generated_distances = np.asarray(test_distances), np.asarray(generated_distances)
     n, m = len(generated_distances), len(test_distances)
     u = rankdata(np.concatenate([generated_distances, test_distances]))[:n].sum() - n * (n + 1) / 2
     return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
@@ -210,6 +216,7 @@ def label_classifier(images: np.ndarray, labels: np.ndarray) -> Pipeline:
 
     At most 5,000 of them are used, and their first 64 principal components where they have more values than that.
     """
+    images, labels = np.asarray(images), np.asarray(labels)
     chosen = np.random.default_rng(0).permutation(len(images))[:CLASSIFIER_EXAMPLES]
     x = flatten(images[chosen])
     project = [PCA(CLASSIFIER_COMPONENTS, random_state=0)] if min(x.shape) > CLASSIFIER_COMPONENTS else []
@@ -218,10 +225,11 @@ def label_classifier(images: np.ndarray, labels: np.ndarray) -> Pipeline:
 
 def class_shares(labels: np.ndarray, classes: int) -> np.ndarray:
     """Returns the share of each class, [classes], among labels [n] from 0 to classes - 1."""
-    return np.bincount(labels, minlength=classes) / len(labels)
+    return np.bincount(np.asarray(labels), minlength=classes) / len(labels)
 
 
 def class_balance(shares: np.ndarray) -> ClassBalance:
     """Returns how a sample covers its K >= 2 classes, from their shares [K] as `class_shares` gives them."""
+    shares = np.asarray(shares, np.float64)
     covered = int((shares >= 1 / (4 * len(shares))).sum())
     return ClassBalance(covered, float(entropy(shares, base=len(shares))), float(shares.min()))

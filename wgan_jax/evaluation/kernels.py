@@ -3,6 +3,8 @@
 All three are E k(X, X') + E k(Y, Y') - 2 E k(X, Y) for some kernel k, estimated without bias: pairs of an example with itself
 are left out (a U-statistic). So two samples of one law give 0 on average whatever their sizes, by chance a little less at
 times. With those pairs (a V-statistic) a value is never below 0, but it shrinks with n: those of unlike n do not compare.
+
+Arrays may be NumPy's or JAX's, of any real dtype; all is computed in float64.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +48,7 @@ def median_distance(x: np.ndarray, y: np.ndarray) -> float:
 
     Of a sample of more than 1,000 examples, 1,000 or fewer at equal steps count.
     """
-    some = (sample[:: -(-len(sample) // BANDWIDTH_EXAMPLES)] for sample in (x, y))
+    some = (np.asarray(sample)[:: -(-len(sample) // BANDWIDTH_EXAMPLES)] for sample in (x, y))
     pooled = np.concatenate(centred(*some))
     return float(np.median(np.sqrt(squared_distances(pooled, pooled)[np.triu_indices(len(pooled), 1)])))
 
@@ -69,9 +71,9 @@ def kernel_distance(
         base = a @ b.T / a.shape[1] + 1
         return base * base * base  # NumPy's power takes seven times as long
 
-    rng, values = np.random.RandomState(seed), []
+    rng, values, samples = np.random.RandomState(seed), [], (np.asarray(x, np.float64), np.asarray(y, np.float64))
     for _ in range(subsets):
-        chosen = [sample[rng.choice(len(sample), size, replace=False)].astype(np.float64) for sample in (x, y)]
+        chosen = [sample[rng.choice(len(sample), size, replace=False)] for sample in samples]
         values.append(_discrepancy(kernel, *chosen))
     return float(np.mean(values)), float(np.std(values))
 
@@ -93,12 +95,14 @@ def _mean(kernel: Kernel, x: np.ndarray, y: np.ndarray) -> float:
 
 def centred(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns both samples in float64, moved alike so that x has mean 0: distances by `squared_distances` lose fewer digits."""
-    mean = x.mean(axis=0, dtype=np.float64)
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    mean = x.mean(axis=0)
     return x - mean, y - mean
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Returns |x_i - y_j|^2 [n, m] as |x|^2 + |y|^2 - 2 <x, y>, at least 0: rounding is relative to |x|^2 + |y|^2."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     squares = x @ y.T
     squares *= -2
     squares += np.einsum("ij,ij->i", x, x)[:, None]

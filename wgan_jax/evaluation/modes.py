@@ -13,6 +13,7 @@ def mode_statistics(samples: np.ndarray, centres: np.ndarray, sigma: float) -> d
     without good samples. mode_sigma: root mean square deviation of good samples from their mode's mean, per coordinate, over
     the same for real data (a Gaussian cut at three sigma); nan where no mode has two good samples.
     """
+    samples, centres = np.asarray(samples, np.float64), np.asarray(centres, np.float64)  # JAX's too
     distances, nearest = cKDTree(centres).query(samples)
     good = distances <= 3 * sigma
     count, dimension = len(centres), centres.shape[1]

@@ -1,4 +1,7 @@
-"""Optimal transport between samples: exact plans and potentials, closed forms, projections to the line, and dual bounds."""
+"""Optimal transport between samples: exact plans and potentials, closed forms, projections to the line, and dual bounds.
+
+Arrays may be NumPy's or JAX's, of any real dtype; all is computed in float64.
+"""
 
 import math
 import os
@@ -35,7 +38,7 @@ def empirical_wasserstein(x: np.ndarray, y: np.ndarray) -> float:
     """
     if len(x) != len(y):
         raise UserError(f"empirical_wasserstein: {len(x)} and {len(y)} examples; optimal_transport compares unequal samples")
-    distances = cdist(x, y)
+    distances = cdist(x, y)  # float64 of any array
     rows, columns = linear_sum_assignment(distances)
     return float(distances[rows, columns].mean())
 
@@ -90,7 +93,7 @@ def c_transform(potential: np.ndarray, cost: np.ndarray) -> np.ndarray:
     It is the largest f with f_i + potential_j <= cost_ij. Where the cost is the distance within one set of points, a potential
     is 1-Lipschitz on them exactly when its c-transform is its negative.
     """
-    return (cost - potential).min(axis=1)
+    return np.min(np.asarray(cost, np.float64) - np.asarray(potential, np.float64), axis=1)
 
 
 def c_transform_bound(potential: np.ndarray, real: np.ndarray, generated: np.ndarray) -> float:
@@ -99,6 +102,7 @@ def c_transform_bound(potential: np.ndarray, real: np.ndarray, generated: np.nda
     The dual of optimal transport with any f, repaired by its c-transform: y are the real examples [n, D] with potential f(y)
     [n], x the generated ones [m, D]. It is tightest for an f of slope one: divide a critic by its Lipschitz constant first.
     """
+    potential = np.asarray(potential, np.float64)
     return float(potential.mean() + c_transform(potential, cdist(generated, real)).mean())
 
 
@@ -108,7 +112,7 @@ def quantile_wasserstein(x: np.ndarray, quantile: Callable[[np.ndarray], np.ndar
     W1 = int |F_n^-1(u) - F^-1(u)| du (Bethune & Coiffier 2018, section 2.3), with u at (i + 1/2) / n.
     """
     levels = (np.arange(len(x)) + 0.5) / len(x)
-    return float(np.abs(np.sort(x) - quantile(levels)).mean())
+    return float(np.abs(np.sort(np.asarray(x, np.float64)) - quantile(levels)).mean())
 
 
 def earth_movers_distance(piles: np.ndarray, other: np.ndarray, positions: np.ndarray) -> float:
@@ -119,6 +123,7 @@ def earth_movers_distance(piles: np.ndarray, other: np.ndarray, positions: np.nd
     Raises:
       UserError: piles of unequal total mass.
     """
+    piles, other, positions = (np.asarray(values, np.float64) for values in (piles, other, positions))
     mass = float(np.sum(piles))
     if not np.isclose(mass, np.sum(other), rtol=1e-9, atol=0):
         raise UserError(f"earth_movers_distance: piles of total mass {mass:g} cannot become piles of {np.sum(other):g}")
@@ -132,6 +137,7 @@ def sliced_wasserstein(x: np.ndarray, y: np.ndarray, p: float = 2, projections: 
     functions: W_p^p = int |F_n^-1(u) - G_m^-1(u)|^p du, whose integrand is constant between the levels i / n and j / m.
     Directions are uniform on the sphere, drawn from the seed.
     """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     directions = np.random.default_rng(seed).normal(size=(projections, x.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     n, m = len(x), len(y)
@@ -158,8 +164,9 @@ def rooted_wasserstein(mean_x: np.ndarray, root_x: np.ndarray, mean_y: np.ndarra
     For any roots the trace of (S_x^1/2 S_y S_x^1/2)^1/2 is the sum of the singular values of A^T B: it cannot turn complex, and
     singular covariances lose no digits.
     """
+    mean_x, root_x, mean_y, root_y = (np.asarray(part, np.float64) for part in (mean_x, root_x, mean_y, root_y))
     fidelity = np.linalg.svd(root_x.T @ root_y, compute_uv=False).sum()
-    square = sum(float(np.square(part).sum()) for part in (np.asarray(mean_x, np.float64) - mean_y, root_x, root_y))
+    square = sum(float(np.square(part).sum()) for part in (mean_x - mean_y, root_x, root_y))
     return float(np.sqrt(max(square - 2 * fidelity, 0.0)))
 
 
