@@ -5,7 +5,9 @@
 
 Every value is stored with its protocol: numbers of examples, split, features with the hash of their weights, seeds. Another
 evaluation of the same protocol takes its place. --step=all evaluates every checkpoint, draws figures/evaluation.png, and
-prints how the critic's estimates rank the checkpoints against the other metrics. Overrides: config.eval.features, weights,
+prints how the critic's estimates rank the checkpoints against the other metrics. A run may go on meanwhile: of a checkpoint
+that it deletes the next is taken, or with --step=all it is left out. Metrics that the data does not allow are left out, and
+said. Overrides: config.eval.features, weights,
 samples, cache_dir, and the places of the data.
 """
 
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+from ml_collections import ConfigDict
 
 from experiments import launch
 from experiments.restore import load_data, restore_run
@@ -24,6 +27,9 @@ from wgan_jax.errors import UserError
 from wgan_jax.training.workdir import write_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wgan_jax.data.dataset import Dataset
     from wgan_jax.evaluation.evaluator import Evaluator
     from wgan_jax.types import Params
 
@@ -57,20 +63,26 @@ def evaluate(argv: list[str]) -> None:
     run.config.eval.metrics = flags.metrics or run.config.eval.metrics
     run.config.eval.feature_samples = flags.num
     dataset = load_data(run)
+    if flags.metrics is not None:
+        run.config.eval.metrics = _allowed(run.config, dataset)
 
     import jax
     from rich.progress import track
 
     from wgan_jax.evaluation.evaluator import make_evaluator, protocol
-    from wgan_jax.training.checkpoint import Checkpoints
+    from wgan_jax.training.checkpoint import Checkpoints, NoCheckpoint
 
     evaluator = make_evaluator(run.config, dataset, run.networks)
     checkpoints = Checkpoints(workdir / "checkpoints")
     steps = checkpoints.steps() if flags.step == "all" else [run.step]
     real = [evaluator.of_real(flags.split, draw) for draw in range(flags.repeats)]
-    entries = []
+    entries, deleted = [], []
     for step in track(steps, f"evaluating on {flags.split}", disable=len(steps) < 2, transient=True):
-        state = run.state if step == run.step else checkpoints.restore(step, jax.eval_shape(lambda: run.state))
+        try:
+            state = run.state if step == run.step else checkpoints.restore(step, jax.eval_shape(lambda: run.state))
+        except NoCheckpoint:
+            deleted.append(str(step))
+            continue
         critic: Params = {"params": state.critic.params, **state.critic.model_state}
         generator = {"params": state.generator.params, **state.generator.model_state} if flags.raw else state.ema
         began = time.perf_counter()
@@ -90,8 +102,28 @@ def evaluate(argv: list[str]) -> None:
     with FileLock(workdir / ".evaluation.lock"):
         both = {_protocol(entry): entry for entry in [*_stored(path), *entries]}
         write_json(path, {"evaluations": sorted(both.values(), key=lambda entry: entry["step"])})
+    if deleted:
+        print(f"left out: step {', '.join(deleted)}, which the run deleted meanwhile")
     _report(entries, evaluator, workdir)
     print(f"{len(entries)} evaluation{'s' if len(entries) > 1 else ''}: {path}")
+
+
+def _allowed(config: ConfigDict, dataset: "Dataset") -> str:
+    """Returns config.eval.metrics less those that the data does not allow, and says of these why.
+
+    Raises:
+      UserError: it allows none.
+    """
+    from wgan_jax.evaluation.evaluator import left_out, metric_names
+
+    reasons = left_out(config, dataset)
+    said = [f"{name} {reason}" for name, reason in reasons.items()]
+    names = [name for name in metric_names(config) if name not in reasons]
+    if not names:
+        raise UserError(f"--metrics: {', '.join(said)}")
+    for line in said:
+        print(f"left out: {line}")
+    return ",".join(names)
 
 
 def _stored(path: Path) -> list[dict[str, Any]]:
@@ -113,48 +145,55 @@ def _protocol(entry: dict[str, Any]) -> str:
 def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path) -> None:
     """Prints the newest evaluation, and of several the rank correlations; draws their curves."""
     from rich.console import Console
-    from rich.table import Table
 
-    console, last = Console(width=120), entries[-1]
-    table = Table("metric", title=f"step {last['step']}, {last['generator']}, {last['split']}, {len(last['seeds'])} draws")
-    for name in ("value", "real data", "n", "of"):
-        table.add_column(name, justify="right" if name != "of" else "left")
-    for name, value in last["values"].items():
-        real = value["real"]
-        beside = f"{real['mean']:.4g} ± {real['std']:.2g} (n = {real['n']})" if real else ""
-        n, of = f"{value['n_fake']} / {value['n_real'] or '-'}", value["features"]
-        table.add_row(name, f"{value['mean']:.4g} ± {value['std']:.2g}", beside, n, of)
-    console.print(table)
+    from wgan_jax.evaluation.tables import Cell, print_metrics
+
+    console, last = Console(), entries[-1]
+    draws = len(last["seeds"])
+    title = f"step {last['step']}, {last['generator']}, {last['split']}, " + (
+        f"mean of {draws} draws" if draws > 1 else "1 draw"
+    )
+    values = last["values"]
+    generated = {name: Cell(value["mean"], value["std"], value["n_fake"]) for name, value in values.items()}
+    real = {name: Cell(**value["real"]) for name, value in values.items() if value["real"]}
+    print_metrics(console, title, {"generated": generated, "real data": real})
+    if evaluator.network:
+        of = [name for name, value in values.items() if value["features"] == evaluator.network.name != "pixels"]
+        if of:
+            console.print(f"in features of {evaluator.network.name}: {', '.join(of)}", markup=False, highlight=False)
     if evaluator.network and evaluator.network.accuracy is not None:
-        console.print(f"the classifier's accuracy on the test split: {evaluator.network.accuracy:.3f}")
+        console.print(f"the classifier's accuracy on the test split: {evaluator.network.accuracy:.3f}", highlight=False)
     if len(entries) > 1:
         from wgan_jax.evaluation.figures import save_evaluations
 
         path = workdir / "figures" / "evaluation.png"
         save_evaluations(path, entries)
-        console.print(f"curves: {path}")
+        print(f"curves: {path}")
     if len(entries) >= FEWEST_RANKED:
-        console.print(_ranks(entries))
+        _print_ranks(console, entries)
 
 
-def _ranks(entries: Sequence[dict[str, Any]]) -> Any:
-    """Returns the table of Spearman's rank correlations over checkpoints between the critic's values and the metrics."""
+def _print_ranks(console: "Console", entries: Sequence[dict[str, Any]]) -> None:
+    """Prints Spearman's rank correlations over checkpoints between the critic's values and the metrics."""
     import numpy as np
-    from rich.table import Table
     from scipy.stats import spearmanr
 
     from wgan_jax.evaluation.critic import CRITIC_VALUES
+    from wgan_jax.evaluation.tables import print_table
 
     def series(name: str) -> list[float]:
         return [entry["values"][name]["mean"] for entry in entries]
 
-    values = entries[0]["values"]
-    table = Table("Spearman over checkpoints", *(name for name in CRITIC_VALUES if name in values))
-    for name in values:
-        if name not in CRITIC_VALUES and np.isfinite(series(name)).all() and np.ptp(series(name)) > 0:
-            cells = [spearmanr(series(name), series(critic)).statistic for critic in CRITIC_VALUES]
-            table.add_row(name, *(f"{cell:.2f}" for cell in cells))
-    return table
+    def ranked(name: str) -> bool:
+        return bool(np.isfinite(series(name)).all() and np.ptp(series(name)) > 0)
+
+    values = [name for name in entries[0]["values"] if ranked(name)]
+    critic, metrics = ([name for name in values if (name in CRITIC_VALUES) is of] for of in (True, False))
+    columns = {
+        name.replace("_", " "): [f"{spearmanr(series(name), series(metric)).statistic:.2f}" for metric in metrics]
+        for name in critic
+    }
+    print_table(console, "Spearman's rank correlation over checkpoints", [name.replace("_", " ") for name in metrics], columns)
 
 
 if __name__ == "__main__":

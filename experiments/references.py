@@ -22,21 +22,21 @@ def references(argv: list[str]) -> None:
     launch.configure_jax(config)
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.progress import track
 
     from wgan_jax.data import load_dataset
     from wgan_jax.evaluation.evaluator import summarise
     from wgan_jax.evaluation.references import reference_rows
+    from wgan_jax.evaluation.tables import cells, print_metrics
 
+    console, columns = Console(), {}
     rows = reference_rows(config, load_dataset(config), "test", flags.draws)
-    summaries = {name: summarise(draws) for name, draws in rows.items()}
-    names = [name.removesuffix("_std") for name in summaries["real"] if name.endswith("_std")]
-    table = Table("generator", title=f"{config.data.name}, test split, mean ± deviation of {flags.draws} draws")
-    for name in names:
-        table.add_column(name.replace("_", "\n"), justify="right")
-    for name, row in summaries.items():
-        table.add_row(name, *(f"{row[metric]:.3f}\n± {row[f'{metric}_std']:.3f}" if metric in row else "" for metric in names))
-    Console(width=160).print(table)
+    for name, row in track(rows, "evaluating", total=None, console=console, transient=True, disable=not console.is_terminal):
+        columns[name] = cells(summarise(row.draws), row.sizes)
+        if not console.is_terminal:
+            print(f"evaluated: {name}", flush=True)
+    draws = f"mean of {flags.draws} draws" if flags.draws > 1 else "1 draw"
+    print_metrics(console, f"{config.data.name}, test split, {draws}", columns)
 
 
 if __name__ == "__main__":

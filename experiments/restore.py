@@ -51,13 +51,16 @@ def restore_run(workdir: Path, step: str, overrides: Sequence[str] = (), keys: S
     from wgan_jax.training.program import make_parts
 
     checkpoints = Checkpoints(workdir / "checkpoints")
-    number = checkpoints.find(step)
-    info = checkpoints.info(number)
-    if "shape" not in info:
-        raise UserError(f"{checkpoints.folder}: the manifest of step {number} cannot be read; try another --step")
-    networks, steps = make_parts(config, tuple(info["shape"]))
-    state = checkpoints.restore(number, jax.eval_shape(steps.init_state, jax.random.key(0)))
-    return Restored(config, networks, number, state, info)
+
+    def read(number: int) -> Restored:
+        info = checkpoints.info(number)
+        if "shape" not in info:
+            raise UserError(f"{checkpoints.folder}: the manifest of step {number} cannot be read; try another --step")
+        networks, steps = make_parts(config, tuple(info["shape"]))
+        state = checkpoints.restore(number, jax.eval_shape(steps.init_state, jax.random.key(0)))
+        return Restored(config, networks, number, state, info)
+
+    return checkpoints.reading(step, read)
 
 
 def load_data(restored: Restored) -> "Dataset":

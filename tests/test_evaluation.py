@@ -26,7 +26,7 @@ DIGITS = load_dataset(load("configs/wgan_gp.py:digits"))
 def rows():
     """Mean metrics of the reference generators on digits."""
     config = load("configs/wgan_gp.py:digits", ["--config.model.width=8"])
-    return {name: summarise(draws) for name, draws in reference_rows(config, DIGITS, "test", 2).items()}
+    return {name: summarise(row.draws) for name, row in reference_rows(config, DIGITS, "test", 2)}
 
 
 def test_real_data_is_at_the_floor(rows):

@@ -76,7 +76,7 @@ STORED = Kind("stored images", lambda config, dataset: dataset.train is not None
 LABELLED = Kind("images with labels of at least two classes", lambda config, dataset: _has_two_classes(dataset))
 PLANE = Kind("points in one or two dimensions", lambda config, dataset: math.prod(dataset.shape) <= 2)
 MIXTURE = Kind("mixtures of Gaussians (ring8, grid25)", lambda config, dataset: dataset.modes is not None)
-LINE = Kind("laws on the line (gaussian)", lambda config, dataset: dataset.quantile is not None)
+LINE = Kind("laws on the line (gaussian with config.data.dim=1)", lambda config, dataset: dataset.quantile is not None)
 LOGITS = Kind(
     "features with classes (config.eval.features=classifier or inception)",
     lambda config, dataset: config.eval.features != "pixels",

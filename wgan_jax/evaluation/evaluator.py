@@ -1,7 +1,9 @@
 """Evaluation of a generator and its critic: everything that METRICS and the critic say, as one flat dict."""
 
 import functools
+import logging
 import math
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,7 +32,10 @@ from wgan_jax.types import Params
 SAMPLE_VALUES = 2**22  # generated at once: 340 images 64 x 64 x 3
 PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,000 images 28 x 28, 680 of 64 x 64 x 3
 
-type Values = dict[str, float]
+# configs' default and all that it is extended by: what of these the data does not allow is left out without a word
+USUAL = ("wasserstein", "precision_recall", "copying", "classes", "modes", "quantile")
+
+type Values = dict[str, float]  # NaN for what does not exist
 type Draw = Callable[[int], np.ndarray]  # n -> n examples: uint8 images [n, H, W, C] or points [n, D]
 
 
@@ -58,6 +63,21 @@ def metric_names(config: ConfigDict) -> list[str]:
     return list(METRICS) if config.eval.metrics == "all" else config.eval.metrics.split(",")
 
 
+def left_out(config: ConfigDict, dataset: Dataset) -> dict[str, str]:
+    """Returns what of config.eval.metrics the data does not allow, {name: reason}, such as "is only of ..."."""
+    fewest = Sizes(*map(min, zip(_sizes(config, dataset, "validation"), _sizes(config, dataset, "test"), strict=True)))
+    reasons = {}
+    for name in metric_names(config):
+        _, source, _, least, _, kind = METRICS[name]
+        if not kind.holds(config, dataset):
+            reasons[name] = f"is only of {kind.words}"
+        elif getattr(fewest, source) < least:
+            reasons[name] = (
+                f"needs {least} images of each split; of validation and test the smaller has {getattr(fewest, source)}"
+            )
+    return reasons
+
+
 def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> Evaluator:
     """Returns the evaluator of a config.
 
@@ -67,28 +87,21 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     Raises:
       UserError: a split has too few examples for a metric; the data or the weights that the features need are not there.
     """
-    names = metric_names(config)
+    sizes = functools.partial(_sizes, config, dataset)
     dtype = param_dtype(config)
-
-    def sizes(split: str, *, real: bool = False) -> Sizes:
-        if dataset.train is None:
-            return Sizes(config.eval.samples, min(config.eval.samples, config.eval.feature_samples))
-        fewest = min(len(split_of(dataset, name).images) for name in ((split, third(split)) if real else (split,)))
-        most = PIXEL_VALUES // math.prod(dataset.shape) if config.eval.features == "pixels" else fewest
-        points = min(config.eval.samples, fewest, len(dataset.train.images))
-        return Sizes(points, max(1, min(config.eval.feature_samples, fewest, most)))
-
-    fewest = Sizes(*map(min, zip(sizes("validation"), sizes("test"), strict=True)))
-    few = [name for name in names if getattr(fewest, METRICS[name].source) < METRICS[name].least]
-    if few and config.eval.metrics != "all":
-        needs = ", ".join(f"{name} needs {METRICS[name].least} images of each split" for name in few)
-        raise UserError(f"config.eval.metrics: {needs}; of validation and test the smaller has {fewest.features}")
-    names = [name for name in names if name not in few]
+    asked, reasons = metric_names(config), left_out(config, dataset)
+    few = [f"{name} {reason}" for name, reason in reasons.items() if METRICS[name].kind.holds(config, dataset)]
+    names = [name for name in asked if name not in reasons]
+    if not names or (few and config.eval.metrics != "all"):
+        lacking = few or [f"{name} {reason}" for name, reason in reasons.items()]
+        raise UserError(f"config.eval.metrics: {', '.join(lacking)}")
+    _say_left_out(config.eval.metrics, tuple(reasons.items()))
+    said: set[str] = set()
     compares_features = any(METRICS[name].source == "features" for name in names)
     network = FEATURES[config.eval.features](config, dataset) if compares_features else None
-    tells_classes = "classes" in names and dataset.class_names != ()
+    tells_classes = "classes" in names
     sample, critic_statistics = make_sampler(networks), make_critic_statistics(networks.score)
-    many = QUANTILE_SAMPLES if dataset.quantile is not None and "quantile" in names else 0
+    many = QUANTILE_SAMPLES if "quantile" in names else 0
     features_of = _remembered(dataset, network)
 
     @functools.cache
@@ -103,8 +116,11 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     def compare(reference: Reference, generated: Generated) -> Values:
         values: Values = {}
         for name in names:
-            if METRICS[name].kind.holds(config, dataset):
+            try:
                 values |= METRICS[name].compute(reference, generated)
+            except Exception as error:  # it costs this metric, not what others say nor what was trained
+                values |= dict.fromkeys(METRICS[name].values, math.nan)
+                _say_missing(name, error, said)
         return values
 
     def generated_of(examples: np.ndarray, size: Sizes) -> Generated:
@@ -158,11 +174,19 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     )
 
 
+def count(name: str, sizes: Sizes) -> int:
+    """Returns how many examples of each side a value is of."""
+    if name in METRICS["quantile"].values:
+        return QUANTILE_SAMPLES
+    of_features = any(name in metric.values for metric in METRICS.values() if metric.source == "features")
+    return sizes.features if of_features else sizes.points  # the critic's values are of points
+
+
 def protocol(evaluator: Evaluator, split: str, draws: list[Values], real: list[Values]) -> dict[str, dict[str, Any]]:
     """Returns every value with what it depends on: {name: {mean, std, real, n_real, n_fake, split, features, weights, resize}}.
 
-    draws and real: the evaluations of the generator and of real data, one per draw; std is over them. `real` has its own n;
-    n_real is None where a value is of the generated examples alone.
+    draws and real: the evaluations of the generator and of real data, one per draw; std is over them, NaN for a single one.
+    `real` has its own n; n_real is None where a value is of the generated examples alone.
     """
     metrics = {value: metric for metric in METRICS.values() for value in metric.values}
     network = evaluator.network
@@ -171,12 +195,8 @@ def protocol(evaluator: Evaluator, split: str, draws: list[Values], real: list[V
         told["features"] = (network.name, network.weights, network.resize)
 
     def over(rows: list[Values], name: str) -> dict[str, float]:
-        column = [row[name] for row in rows]
-        return {"mean": float(np.mean(column)), "std": float(np.std(column))}
-
-    def count(name: str, sizes: Sizes) -> int:
-        source = metrics[name].source if name in metrics else "points"  # the critic's values are of points
-        return QUANTILE_SAMPLES if name in METRICS["quantile"].values else getattr(sizes, source)
+        mean, std = _mean_and_std([row[name] for row in rows])
+        return {"mean": mean, "std": std}
 
     values = {}
     for name in draws[0]:
@@ -204,12 +224,48 @@ def as_stored(x: np.ndarray) -> np.ndarray:
 
 
 def summarise(draws: list[Values]) -> Values:
-    """Returns the mean of every metric over draws, and its standard deviation as <metric>_std."""
-    summary: dict[str, Any] = {}
+    """Returns the mean of every metric over draws, and its standard deviation as <metric>_std, NaN for a single draw."""
+    summary: Values = {}
     for name in draws[0]:
-        values = [draw[name] for draw in draws]
-        summary[name], summary[f"{name}_std"] = float(np.mean(values)), float(np.std(values))
+        summary[name], summary[f"{name}_std"] = _mean_and_std([draw[name] for draw in draws])
     return summary
+
+
+def _mean_and_std(values: list[float]) -> tuple[float, float]:
+    """Returns both, NaN where a value does not exist; one value has no deviation."""
+    if not np.isfinite(values).all():
+        return math.nan, math.nan
+    return float(np.mean(values)), float(np.std(values)) if len(values) > 1 else math.nan
+
+
+def _sizes(config: ConfigDict, dataset: Dataset, split: str, *, real: bool = False) -> Sizes:
+    """Returns the sizes for a split; real: where real data is in the generator's place."""
+    if dataset.train is None:
+        return Sizes(config.eval.samples, min(config.eval.samples, config.eval.feature_samples))
+    fewest = min(len(split_of(dataset, name).images) for name in ((split, third(split)) if real else (split,)))
+    most = PIXEL_VALUES // math.prod(dataset.shape) if config.eval.features == "pixels" else fewest
+    points = min(config.eval.samples, fewest, len(dataset.train.images))
+    return Sizes(points, max(1, min(config.eval.feature_samples, fewest, most)))
+
+
+@functools.cache
+def _say_left_out(asked: str, reasons: tuple[tuple[str, str], ...]) -> None:
+    """Warns once in a process of what the data does not allow; not of USUAL, where these stand there by default."""
+    usual = USUAL if set(USUAL) <= set(asked.split(",")) else ()
+    for name, reason in reasons:
+        if name not in usual:
+            logging.getLogger(__name__).warning("config.eval.metrics: %s is left out: it %s", name, reason)
+
+
+def _say_missing(name: str, error: Exception, said: set[str]) -> None:
+    """Warns once of a metric that could not be computed, with the place of what is no mistake of the data's."""
+    logger = logging.getLogger(__name__)
+    logger.debug("%s could not be computed", name, exc_info=error)
+    if name not in said:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, UserError) else f" ({type(error).__name__}, {frame.filename}, line {frame.lineno})"
+        logger.warning("%s is missing: %s%s", name, error, where)
+        said.add(name)
 
 
 def _remembered(dataset: Dataset, network: FeatureNetwork | None) -> Callable[[str, np.ndarray], Features]:

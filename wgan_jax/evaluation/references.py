@@ -1,7 +1,8 @@
 """Reference generators: what a row of metrics looks like for real data, copies, averages and simple densities."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.cluster import KMeans
 
 from wgan_jax.data.dataset import Dataset, flatten
 from wgan_jax.evaluation import split_of
-from wgan_jax.evaluation.evaluator import as_stored, make_evaluator
+from wgan_jax.evaluation.evaluator import Sizes, Values, as_stored, make_evaluator
 from wgan_jax.models import build_networks, make_sampler
 
 type Generator = Callable[[Dataset, np.random.Generator, int], np.ndarray]  # dataset, randomness, n -> [n, D]
@@ -61,23 +62,29 @@ GENERATORS: dict[str, tuple[Generator, Callable[[Dataset], bool]]] = {
 }
 
 
-def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> dict[str, list[dict[str, float]]]:
-    """Returns {generator: metrics per draw}: real data, the GENERATORS that apply, and an untrained network."""
+class Row(NamedTuple):
+    """What a generator comes to."""
+
+    draws: list[Values]
+    sizes: Sizes
+
+
+def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> Iterator[tuple[str, Row]]:
+    """Yields the row of real data, of the GENERATORS that apply, and of an untrained network, each with its name."""
     networks = build_networks(config, dataset.shape)
     evaluator = make_evaluator(config, dataset, networks)
-    rows = {"real": [evaluator.of_real(split, draw) for draw in range(draws)]}
+    yield "real", Row([evaluator.of_real(split, draw) for draw in range(draws)], evaluator.real_sizes(split))
+
+    def row(generate: Callable[[int, int], np.ndarray]) -> Row:
+        """Returns the row of (draw, n) -> n examples."""
+        each = (functools.partial(generate, draw) for draw in range(draws))
+        return Row([evaluator.of_examples(of, split, draw) for draw, of in enumerate(each)], evaluator.sizes(split))
 
     def examples(generator: Generator, draw: int, n: int) -> np.ndarray:
         return as_stored(generator(dataset, np.random.default_rng(draw), n).reshape(-1, *dataset.shape))
 
     for name, (generator, applies) in GENERATORS.items():
         if applies(dataset):
-            draw_of = functools.partial(examples, generator)
-            rows[name] = [evaluator.of_examples(functools.partial(draw_of, draw), split, draw) for draw in range(draws)]
+            yield name, row(functools.partial(examples, generator))
     variables, sample = networks.init_generator(jax.random.key(config.seed)), make_sampler(networks)
-
-    def untrained(draw: int, n: int) -> np.ndarray:
-        return as_stored(np.asarray(sample(variables, jax.random.key(50_000 + draw), 0, n)[1]))
-
-    rows["untrained"] = [evaluator.of_examples(functools.partial(untrained, draw), split, draw) for draw in range(draws)]
-    return rows
+    yield "untrained", row(lambda draw, n: as_stored(np.asarray(sample(variables, jax.random.key(50_000 + draw), 0, n)[1])))

@@ -11,7 +11,9 @@ import glob
 import hashlib
 import json
 import logging
+import math
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,15 @@ import jax
 import numpy as np
 
 from wgan_jax.errors import UserError
+from wgan_jax.training.workdir import to_json
 
 SPARE_BYTES = 2**20  # of a checkpoint beside its arrays
+ATTEMPTS = 100  # at reading the newest checkpoint of a run that deletes them meanwhile
+LISTED = 6  # steps in a message
+
+
+class NoCheckpoint(UserError):  # noqa: N818 - named for what is the matter
+    """A step has no checkpoint, or has none any more: a run keeps the newest ones only."""
 
 
 class Checkpoints:
@@ -33,7 +42,7 @@ class Checkpoints:
         self._pending: Future[None] | None = None
 
     def save(self, step: int, tree: Any, info: dict[str, Any]) -> None:
-        """Writes a tree in the background. info["score"], if any, is what `best` minimises.
+        """Writes a tree in the background. info["score"], if any and finite, is what `best` minimises.
 
         Raises:
           UserError: an earlier checkpoint could not be written.
@@ -67,18 +76,18 @@ class Checkpoints:
     def best(self) -> int | None:
         """Returns the step with the lowest score, or None where no checkpoint has one."""
         scores = {step: self.info(step).get("score") for step in self.steps()}
-        scored = {step: score for step, score in scores.items() if score is not None}
+        scored = {step: score for step, score in scores.items() if score is not None and math.isfinite(score)}
         return min(scored, key=lambda step: scored[step]) if scored else None
 
     def find(self, wanted: str) -> int:
         """Returns the step that `latest`, `best` or a number names.
 
         Raises:
-          UserError: there is no such checkpoint.
+          NoCheckpoint: there is none such.
         """
         steps = self.steps()
         if not steps:
-            raise UserError(f"{self.folder}: no checkpoint yet")
+            raise NoCheckpoint(f"{self.folder}: no checkpoint yet")
         if wanted == "latest":
             return steps[-1]
         best = self.best()
@@ -86,7 +95,23 @@ class Checkpoints:
             return best
         if wanted.isdecimal() and int(wanted) in steps:
             return int(wanted)
-        raise UserError(f"--step: no checkpoint {wanted!r} in {self.folder}; there are: latest, best, {steps}")
+        names = "latest" if best is None else "latest, best"
+        raise NoCheckpoint(f"--step: no checkpoint {wanted!r} in {self.folder}; there are: {names}, {_listed(steps)}")
+
+    def reading[T](self, wanted: str, read: Callable[[int], T]) -> T:
+        """Returns read(step) of the step that `find` gives; where a run deletes it meanwhile, of the one that it gives then.
+
+        Raises:
+          UserError: as `find` and `read`.
+        """
+        for _ in range(ATTEMPTS):
+            step = self.find(wanted)
+            try:
+                return read(step)
+            except UserError:
+                if self._path(step).is_dir():
+                    raise
+        raise NoCheckpoint(f"{self.folder}: its checkpoints are deleted faster than they are read")
 
     def best_score(self) -> float:
         """Returns the lowest score, infinite where no checkpoint has one."""
@@ -97,11 +122,19 @@ class Checkpoints:
         """Returns the tree of a step as NumPy arrays; target has its structure, shapes and dtypes.
 
         Raises:
-          UserError: the step has no checkpoint, is damaged, or does not fit the target.
+          NoCheckpoint: the step has no checkpoint, or it is deleted meanwhile.
+          UserError: it is damaged, or does not fit the target.
         """
         path = self._path(step)
-        if not path.is_dir():
-            raise UserError(f"{self.folder}: no checkpoint of step {step}; there are: {self.steps() or 'none'}")
+        if path.is_dir():
+            try:
+                return self._read(path, target)
+            except Exception:  # whatever Orbax says of files that vanish under its hands
+                if path.is_dir():
+                    raise
+        raise NoCheckpoint(f"{self.folder}: no checkpoint of step {step}; there are: {_listed(self.steps())}")
+
+    def _read(self, path: Path, target: Any) -> Any:
         if damage := _damage(path):
             raise UserError(f"{path}: {damage}")
         import orbax.checkpoint as ocp
@@ -135,10 +168,17 @@ class Checkpoints:
         """Deletes checkpoints of later steps, which belong to a future that will be trained again."""
         for later in self.steps():
             if later > step:
-                shutil.rmtree(self._path(later))
+                self._delete(later)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step_{step:08d}"
+
+    def _delete(self, step: int) -> None:
+        """Deletes a checkpoint, at once for who lists them: half deleted it would be taken for a damaged one."""
+        trash = self.folder / "deleting"
+        shutil.rmtree(trash, ignore_errors=True)  # of a process that was killed here
+        self._path(step).rename(trash)
+        shutil.rmtree(trash)
 
     def _write(self, step: int, tree: Any, info: dict[str, Any]) -> None:
         path, temporary = self._path(step), self.folder / f"writing_step_{step:08d}"
@@ -151,7 +191,7 @@ class Checkpoints:
                 checkpointer.save(temporary / "state", tree)
             _check_index(temporary / "state", tree)
             manifest = {"step": step, "info": info, "files": _hashes(temporary)}
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            (temporary / "manifest.json").write_text(to_json(manifest, indent=1), encoding="utf-8")
             shutil.rmtree(path, ignore_errors=True)
             temporary.rename(path)
         except Exception as error:  # Orbax and TensorStore report a full disk with classes of their own
@@ -166,7 +206,13 @@ class Checkpoints:
         best = self.best()
         for old in self.steps()[: -self.keep]:
             if old != best:
-                shutil.rmtree(self._path(old))
+                self._delete(old)
+
+
+def _listed(steps: list[int]) -> str:
+    """Returns steps as a message names them: some of many."""
+    shown = steps if len(steps) <= LISTED else [*steps[: LISTED // 2], "...", *steps[-LISTED // 2 :]]
+    return ", ".join(map(str, shown)) + (f" ({len(steps)} in all)" if len(steps) > LISTED else "") or "none"
 
 
 def _hashes(folder: Path) -> dict[str, str]:

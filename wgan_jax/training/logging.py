@@ -8,7 +8,9 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+
+from wgan_jax.evaluation.tables import Cell, print_metrics
+from wgan_jax.training.workdir import to_json
 
 
 def read_metrics(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
@@ -62,9 +64,7 @@ def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 
 def _line(values: dict[str, Any]) -> str:
-    """Returns one line of JSON; what is not finite is null, for which JSON has no number."""
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    return json.dumps(finite) + "\n"
+    return to_json(values) + "\n"
 
 
 class Display:
@@ -111,11 +111,6 @@ class Display:
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)
 
-    def table(self, title: str, columns: dict[str, dict[str, float]]) -> None:
-        """Prints metrics as rows, mean and standard deviation, with a column per generator: {generator: {metric: value}}."""
-        table = Table("", *columns, title=title, title_justify="left", title_style="bold")
-        for name in next(iter(columns.values())):
-            if not name.endswith("_std"):
-                cells = [f"{c[name]:.3f} ± {c[f'{name}_std']:.3f}" if name in c else "" for c in columns.values()]
-                table.add_row(name.replace("_", " "), *cells)
-        self.console.print(table)
+    def table(self, title: str, columns: dict[str, dict[str, Cell]]) -> None:
+        """Prints {generator: {metric: cell}}: metrics as rows, a column per generator."""
+        print_metrics(Console(width=self.console.width), title, columns)

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, describe, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist, save_classes, save_curves
+from wgan_jax.evaluation.tables import Cell, cells
 from wgan_jax.models import make_sampler
 from wgan_jax.training import processes
 from wgan_jax.training.checkpoint import Checkpoints
@@ -114,14 +116,14 @@ def _train(
                 evaluation, spent = timed(lambda: _evaluate(evaluator, state))  # noqa: B023 - called at once
                 values |= evaluation
                 seconds["evaluate"] += spent
-                info["score"] = values[f"eval/{SCORE}"]
+                info["score"] = values.get(f"eval/{SCORE}", math.nan)
             if logged := evaluated or step % config.log_every == 0:
                 log.write(values)
             display.show(step, 1 / per_update, values if logged else None)
             if step % config.sample_every == 0:
                 shown = jax.device_get((state.ema, variables(state.critic)))
                 artist(workdir / "samples" / f"step_{step:08d}.png", *shown)
-            improved = evaluated and info["score"] < best_score
+            improved = evaluated and info["score"] < best_score  # never by NaN
             if improved or step % config.checkpoint_every == 0 or step >= config.steps or received:
                 best_score = info["score"] if improved else best_score
                 checkpoints.save(step, state, info)
@@ -139,7 +141,10 @@ def _train(
         labels = evaluator.network.label(pixels, evaluator.network.apply(pixels))
         save_classes(workdir / "figures" / "classes.png", np.asarray(images), labels, dataset.class_names)
     save_curves(workdir / "figures", read_metrics(workdir / "metrics.jsonl"))
-    display.table(f"test split, mean of {config.eval.draws} draws", rows)
+    draws = f"mean ± deviation of {config.eval.draws} draws" if config.eval.draws > 1 else "one draw"
+    display.table(f"test split, {draws}", rows)
+    if summary["best"] is None:
+        display.say(f"no best state: {SCORE} on validation does not exist for any checkpoint")
     display.say(", ".join(f"{name} {seconds[name]:.0f} s" for name in ("startup", "compile", "train", "evaluate")))
     display.say(f"samples, figures, metrics.jsonl, summary.json: {workdir}")
     write_json(workdir / "provenance.json", {**record, "end": now()})
@@ -262,21 +267,21 @@ def _evaluate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
 
 def _final(
     config: ConfigDict, checkpoints: Checkpoints, evaluator: Evaluator, state: TrainState, summary: dict[str, Any]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Cell]]:
     """Puts the last and the best state's test metrics into the summary; returns them and real data's as the final table."""
+    draws, sizes = range(config.eval.draws), evaluator.sizes("test")
 
     def on_test(state: TrainState) -> dict[str, float]:
         ema, critic = jax.device_get((state.ema, variables(state.critic)))
-        return summarise([evaluator.of_generator(ema, critic, "test", draw) for draw in range(config.eval.draws)])
+        return summarise([evaluator.of_generator(ema, critic, "test", draw) for draw in draws])
 
-    rows = {f"last, step {int(state.step)}": on_test(state)}
-    summary["final"] = next(iter(rows.values()))
+    row = summary["final"] = on_test(state)
+    rows = {f"last, step {int(state.step)}": cells(row, sizes)}
     best = checkpoints.best()
     if best is not None:
-        row = summary["final"]
         if best != int(state.step):
-            row = rows[f"best, step {best}"] = on_test(checkpoints.restore(best, jax.eval_shape(lambda: state)))
+            row = on_test(checkpoints.restore(best, jax.eval_shape(lambda: state)))
+            rows[f"best, step {best}"] = cells(row, sizes)
         summary["best"] = {"step": best, "metric": SCORE, "value": checkpoints.best_score(), "split": "validation", "test": row}
-    summary["real"] = summarise([evaluator.of_real("test", draw) for draw in range(config.eval.draws)])
-    rows[f"real, n = {evaluator.real_sizes('test').points}"] = summary["real"]
-    return rows
+    summary["real"] = summarise([evaluator.of_real("test", draw) for draw in draws])
+    return rows | {"real data": cells(summary["real"], evaluator.real_sizes("test"))}

@@ -9,6 +9,7 @@ the swept values and the stage of the sweep at which the point was chosen.
 import dataclasses
 import functools
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +48,7 @@ class Progress:
 
     alive: list[bool]
     seconds: list[float]
-    scores: list[float]  # of the best state on validation
+    scores: list[float | None]  # of the best state on validation; None before there is one, as metrics may not exist
     best_steps: list[int]  # 0 before there is one
     rows: list[Row]
 
@@ -191,7 +192,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
     best = jax.tree.map(np.copy, networks(fresh))
     restored = checkpoints.restore_newest({"states": fresh, "best": best})
     if restored is None:
-        return 0, Progress([True] * count, [0.0] * count, [float("inf")] * count, [0] * count, []), fresh, best
+        return 0, Progress([True] * count, [0.0] * count, [None] * count, [0] * count, []), fresh, best
     step, tree = restored
     info = checkpoints.info(step)
     if info.pop("data") != fingerprint:
@@ -229,9 +230,10 @@ def _validate(
             _end(points, progress, i, step, critic_step)
             continue
         progress.rows.append(_row(points[i], "ok", step, critic_step, progress.seconds[i], "validation", "last", metrics))
-        if metrics[SCORE] < progress.scores[i] or progress.best_steps[i] == 0:
-            progress.scores[i], progress.best_steps[i] = metrics[SCORE], step
-            jax.tree.map(lambda kept, new, i=i: kept.__setitem__(i, new[i]), best, current)
+        score, kept = metrics.get(SCORE, math.nan), progress.scores[i]
+        if math.isfinite(score) and (kept is None or score < kept):
+            progress.scores[i], progress.best_steps[i] = score, step
+            jax.tree.map(lambda own, new, i=i: own.__setitem__(i, new[i]), best, current)
 
 
 def _end(points: Sequence[Point], progress: Progress, index: int, step: int, critic_step: int) -> None:
@@ -262,16 +264,18 @@ def _evaluate(
 
 
 def _test(points: Sequence[Point], evaluator: Evaluator, last: Params, best: Params, progress: Progress) -> list[Row]:
-    """Returns the rows of the last and of the best state on the test split, of every member that is finite."""
+    """Returns the rows of the last and of the best state, where there is one, on the test split, of the finite members."""
     draws, living = points[0].config.eval.draws, progress.living()
     validated = {(row["point"], row["step"]): row for row in progress.rows}
     ends = {i: max(step for name, step in validated if name == points[i].id) for i in living}
-    differ = [i for i in living if progress.best_steps[i] != ends[i]]
+    differ = [i for i in living if progress.best_steps[i] not in (0, ends[i])]
     values = {("last", i): found for i, found in zip(living, _evaluate(evaluator, last, living, "test", draws), strict=True)}
     values |= {("best", i): found for i, found in zip(differ, _evaluate(evaluator, best, differ, "test", draws), strict=True)}
     rows = []
     for i in living:
         for state, step in (("last", ends[i]), ("best", progress.best_steps[i])):
+            if step == 0:
+                continue
             metrics, row = values.get((state, i), values["last", i]), validated[points[i].id, step]
             status = "ok" if metrics else "non-finite"
             rows.append(_row(points[i], status, step, row["critic_step"], row["seconds"], "test", state, metrics or {}))

@@ -102,10 +102,15 @@ def _same(workdir: Path, stored: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all; numbers that are not finite, for which JSON has no name, become null."""
+    """Writes JSON whole or not at all, as `to_json` has it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(_finite(value), indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(to_json(value, indent=1) + "\n", encoding="utf-8")
     temporary.rename(path)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Returns JSON; numbers that are not finite, for which it has no name, are null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -1,0 +1,108 @@
+"""Metrics on a terminal: a row each, with its better direction, a column per generator, as many side by side as fit."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wgan_jax.evaluation import DIRECTIONS
+from wgan_jax.evaluation.evaluator import Sizes, Values, count
+
+GAP = 3  # between columns: a padding of 1 on either side of a divider
+SMALL = 0.01  # below it three decimals say too little
+
+
+class Cell(NamedTuple):
+    """A metric of a generator over several draws; NaN for what does not exist, as a deviation of one draw."""
+
+    mean: float
+    std: float
+    n: int  # examples of each side
+
+
+def cells(summary: Values, sizes: Sizes) -> dict[str, Cell]:
+    """Returns the cells {metric: cell} of what `summarise` gives."""
+    names = [name for name in summary if f"{name}_std" in summary]
+    return {name: Cell(summary[name], summary[f"{name}_std"], count(name, sizes)) for name in names}
+
+
+def print_metrics(console: Console, title: str, columns: dict[str, dict[str, Cell]]) -> None:
+    """Prints {generator: {metric: cell}} as tables no wider than the console, a metric that a generator lacks as empty.
+
+    n is of the examples on each side, several numbers where the generators differ in it, in their order. Signs that the
+    console's encoding lacks are written in ASCII.
+    """
+    signs = _signs(console.encoding)
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    counts = {name: dict.fromkeys(str(own[name].n) for own in columns.values() if name in own) for name in names}
+    texts = {key: [_text(own[name], signs) if name in own else "" for name in names] for key, own in columns.items()}
+    labels = [f"{signs[DIRECTIONS[name]]} {name.replace('_', ' ')}" for name in names]
+    print_table(console, title, labels, texts, {"n": [" / ".join(counts[name]) for name in names]})
+    console.print(f"{signs['lower']} lower, {signs['higher']} higher is better; n examples on each side", highlight=False)
+
+
+def print_table(
+    console: Console,
+    title: str,
+    labels: Sequence[str],
+    columns: dict[str, list[str]],
+    always: dict[str, list[str]] | None = None,
+) -> None:
+    """Prints a row per label with its texts in the columns, as several tables where one would be wider than the console.
+
+    always: columns that stand in each of them.
+    """
+    always = always or {}
+    console.print(title, style="bold", markup=False, highlight=False)
+    for block in _blocks(console.width, labels, columns, always):
+        table = Table("", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+        for name in (*block, *always):
+            table.add_column(Text(name), justify="right")
+        for index, label in enumerate(labels):
+            table.add_row(Text(label), *(Text(texts[index], no_wrap=True) for texts in (block | always).values()))
+        console.print(table)
+        console.print()
+
+
+def _blocks(
+    width: int, labels: Sequence[str], columns: dict[str, list[str]], always: dict[str, list[str]]
+) -> list[dict[str, list[str]]]:
+    """Returns the columns in groups that fit the width beside labels and names that wrap at words."""
+
+    def wide(name: str, texts: Sequence[str]) -> int:
+        return max(len(text) for text in (*name.split(), *texts, ""))
+
+    around = GAP + wide("", [word for label in labels for word in label.split()])
+    around += sum(wide(name, texts) + GAP for name, texts in always.items())
+    each = max(wide(name, texts) for name, texts in columns.items()) + GAP
+    blocks = -(-len(columns) // max(1, (width - around) // each))
+    size = -(-len(columns) // blocks)
+    return [dict(part) for part in itertools.batched(columns.items(), size)]
+
+
+def _text(cell: Cell, signs: dict[str, str]) -> str:
+    if not np.isfinite(cell.mean):
+        return "-"
+    single = not np.isfinite(cell.std)
+    small = 0 < abs(cell.mean) < SMALL and (single or cell.std < SMALL)
+    numbers = [cell.mean] if single else [cell.mean, cell.std]
+    return f" {signs['spread']} ".join(f"{number:.2g}" if small else f"{number:.3f}" for number in numbers)
+
+
+def _signs(encoding: str) -> dict[str, str]:
+    """Returns the signs of the directions and of a spread in an encoding of the terminal."""
+    wanted = {"lower": ("↓", "v"), "higher": ("↑", "^"), "spread": ("±", "+-")}
+    return {"": " "} | {name: sign if _has(encoding, sign) else ascii_ for name, (sign, ascii_) in wanted.items()}
+
+
+def _has(encoding: str, sign: str) -> bool:
+    try:
+        sign.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
