@@ -55,7 +55,7 @@ def evaluate(argv: list[str]) -> None:
         raise UserError(f"--num: {flags.num} is not {rules()['eval.feature_samples'].wanted}")
     metrics = rules()["eval.metrics"]
     if flags.metrics is not None and not metrics.accepts(flags.metrics):
-        raise UserError(f"--metrics: {flags.metrics!r} is not {metrics.wanted}")
+        raise UserError(f"--metrics: {metrics.refusal(flags.metrics)}")
     workdir = Path(flags.workdir)
     path = workdir / "evaluation.json"
     _stored(path)  # found wanting now, not after the evaluation

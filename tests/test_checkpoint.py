@@ -11,7 +11,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from wgan_jax.errors import UserError
-from wgan_jax.training.checkpoint import Checkpoints
+from wgan_jax.training import checkpoint as checkpoint_module
+from wgan_jax.training.checkpoint import Checkpoints, NoCheckpoint
 
 TREE = {"a": np.arange(2000, dtype=np.float32), "b": {"c": np.int32(7), "d": np.ones((2, 3))}}
 SHAPES = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), TREE)
@@ -149,3 +150,70 @@ def test_a_full_disk_is_seen_before_writing(tmp_path, monkeypatch, capfd):
         checkpoints.wait()
     assert checkpoints.steps() == [1]
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_score_that_does_not_exist_is_never_best_and_json_has_no_name_for_it(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    checkpoints.save(1, TREE, {"score": float("nan")})
+    checkpoints.wait()
+    json.loads((tmp_path / "step_00000001" / "manifest.json").read_text(), parse_constant=pytest.fail)
+    assert checkpoints.best() is None
+    with pytest.raises(NoCheckpoint, match=r"no checkpoint 'best' .*; there are: latest, \[1\]$"):
+        checkpoints.find("best")
+    for step, score in ((2, 3.0), (3, float("inf")), (4, 2.0), (5, float("nan"))):
+        checkpoints.save(step, TREE, {"score": score})
+    checkpoints.wait()
+    assert (checkpoints.best(), checkpoints.best_score()) == (4, 2.0)
+    manifest = tmp_path / "step_00000005" / "manifest.json"  # as earlier versions wrote it
+    manifest.write_text(manifest.read_text().replace('"score": null', '"score": NaN'))
+    assert checkpoints.best() == 4
+    with pytest.raises(NoCheckpoint, match=r"there are: latest, best, \[1, 2, 3, 4, 5\]$"):
+        checkpoints.find("7")
+
+
+def test_a_long_list_of_steps_is_shortened(tmp_path):
+    for step in range(10, 101, 10):
+        (tmp_path / f"step_{step:08d}").mkdir()
+    with pytest.raises(NoCheckpoint, match=r"there are: latest, \[10, 20, 30, \.\.\., 80, 90, 100\], 10 in all$"):
+        Checkpoints(tmp_path).find("7")
+
+
+def test_a_checkpoint_that_vanishes_while_it_is_read_is_told_from_a_damaged_one(saved, monkeypatch):
+    def vanish(path):
+        shutil.rmtree(path)
+        return "state/a is missing"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "_damage", vanish)
+        with pytest.raises(NoCheckpoint, match=r"no checkpoint of step 3; there are: \[1, 2\]$"):
+            saved.restore(3, SHAPES)
+    _truncate(saved.folder / "step_00000002")
+    with pytest.raises(UserError, match="damaged") as error:
+        saved.restore(2, SHAPES)
+    assert not isinstance(error.value, NoCheckpoint)
+
+
+def test_reading_goes_on_with_the_checkpoint_that_is_there_now(saved):
+    def read(step):
+        if step == 3:
+            shutil.rmtree(saved.folder / "step_00000003")
+        return saved.restore(step, SHAPES)["b"]["c"]
+
+    assert saved.reading("latest", read) == 2
+    with pytest.raises(NoCheckpoint, match="no checkpoint '3'"):
+        saved.reading("3", read)
+    with pytest.raises(UserError, match="its own mistake"):
+        saved.reading("latest", lambda step: (_ for _ in ()).throw(UserError("its own mistake")))
+
+
+def test_a_checkpoint_is_not_listed_while_it_is_deleted(saved, monkeypatch):
+    listed, rmtree = [], shutil.rmtree
+
+    def slow(path, **options):
+        listed.append(saved.steps())
+        rmtree(path, **options)
+
+    monkeypatch.setattr(checkpoint_module.shutil, "rmtree", slow)
+    saved.discard_after(2)
+    assert listed[-1] == [1, 2]
+    assert not list(saved.folder.glob("deleting*"))

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from wgan_jax.config import (
+    ALIASES,
     AUGMENTATIONS,
     IDLE,
     UserError,
@@ -445,3 +446,28 @@ def test_flatten_gives_dotted_keys():
 def test_the_default_workdir_is_named_by_method_preset_and_seed(make_config):
     config = make_config("wgan_lp.py:ring8,paper=True", {"seed": 4})
     assert default_workdir(config) == "runs/wgan_lp-ring8-paper=True-seed4"
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("fid", "frechet"),
+        ("wasserstein,FID,KID,is", "frechet,kernel,inception_score"),
+        ("precision,recall", "precision_recall"),
+        ("modez", "modes"),
+    ],
+)
+def test_metrics_of_other_names_are_understood_in_the_message(asked, meant):
+    rule = rules()["eval.metrics"]
+    assert rule.refusal(asked).startswith(f"{asked!r} is not all, or some of wasserstein,")
+    assert rule.refusal(asked).endswith(f"; did you mean {meant}?")
+    with pytest.raises(UserError, match=f"; did you mean {meant}"):
+        load("configs/wgan_gp.py", [f"--config.eval.metrics={asked}"])
+
+
+def test_a_metric_like_none_is_not_guessed_at():
+    assert "did you mean" not in rules()["eval.metrics"].refusal("xyz")
+    assert {name for meant in ALIASES.values() for name in meant.split(",")} <= set(
+        registered("evaluation/__init__.py", "METRICS")
+    )
+    assert set(ALIASES).isdisjoint(registered("evaluation/__init__.py", "METRICS"))

@@ -1,5 +1,7 @@
 """Rows of metrics: what real data, copies and centroids score; the critic's statistics for a critic known in closed form."""
 
+import logging
+import math
 from unittest import mock
 
 import jax
@@ -14,7 +16,7 @@ from wgan_jax.data.dataset import Split, encode, flatten
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import DIRECTIONS, METRICS, Generated, distances_to_train, make_reference
 from wgan_jax.evaluation.critic import CRITIC_VALUES, make_critic_statistics
-from wgan_jax.evaluation.evaluator import make_evaluator, protocol, summarise
+from wgan_jax.evaluation.evaluator import USUAL, _say_left_out, left_out, make_evaluator, protocol, summarise
 from wgan_jax.evaluation.features import FEATURES
 from wgan_jax.evaluation.references import reference_rows
 from wgan_jax.models import build_networks, make_sampler
@@ -252,3 +254,62 @@ def test_metrics_that_are_not_asked_for_are_not_computed(small):
     assert evaluator.network is None
     values = evaluator.of_generator(generator, critic, "test", 0)
     assert set(values) == {*METRICS["wasserstein"].values, *CRITIC_VALUES}
+
+
+def asking(config, metrics):
+    config = ConfigDict(config.to_dict())
+    config.eval.metrics = metrics
+    return config
+
+
+def test_what_the_data_does_not_allow_is_said_once_unless_it_stands_there_by_default(small, caplog):
+    config, networks, _, _ = small
+    assert load("configs/wgan_gp.py:digits").eval.metrics == ",".join(USUAL)
+    mixture, line = (
+        "is only of mixtures of Gaussians (ring8, grid25)",
+        "is only of laws on the line (gaussian with config.data.dim=1)",
+    )
+    assert left_out(config, DIGITS) == {"modes": mixture, "quantile": line}
+    assert left_out(asking(config, "all"), few(5))["density_coverage"].startswith("needs 6 images of each split")
+    one_class = DIGITS._replace(train=DIGITS.train._replace(labels=np.zeros_like(DIGITS.train.labels)))
+    assert left_out(asking(config, "wasserstein,classes"), one_class) == {
+        "classes": "is only of images with labels of at least two classes"
+    }
+    _say_left_out.cache_clear()
+    for asked in (config.eval.metrics, "wasserstein,modes", "wasserstein,modes", config.eval.metrics + ",inception_score"):
+        make_evaluator(asking(config, asked), DIGITS, networks)
+    logits = "is only of features with classes (config.eval.features=classifier or inception)"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"config.eval.metrics: modes is left out: it {mixture}",
+        f"config.eval.metrics: inception_score is left out: it {logits}",
+    ]
+    with pytest.raises(UserError) as error:
+        make_evaluator(asking(config, "modes,quantile"), DIGITS, networks)
+    assert error.value.lines == (f"config.eval.metrics: modes {mixture}, quantile {line}",)
+
+
+def test_a_failure_costs_its_metric_alone_and_is_said_with_its_place(small, caplog, monkeypatch):
+    config, networks, _, _ = small
+    whole = make_evaluator(config, DIGITS, networks).of_real("test", 0)
+
+    def bug(reference, generated):
+        return {"copying_z": {}["nothing"]}
+
+    def undefined(reference, generated):
+        raise UserError("of these data it is not defined")
+
+    monkeypatch.setitem(METRICS, "copying", METRICS["copying"]._replace(compute=bug))
+    monkeypatch.setitem(METRICS, "precision_recall", METRICS["precision_recall"]._replace(compute=undefined))
+    evaluator = make_evaluator(config, DIGITS, networks)
+    with caplog.at_level(logging.DEBUG, "wgan_jax.evaluation.evaluator"):
+        values = [evaluator.of_real("test", 0), evaluator.of_real("test", 0)][0]
+    assert {name for name, value in values.items() if math.isnan(value)} == {"copying_z", "precision", "recall"}
+    assert {name: whole[name] for name in values if not math.isnan(values[name])} == {
+        name: value for name, value in values.items() if not math.isnan(value)
+    }
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said[0] == "precision_recall is missing: of these data it is not defined"
+    assert said[1].startswith("copying is missing: 'nothing' (KeyError, ")
+    assert f"{__file__}, line {bug.__code__.co_firstlineno + 1})" in said[1]
+    assert len(said) == 2
+    assert any(record.exc_info for record in caplog.records if record.levelno == logging.DEBUG)

@@ -1,10 +1,12 @@
 """Feature networks: what they say of images, and the classifier that is trained once and kept."""
 
+import io
 import logging
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from wgan_jax.config import load
 from wgan_jax.data.dataset import Dataset, Split
@@ -102,3 +104,25 @@ def test_the_classifier_is_the_same_whatever_a_run_computes_in(config, tmp_path)
     path.unlink()
     with jax.enable_x64(True):
         assert FEATURES["classifier"](config, HALVES).weights == first.weights
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(2.0, [2, 10, 18, 26]), (20.0, list(range(2, 30)))])
+def test_a_long_training_of_the_classifier_is_told_without_a_terminal(seconds, said):
+    # 30 calls of so many seconds after one that compiles for 60: what is left is 30 - done calls; lines 15 s apart or more
+    now, file = [0.0], io.StringIO()
+    for call in module.shown(30, Console(file=file, width=200), lambda: now[0]):
+        now[0] += seconds if call else 60.0
+    lines = file.getvalue().splitlines()
+    task = "training a classifier of the labels, once"
+    assert lines == [task, *(f"{task}: {done / 30:.0%}, about {seconds * (30 - done):.0f} s left" for done in said)]
+
+
+def test_a_terminal_has_a_bar_instead():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100, _environ={"TERM": "xterm"})
+    assert list(module.shown(3, console)) == [0, 1, 2]
+    assert "100%" in file.getvalue()
+    file = io.StringIO()
+    dumb = Console(file=file, force_terminal=True, width=100, _environ={"TERM": "dumb"})
+    assert list(module.shown(2, dumb)) == [0, 1]
+    assert file.getvalue() == "training a classifier of the labels, once\n"

@@ -305,3 +305,39 @@ def test_more_devices_than_there_are(make_config):
     config.devices = 9
     with pytest.raises(UserError, match="9 asked for"):
         make_members(config, load_dataset(config), 3)
+
+
+def test_a_member_without_a_score_has_no_best_state(undisturbed, tmp_path, monkeypatch):
+    """The second one's score does not exist at first; the first one's never does."""
+    points, folder = undisturbed
+
+    def make_evaluator(*arguments):
+        evaluator, calls = original(*arguments), iter(range(100))
+
+        def of_generator(variables, critic, split, draw):
+            values = evaluator.of_generator(variables, critic, split, draw)
+            call = next(calls)  # on validation a call for each member in turn
+            return values | {"wasserstein_excess": np.nan} if split == "test" or call % 3 == 0 or call == 1 else values
+
+        return evaluator._replace(of_generator=of_generator)
+
+    original = members_module.make_evaluator
+    monkeypatch.setattr(members_module, "make_evaluator", make_evaluator)
+    monkeypatch.setattr(members_module, "EVALUATED_AT_ONCE", 1)
+    train_task(points, tmp_path, "task", 0.0)
+    rows = rows_of(tmp_path)
+    tested = [[row["state"] for row in rows if (row["point"], row["split"]) == (point.id, "test")] for point in points]
+    assert tested == [["last"], ["last", "best"], ["last", "best"]]
+    (best,) = [row for row in rows if (row["point"], row["state"]) == (points[1].id, "best")]
+    scores = {
+        row["step"]: row["wasserstein_excess"]
+        for row in rows_of(folder)
+        if (row["point"], row["split"]) == (points[1].id, "validation") and row["step"] > 5
+    }
+    assert best["step"] == min(scores, key=lambda step: scores[step])
+    assert {row["wasserstein_excess"] for row in rows if row["point"] == points[0].id} == {None}
+    for path in (*tmp_path.rglob("manifest.json"), *tmp_path.rglob("*.jsonl")):
+        for text in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+            json.loads(text, parse_constant=pytest.fail)
+    train_task(points, tmp_path, "task", 0.0)  # from the last checkpoint, whose first score is null
+    assert rows_of(tmp_path) == rows

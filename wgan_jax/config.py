@@ -40,6 +40,29 @@ IDLE: dict[str, Any] = {
     "dequantise": False,
 }
 AUGMENTATIONS = ("flip", "dequantise")  # of all stored images
+# What metrics are called elsewhere, in lower case, and their names here: for messages alone.
+ALIASES = {
+    "w1": "wasserstein",
+    "emd": "wasserstein",
+    "swd": "sliced",
+    "fid": "frechet",
+    "fd": "frechet",
+    "kid": "kernel",
+    "is": "inception_score",
+    "pr": "precision_recall",
+    "precision": "precision_recall",
+    "recall": "precision_recall",
+    "prdc": "precision_recall,density_coverage",
+    "density": "density_coverage",
+    "coverage": "density_coverage",
+    "c2st": "two_sample",
+    "1nn": "two_sample",
+    "tv": "divergences",
+    "js": "divergences",
+    "jsd": "divergences",
+    "memorization": "copying",
+    "memorisation": "copying",
+}
 
 
 class Rule(NamedTuple):
@@ -49,6 +72,11 @@ class Rule(NamedTuple):
     accepts: Callable[[Any], bool]
     wanted: str
     place: Literal["", "path", "cache"] = ""  # a path, made absolute; of a cache, which a run can do without
+    hint: Callable[[Any], str] = lambda v: ""  # of a wrong value of the type: "; did you mean ...?"
+
+    def refusal(self, value: Any) -> str:
+        """Returns what is wrong with a value: "'x' is not one of a, b"."""
+        return f"{value!r} is not {self.wanted}" + (self.hint(value) if type(value) is self.type else "")
 
 
 def registered(module: str, registry: str) -> tuple[str, ...]:
@@ -109,7 +137,13 @@ def _one_of(names: Sequence[str]) -> Rule:
 
 
 def _some_of(names: Sequence[str]) -> Rule:
-    return Rule(str, lambda v: v == "all" or set(v.split(",")) <= set(names), f"all, or some of {','.join(names)}")
+    def hint(v: str) -> str:
+        wrong = [name for name in v.split(",") if name not in names]
+        meant = [ALIASES.get(name.lower()) or difflib.get_close_matches(name.lower(), names, 1) for name in wrong]
+        found = [name if isinstance(name, str) else name[0] for name in meant if name]
+        return f"; did you mean {','.join(dict.fromkeys(found))}?" if found else ""
+
+    return Rule(str, lambda v: v == "all" or set(v.split(",")) <= set(names), f"all, or some of {','.join(names)}", hint=hint)
 
 
 def _text() -> Rule:
@@ -249,7 +283,7 @@ def mistakes(config: ConfigDict) -> list[str]:
         typed = type(value) is rule.type or (rule.type is float and type(value) is int)
         if not typed or not rule.accepts(value):
             bad.add(key)
-    lines += [f"config.{key}: {flat[key]!r} is not {table[key].wanted}" for key in flat if key in bad]
+    lines += [f"config.{key}: {table[key].refusal(flat[key])}" for key in flat if key in bad]
     return lines or _combinations(config)
 
 

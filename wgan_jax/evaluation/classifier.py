@@ -4,9 +4,10 @@ import hashlib
 import json
 import logging
 import tempfile
+import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
+from rich.console import Console
 from rich.progress import track
 
 from wgan_jax.data.dataset import Dataset, Split, decode
@@ -26,6 +28,7 @@ from wgan_jax.types import Params
 VERSION = 1  # of the network and its training: another one trains anew
 STEPS, BATCH, RATE, CALL = 1500, 128, 2e-3, 50  # updates, images each, the first learning rate, updates per compiled call
 WIDTH = 128  # of the features
+SILENCE = 15.0  # seconds between lines where no bar can be shown
 STYLE = Style(32, 0, "relu", "he_normal", "none", False, None, np.float32, np.float32)
 
 
@@ -102,11 +105,31 @@ def train(network: Network, split: Split) -> Params:
     with jax.enable_x64(False):
         params = network.init(jax.random.key(0), decode(split.images[:1]))["params"]
         carry = (params, optimizer.init(params))
-        progress = "training the classifier that evaluation compares features of, once"
-        for _ in track(range(STEPS // CALL), progress, transient=True):
+        for _ in shown(STEPS // CALL, Console()):
             rows = rng.integers(0, len(split.images), (CALL, BATCH))
             carry = jax.block_until_ready(several(carry, (split.images[rows], split.labels[rows])))
     return carry[0]
+
+
+def shown(calls: int, console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
+    """Yields 0, ..., calls - 1, and tells how far that is: a bar on a terminal, elsewhere lines with the seconds left.
+
+    The first call compiles: what is left is estimated from those after it.
+    """
+    task = "training a classifier of the labels, once"
+    if console.is_terminal and not console.is_dumb_terminal:
+        yield from track(range(calls), task, console=console, transient=True)
+        return
+    console.print(task, highlight=False, soft_wrap=True)
+    compiled = told = clock()
+    for call in range(calls):
+        yield call
+        now, done, of = clock(), call + 1, calls
+        if done == 1:
+            compiled = told = now
+        elif done < of and (done == 2 or now - told >= SILENCE):
+            told, left = now, (now - compiled) / call * (of - done)
+            console.print(f"{task}: {done / of:.0%}, about {left:.0f} s left", highlight=False, soft_wrap=True)
 
 
 def _right(apply: Callable[..., tuple[np.ndarray, np.ndarray]], split: Split, start: int, stop: int) -> np.ndarray:

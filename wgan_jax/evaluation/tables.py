@@ -61,8 +61,8 @@ def print_table(
     console.print(title, style="bold", markup=False, highlight=False)
     for block in _blocks(console.width, labels, columns, always):
         table = Table("", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-        for name in (*block, *always):
-            table.add_column(Text(name), justify="right")
+        for name, texts in (block | always).items():
+            table.add_column(Text(name), justify="right", width=_wide(name, texts))
         for index, label in enumerate(labels):
             table.add_row(Text(label), *(Text(texts[index], no_wrap=True) for texts in (block | always).values()))
         console.print(table)
@@ -73,16 +73,17 @@ def _blocks(
     width: int, labels: Sequence[str], columns: dict[str, list[str]], always: dict[str, list[str]]
 ) -> list[dict[str, list[str]]]:
     """Returns the columns in groups that fit the width beside labels and names that wrap at words."""
-
-    def wide(name: str, texts: Sequence[str]) -> int:
-        return max(len(text) for text in (*name.split(), *texts, ""))
-
-    around = GAP + wide("", [word for label in labels for word in label.split()])
-    around += sum(wide(name, texts) + GAP for name, texts in always.items())
-    each = max(wide(name, texts) for name, texts in columns.items()) + GAP
+    around = GAP + _wide("", [word for label in labels for word in label.split()])
+    around += sum(_wide(name, texts) + GAP for name, texts in always.items())
+    each = max(_wide(name, texts) for name, texts in columns.items()) + GAP
     blocks = -(-len(columns) // max(1, (width - around) // each))
     size = -(-len(columns) // blocks)
     return [dict(part) for part in itertools.batched(columns.items(), size)]
+
+
+def _wide(name: str, texts: Sequence[str]) -> int:
+    """Returns the width of a column whose name wraps at words and whose texts do not."""
+    return max(len(text) for text in (*name.split(), *texts, ""))
 
 
 def _text(cell: Cell, signs: dict[str, str]) -> str:

@@ -211,8 +211,10 @@ class Checkpoints:
 
 def _listed(steps: list[int]) -> str:
     """Returns steps as a message names them: some of many."""
-    shown = steps if len(steps) <= LISTED else [*steps[: LISTED // 2], "...", *steps[-LISTED // 2 :]]
-    return ", ".join(map(str, shown)) + (f" ({len(steps)} in all)" if len(steps) > LISTED else "") or "none"
+    if len(steps) <= LISTED:
+        return str(steps or "none")
+    first, last = steps[: LISTED // 2], steps[-LISTED // 2 :]
+    return f"[{', '.join(map(str, [*first, '...', *last]))}], {len(steps)} in all"
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -1,0 +1,79 @@
+"""Tables of metrics on a terminal: what fits into how many columns, one draw and values that do not exist, n of each row."""
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from wgan_jax.evaluation.evaluator import QUANTILE_SAMPLES, Sizes, count, summarise
+from wgan_jax.evaluation.tables import Cell, cells, print_metrics
+
+NAMES = ("real", "training images, copied", "k-means, 30 centroids", "k-means, 200 centroids", "class Gaussians", "untrained")
+METRICS = ("wasserstein_empirical", "wasserstein_floor", "kernel_distance_spread", "precision", "classes_covered")
+
+
+def shown(columns, width=80, encoding="utf-8"):
+    """The lines that a console of a width and an encoding shows."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # an error where a sign is not of the encoding
+    print_metrics(Console(file=file, width=width), "a title", columns)
+    file.seek(0)
+    return file.read().splitlines()
+
+
+def row(lines, name):
+    return next(line for line in lines if name in line).split()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_table_of_many_generators_is_no_wider_than_the_console_and_loses_nothing(width, encoding):
+    numbers = {name: 100.25 + index for index, name in enumerate(NAMES)}
+    columns = {name: {metric: Cell(numbers[name], 0.5, 500) for metric in METRICS} for name in NAMES}
+    lines = shown(columns, width, encoding)
+    assert max(map(len, lines)) <= width
+    text = " ".join(lines)
+    for number in numbers.values():
+        assert text.count(f"{number:.3f} {'+-' if encoding == 'ascii' else '±'} 0.500") == len(METRICS)
+    assert "…" not in text
+    assert "..." not in text
+
+
+def test_one_draw_has_no_deviation_and_what_does_not_exist_no_number():
+    # by hand: mean of 1 and 3 is 2, their deviation from it 1; a single draw has none; NaN in a draw is none of the mean
+    two, one = (
+        summarise([{"precision": 1.0, "recall": 0.5}, {"precision": 3.0, "recall": math.nan}]),
+        summarise([{"recall": 0.5}]),
+    )
+    assert (two["precision"], two["precision_std"]) == (2, 1)
+    assert math.isnan(two["recall"])
+    assert (one["recall"], math.isnan(one["recall_std"])) == (0.5, True)
+    sizes = Sizes(500, 300)
+    lines = shown({"last": cells(two, sizes), "real data": cells(one, sizes)})
+    assert row(lines, "precision") == ["↑", "precision", "2.000", "±", "1.000", "300"]  # nothing of real data
+    assert row(lines, "recall") == ["↑", "recall", "-", "0.500", "300"]
+
+
+def test_every_row_has_its_own_n():
+    names = ("wasserstein_excess", "precision", "wasserstein_quantile", "estimate_heldout")
+    assert [count(name, Sizes(500, 2000)) for name in names] == [500, 2000, QUANTILE_SAMPLES, 500]
+    values = summarise([dict.fromkeys(names[:3], 1.0)] * 2)
+    lines = shown({"last": cells(values, Sizes(500, 2000)), "real data": cells(values, Sizes(297, 2000))})
+    assert row(lines, "excess")[-3:] == ["500", "/", "297"]
+    assert row(lines, "precision")[-2:] == ["0.000", "2000"]
+    assert row(lines, "quantile")[-1] == "100000"
+
+
+def test_small_numbers_are_told():
+    lines = shown({"last": {"kernel_distance": Cell(0.00012, 0.00003, 9), "wasserstein_excess": Cell(-0.0004, 0.02, 9)}})
+    assert row(lines, "kernel")[3:6] == ["0.00012", "±", "3e-05"]
+    assert row(lines, "excess")[3:6] == ["-0.000", "±", "0.020"]  # less than its own deviation
+
+
+def test_the_better_direction_stands_beside_the_metric():
+    cell = Cell(1, 0.5, 9)
+    columns = {"last": {"wasserstein_excess": cell, "recall": cell, "copying_z": cell}}
+    for encoding, signs in {"utf-8": "↓↑", "latin-1": "v^"}.items():
+        lines = shown(columns, encoding=encoding)
+        assert [row(lines, name)[0] for name in ("excess", "recall", "copying")] == [*signs, "copying"]
+        assert lines[-1] == f"{signs[0]} lower, {signs[1]} higher is better; n examples on each side"
