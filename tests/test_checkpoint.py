@@ -164,7 +164,7 @@ def test_a_score_that_does_not_exist_is_never_best_and_json_has_no_name_for_it(t
         checkpoints.save(step, TREE, {"score": score})
     checkpoints.wait()
     assert (checkpoints.best(), checkpoints.best_score()) == (4, 2.0)
-    manifest = tmp_path / "step_00000005" / "manifest.json"  # as earlier versions wrote it
+    manifest = tmp_path / "step_00000001" / "manifest.json"  # as earlier versions wrote it
     manifest.write_text(manifest.read_text().replace('"score": null', '"score": NaN'))
     assert checkpoints.best() == 4
     with pytest.raises(NoCheckpoint, match=r"there are: latest, best, \[1, 2, 3, 4, 5\]$"):

@@ -317,15 +317,19 @@ def test_a_member_without_a_score_has_no_best_state(undisturbed, tmp_path, monke
         def of_generator(variables, critic, split, draw):
             values = evaluator.of_generator(variables, critic, split, draw)
             call = next(calls)  # on validation a call for each member in turn
+            splits.append(split)
             return values | {"wasserstein_excess": np.nan} if split == "test" or call % 3 == 0 or call == 1 else values
 
         return evaluator._replace(of_generator=of_generator)
 
+    splits = []
     original = members_module.make_evaluator
     monkeypatch.setattr(members_module, "make_evaluator", make_evaluator)
     monkeypatch.setattr(members_module, "EVALUATED_AT_ONCE", 1)
     train_task(points, tmp_path, "task", 0.0)
     rows = rows_of(tmp_path)
+    others = [row for row in rows if row["state"] == "best" and row["step"] < 12]
+    assert splits.count("test") == 2 * (len(points) + len(others))  # draws of every state that there is
     tested = [[row["state"] for row in rows if (row["point"], row["split"]) == (point.id, "test")] for point in points]
     assert tested == [["last"], ["last", "best"], ["last", "best"]]
     (best,) = [row for row in rows if (row["point"], row["state"]) == (points[1].id, "best")]
