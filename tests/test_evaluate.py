@@ -99,7 +99,7 @@ def test_all_checkpoints_are_drawn_and_ranked(workdir, capsys):
         (["--metrics=fid"], "; did you mean frechet?"),
         (["--metrics=modes"], "--metrics: modes is only of mixtures of Gaussians (ring8, grid25)"),
         (["--step=7"], "--step: no checkpoint '7'"),
-        (["--split=train"], "argument --split: invalid choice: 'train'"),
+        (["--split=train"], "--split: invalid choice: 'train'"),
         (["--config.eval.features=vgg"], "config.eval.features: 'vgg' is not one of pixels, classifier, inception"),
         (["--config.eval.features=inception"], "config.eval.weights"),
         (["--config.model.width=8"], "config.model.width: is the run's own"),
