@@ -161,7 +161,8 @@ def processes(run_task: RunTask, workdir: str, task_ids: Sequence[str], options:
                 if _failed(futures[future], future.result()):
                     failed.append(futures[future])
                 print(f"{done} of {len(task_ids)} tasks ended, {len(failed)} failed", flush=True)
-        except Interrupted:
+        except Interrupted as error:
+            print(f"{error}: the tasks that run save, then end", flush=True)
             threads.shutdown(wait=False, cancel_futures=True)
             told: set[int | None] = set()
             while any(future.running() for future in futures):

@@ -41,6 +41,7 @@ def run(argv: list[str]) -> None:
         _run_together(config, workdir, flags)
         return
     with open_workdir(workdir, config):
+        print(f"run directory: {workdir}", flush=True)
         launch.configure_jax(config)
         from wgan_jax.training.loop import train
 
@@ -54,6 +55,8 @@ def _run_together(config: ConfigDict, workdir: Path, flags: Namespace) -> None:
 
     with processes.together(), open_workdir(workdir, config) if processes.is_first() else nullcontext():
         processes.agree(0.0, 0)  # that the run directory is theirs
+        if processes.is_first():
+            print(f"run directory: {workdir}", flush=True)
         train(config, workdir, STARTED)
 
 

@@ -54,6 +54,7 @@ def sweep(argv: list[str]) -> None:
     name = "-".join(["sweep", Path(path).stem, *filter(None, [preset.replace(",", "-")])])
     workdir = Path(flags.workdir or launch.path(f"runs/{name}"))
     with open_workdir(workdir, config):
+        print(f"sweep directory: {workdir}", flush=True)
         stages = [described.points]
         try:
             while stages[-1]:
@@ -108,6 +109,7 @@ def report(workdir: Path, stages: Sequence[Sequence[Point]], fail: str, title: s
     if not rows:
         return
     from wgan_jax.evaluation.summary import write_summary
+    from wgan_jax.training.display import print_summary
     from wgan_jax.training.logging import write_lines
 
     write_lines(workdir / "results.jsonl", rows)
@@ -118,7 +120,7 @@ def report(workdir: Path, stages: Sequence[Sequence[Point]], fail: str, title: s
         writer.writerows(rows)
     begun = len({row["point"] for row in rows})
     progress = f"{len(points)} points" if begun == len(points) else f"{begun} of {len(points)} points so far"
-    print(write_summary(workdir, rows, swept_keys(points), fail, f"{title}: {progress}"), flush=True)
+    print_summary(write_summary(workdir, rows, swept_keys(points), fail, f"{title}: {progress}"))
 
 
 def print_plan(tasks: list[Task]) -> None:

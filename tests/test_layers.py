@@ -21,7 +21,10 @@ ROOMS = [
     {"wgan_jax.training.program"},
     {"wgan_jax.report"},
     {"wgan_jax.evaluation", "wgan_jax.export"},
-    {f"wgan_jax.training.{name}" for name in ("checkpoint", "distance", "interruption", "logging", "processes", "workdir")},
+    {
+        f"wgan_jax.training.{name}"
+        for name in ("checkpoint", "display", "distance", "interruption", "logging", "processes", "workdir")
+    },
     {"wgan_jax.training.loop"},
     {"wgan_jax.training.members", "wgan_jax.training.notebook"},
     {"experiments", "benchmarks"},

@@ -61,6 +61,8 @@ def rows_of(folder):
 def test_a_sweep_writes_its_results(sweep, tmp_path):
     out, folder = sweep(), tmp_path / "sweep"
     assert "8 points in 2 tasks, of which 2 are to be trained" in out
+    assert out.startswith(f"sweep directory: {folder}\n")
+    assert out.count("step 3/6: 4 of 4 finite, excess ") == out.count(", 4 members, 6 updates") == 2
     rows = rows_of(folder)
     points = {row["point"] for row in rows}
     assert len(points) == 8

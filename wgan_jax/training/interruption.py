@@ -13,7 +13,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if
 
 
 class Signals:
-    """Within its context a signal raises Interrupted, or, while `deferred`, only sets `received`.
+    """Within its context a signal raises Interrupted, or, while `deferred`, only sets `received` and calls `tell`.
 
     Outside the main thread, where Python delivers no signals, it does nothing.
     """
@@ -21,6 +21,7 @@ class Signals:
     def __init__(self) -> None:
         self.received = 0
         self.deferred = False
+        self.tell: Callable[[int], None] = lambda number: None
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -34,9 +35,11 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self.received = number
+        heard, self.received = self.received, number
         if not self.deferred:
             raise Interrupted(number)
+        if not heard:  # in a thread: what the signal interrupted may be printing, and hold the locks of it
+            threading.Thread(target=self.tell, args=(number,), daemon=True).start()
 
 
 def in_background[T](work: Callable[[], T]) -> T:

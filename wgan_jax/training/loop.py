@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import rich
 from ml_collections import ConfigDict
 
+from wgan_jax.config import flatten
 from wgan_jax.data import introduce, load_dataset
 from wgan_jax.data.dataset import Dataset, encode, in_one_line
 from wgan_jax.data.dataset import describe as describe_data
@@ -19,12 +21,13 @@ from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, describe, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist, save_classes, save_curves
-from wgan_jax.evaluation.tables import Cell, cells
+from wgan_jax.evaluation.tables import Cell, cells, print_metrics
 from wgan_jax.models import make_sampler
 from wgan_jax.training import processes
 from wgan_jax.training.checkpoint import Checkpoints
+from wgan_jax.training.display import Display, say, span, written
 from wgan_jax.training.interruption import Signals, in_background
-from wgan_jax.training.logging import Display, MetricsLog, read_metrics
+from wgan_jax.training.logging import MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters, warmup_phases
 from wgan_jax.training.workdir import machine, now, provenance, write_json
@@ -62,7 +65,7 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
         seconds = dict.fromkeys(("total", "startup", "compile", "train", "evaluate"), 0.0)
         summary = {"status": "running", "step": 0, "critic_step": 0, "final": {}, "best": None, "seconds": seconds}
         try:
-            _train(config, workdir, started, dataset, signals, summary)
+            rows = _train(config, workdir, started, dataset, signals, summary)
             summary["status"] = "done"
         except NonFiniteError:
             summary["status"] = "non-finite"
@@ -74,12 +77,15 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
             seconds["total"] = time.perf_counter() - started
             if summary["status"] != "running" and processes.is_first():
                 write_json(workdir / "summary.json", summary)
+    if rows:  # all is written before it is told
+        _tell(config, workdir, rows, summary)
     return summary
 
 
 def _train(
     config: ConfigDict, workdir: Path, started: float, given: Dataset | None, signals: Signals, summary: dict[str, Any]
-) -> None:
+) -> dict[str, dict[str, Cell]]:
+    """Trains, evaluates and draws; returns the final table, {} where this is not the first process."""
     with processes.first_before_others():
         dataset = given or load_dataset(config)
     if processes.is_first():
@@ -92,7 +98,7 @@ def _train(
     if not processes.is_first():
         for call in calls_from(state):
             _check_finite(call.step, call.metrics, checkpoints)
-        return
+        return {}
     seconds = summary["seconds"]
     evaluator, seconds["evaluate"] = timed(lambda: make_evaluator(config, dataset, program.networks))
     here = machine(program.devices)
@@ -103,26 +109,32 @@ def _train(
     state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
     calls, artist, best_score = calls_from(state), make_artist(dataset, program.networks), checkpoints.best_score()
     with (
-        Display(f"{config.method}:{config.preset}", config.steps, int(state.step)) as display,
-        MetricsLog(workdir, int(state.step)) as log,
+        Display(f"{config.method}:{config.preset}", config.steps, config.eval_every) as display,
+        MetricsLog(workdir, int(state.step), flatten(config)) as log,
     ):
+        signals.tell = display.interrupted
+        display.begin(int(state.step))
         for step, critic_step, state, metrics, per_update, received in calls:
             _check_finite(step, metrics, checkpoints)
+            display.show(step, 1 / per_update, float(metrics["wasserstein_estimate"]))
             trained = round(seconds_before + seconds["train"], 3)
             values = {"step": step, "critic_step": critic_step, "examples": critic_step * config.batch_size, "seconds": trained}
             values |= {name: float(value) for name, value in metrics.items()}
             info: dict[str, Any] = {"seconds": trained, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
             if evaluated := step % config.eval_every == 0:
+                display.state("evaluating")
                 evaluation, spent = timed(lambda: _evaluate(evaluator, state))  # noqa: B023 - called at once
                 values |= evaluation
                 seconds["evaluate"] += spent
                 info["score"] = values.get(f"eval/{SCORE}", math.nan)
-            if logged := evaluated or step % config.log_every == 0:
+                display.evaluation(evaluation)
+                display.state("training")
+            if evaluated or step % config.log_every == 0:
                 log.write(values)
-            display.show(step, 1 / per_update, values if logged else None)
             if step % config.sample_every == 0:
-                shown = jax.device_get((state.ema, variables(state.critic)))
-                artist(workdir / "samples" / f"step_{step:08d}.png", *shown)
+                picture = workdir / "samples" / f"step_{step:08d}.png"
+                artist(picture, *jax.device_get((state.ema, variables(state.critic))))
+                log.write_picture(picture, step)
             improved = evaluated and info["score"] < best_score  # never by NaN
             if improved or step % config.checkpoint_every == 0 or step >= config.steps or received:
                 best_score = info["score"] if improved else best_score
@@ -131,23 +143,31 @@ def _train(
                 checkpoints.wait()
         checkpoints.wait()
         signals.deferred = False
-    state = jax.device_get(state)
-    rows, seconds_final = timed(lambda: _final(config, checkpoints, evaluator, state, summary))
-    seconds["evaluate"] += seconds_final
-    artist(workdir / "figures" / "samples.png", state.ema, variables(state.critic))
-    if dataset.class_names and evaluator.network is not None:
-        _, images = make_sampler(program.networks)(state.ema, jax.random.key(10_000), 0, CLASS_IMAGES)
-        pixels = encode(images)
-        labels = evaluator.network.label(pixels, evaluator.network.apply(pixels))
-        save_classes(workdir / "figures" / "classes.png", np.asarray(images), labels, dataset.class_names)
-    save_curves(workdir / "figures", read_metrics(workdir / "metrics.jsonl"))
+        display.state("evaluating")
+        state = jax.device_get(state)
+        rows, seconds_final = timed(lambda: _final(config, checkpoints, evaluator, state, summary))
+        seconds["evaluate"] += seconds_final
+        display.state("writing")
+        artist(workdir / "figures" / "samples.png", state.ema, variables(state.critic))
+        if dataset.class_names and evaluator.network is not None:
+            _, images = make_sampler(program.networks)(state.ema, jax.random.key(10_000), 0, CLASS_IMAGES)
+            pixels = encode(images)
+            labels = evaluator.network.label(pixels, evaluator.network.apply(pixels))
+            save_classes(workdir / "figures" / "classes.png", np.asarray(images), labels, dataset.class_names)
+        save_curves(workdir / "figures", read_metrics(workdir / "metrics.jsonl"))
+        write_json(workdir / "provenance.json", {**record, "end": now()})
+        display.state("done")
+    return rows
+
+
+def _tell(config: ConfigDict, workdir: Path, rows: dict[str, dict[str, Cell]], summary: dict[str, Any]) -> None:
     draws = f"mean ± deviation of {config.eval.draws} draws" if config.eval.draws > 1 else "one draw"
-    display.table(f"test split, {draws}", rows)
+    console = rich.get_console()
+    print_metrics(console, written(f"test split, {draws}", console.encoding), rows)
     if summary["best"] is None:
-        display.say(f"no best state: {SCORE} on validation does not exist for any checkpoint")
-    display.say(", ".join(f"{name} {seconds[name]:.0f} s" for name in ("startup", "compile", "train", "evaluate")))
-    display.say(f"samples, figures, metrics.jsonl, summary.json: {workdir}")
-    write_json(workdir / "provenance.json", {**record, "end": now()})
+        say(f"no best state: {SCORE} on validation does not exist for any checkpoint")
+    say(", ".join(f"{name} {span(summary['seconds'][name])}" for name in ("startup", "compile", "train", "evaluate")))
+    say(f"samples, figures, metrics.jsonl, summary.json: {workdir}")
 
 
 def _calls(

@@ -25,8 +25,9 @@ from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.plan import Point, Row
 from wgan_jax.training.checkpoint import Checkpoints
+from wgan_jax.training.display import Display, members_line
 from wgan_jax.training.interruption import Signals, in_background
-from wgan_jax.training.logging import Display, write_lines
+from wgan_jax.training.logging import write_lines
 from wgan_jax.training.loop import SCORE, timed, updates_in_call, updates_in_feed, variables
 from wgan_jax.training.program import make_members, members_that_fit
 from wgan_jax.training.update import make_hyperparameters
@@ -77,10 +78,11 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
     rows: list[Row] = []
     for start in range(0, len(points), size):
         chunk = points[start : start + size]
-        part = f"{title}, members {start + 1} to {start + len(chunk)}" if size < len(points) else title
+        which = f"members {start + 1} to {start + len(chunk)}" if size < len(points) else f"{len(points)} members"
         checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}")
         tell = functools.partial(_write_rows, folder / "rows.jsonl", tuple(rows))
-        with Signals() as signals, Display(part, config.steps, 0) as display:
+        with Signals() as signals, Display(f"{title}, {which}", config.steps, config.eval_every) as display:
+            signals.tell = display.interrupted
             rows += _train(chunk, dataset, checkpoints, signals, display, seconds, tell)
     write_json(folder / "summary.json", {"step": config.steps, "members": len(points), "seconds": seconds, "machine": here})
 
@@ -127,6 +129,7 @@ def _train(
     step, progress, host, best = _restore(checkpoints, first(states, count), dataset.fingerprint)
     states = members.spread(jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * (len(filled) - count)]), host))
     critic_step = int(np.max(host.critic_step))
+    display.begin(step)
     tell(progress.rows)
     feed_at, room, least = plan_feeds(config, dataset, members.place, members.shard, seeds)
     feed, feed_end = feed_at(step + critic_step), step + critic_step + room
@@ -140,14 +143,16 @@ def _train(
         ended = step >= config.steps or not progress.living()
         due = step > 0 and (step % config.eval_every == 0 or ended)
         if due and not any((row["step"], row["status"]) == (step, "ok") for row in progress.rows):
+            display.state("evaluating")
             host = first(states, count)
             current, at = networks(host), (step, critic_step)
             spent = timed(lambda: _validate(points, evaluator, current, best, at, progress, signals))[1]  # noqa: B023
             seconds["evaluate"] += spent
             if not signals.received:
                 tell(progress.rows)
-                pace = f"{1e3 * per_update / count:.2f} ms per update and member"
-                display.say(f"step {step}/{config.steps}, {len(progress.living())} of {count} finite, {pace}")
+                scores = [row.get(SCORE) for row in progress.rows if (row["step"], row["status"]) == (step, "ok")]
+                display.say(members_line(step, config.steps, count, scores))
+            display.state("training")
         if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
             info = {**dataclasses.asdict(progress), "data": dataset.fingerprint}
             checkpoints.save(step, {"states": first(states, count), "best": best}, info)
@@ -176,9 +181,11 @@ def _train(
     signals.deferred = False
     if signals.received:  # also while the last checkpoint was written
         raise Interrupted(signals.received)
+    display.state("evaluating")
     on_test, spent = timed(lambda: _test(points, evaluator, networks(first(states, count)), best, progress))
     seconds["evaluate"] += spent
     tell(progress.rows + on_test)
+    display.state("done")
     return progress.rows + on_test
 
 
