@@ -232,7 +232,7 @@ def test_a_dumb_terminal_gets_lines():
 def test_signs_become_letters_where_the_encoding_has_none():
     console = pipe("ascii")
     say("excess ∞, 1 ± 2", console)
-    assert lines_of(console) == ["excess inf, 1 +-2"]
+    assert lines_of(console) == ["excess inf, 1 +- 2"]
 
 
 SUMMARY = """# ablation.py: 4 points

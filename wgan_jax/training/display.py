@@ -28,7 +28,6 @@ SHOWN = {  # of an evaluation, in its line
 SILENCE = 30.0  # seconds, at most, between the lines of a run that has no bar
 MEMORY = 30.0  # seconds of training, about, that the shown rate is a mean over
 LABEL, HEADING, GAP = 12, 10, 2  # characters: of a label at least, of a heading at most, between columns
-RULED = box.Box(str(box.SIMPLE_HEAD).replace("─", "-"), ascii=True)  # the same in every encoding
 ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->"})
 
 
@@ -83,11 +82,11 @@ def rounded(value: float) -> str:
 
 
 def written(text: str, encoding: str) -> str:
-    """Returns a text with the signs put into letters that an encoding does not have: "1 +-2" in ascii, as wide as "1 ± 2"."""
+    """Returns a text with the signs put into letters that an encoding does not have: "1 +- 2" in ascii."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        return text.translate(ASCII).replace("+- ", "+-")
+        return text.translate(ASCII)
     return text
 
 
@@ -105,7 +104,7 @@ def fitting_table(header: Sequence[str], lines: Sequence[Sequence[str]], width: 
     while widths and LABEL + sum(GAP + wide for wide in widths) > width:
         widths.pop()
     columns = (Column(head, justify="right", no_wrap=True) for head in heads[: len(widths)])
-    table = Table(header[0], *columns, box=RULED, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))  # GAP apart
+    table = Table(header[0], *columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))  # GAP apart
     for line, cells in zip(lines, rows, strict=True):
         table.add_row(line[0], *cells[: len(widths)])
     return table
