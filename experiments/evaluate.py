@@ -104,7 +104,7 @@ def evaluate(argv: list[str]) -> None:
         write_json(path, {"evaluations": sorted(both.values(), key=lambda entry: entry["step"])})
     if deleted:
         print(f"left out: step {', '.join(deleted)}, which the run deleted meanwhile")
-    _report(entries, evaluator, workdir)
+    _report(entries, evaluator, workdir, run.config)
     print(f"{len(entries)} evaluation{'s' if len(entries) > 1 else ''}: {path}")
 
 
@@ -142,7 +142,7 @@ def _protocol(entry: dict[str, Any]) -> str:
     return json.dumps([entry["step"], entry["generator"], entry["split"], entry["seeds"], values], sort_keys=True)
 
 
-def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path) -> None:
+def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path, config: ConfigDict) -> None:
     """Prints the newest evaluation, and of several the rank correlations; draws their curves."""
     from rich.console import Console
 
@@ -164,10 +164,10 @@ def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path
     if evaluator.network and evaluator.network.accuracy is not None:
         console.print(f"the classifier's accuracy on the test split: {evaluator.network.accuracy:.3f}", highlight=False)
     if len(entries) > 1:
-        from wgan_jax.evaluation.figures import save_evaluations
+        from wgan_jax.evaluation.figures import run_title, save_evaluations
 
         path = workdir / "figures" / "evaluation.png"
-        save_evaluations(path, entries)
+        save_evaluations(path, entries, run_title(config))
         print(f"curves: {path}")
     if len(entries) >= FEWEST_RANKED:
         _print_ranks(console, entries)

@@ -151,7 +151,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
     import numpy as np
 
     from wgan_jax.data.dataset import decode, encode
-    from wgan_jax.evaluation import figures, sampling
+    from wgan_jax.evaluation import figures, sampling, sheets
 
     shape, law, form = tuple(restored.info["shape"]), restored.config.latent.name, _format(flags.out)
     kind = "walks" if form == ".gif" else "samples"
@@ -171,26 +171,40 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
         """Returns the images [T, n, *shape] of latents [T, n, Z]."""
         return whole(ways.reshape(-1, ways.shape[2])).reshape(*ways.shape[:2], *shape)
 
+    title = figures.run_title(restored.config, restored.step)
+    told = f"{title}, {'generator itself' if flags.raw else 'averaged generator'}, latents of seed {flags.seed}"
     if kind == "interpolations":
         images = along(sampling.interpolation(law, latents, flags.interpolate)).swapaxes(0, 1)
-        figures.save_image_grid(out, images.reshape(-1, *shape), flags.interpolate)
+        header = [*(f"{share:.2g}" for share in np.linspace(0, 1, flags.interpolate)), "samples"]
+        rows = [f"{2 * row} to {2 * row + 1}" for row in range(num)]
+        told += ". Each row goes from the latent of one sample to that of another; above, the share of the way."
+        sheet = sheets.table_of_images(images.reshape(-1, *shape), flags.interpolate, header, rows, told)
+        sheets.save_sheet(out, sheet, title)
     elif kind == "comparisons":
         train, samples = _training_images(restored, flags.nearest), whole(latents)
         indices, distances = sampling.nearest_images(samples, train, flags.nearest)
         images = np.concatenate([samples[:, None], decode(train[indices], samples.dtype)], axis=1)
-        captions = ["  ".join(f"{distance:.2f}" for distance in row) for row in distances]
-        figures.save_image_grid(out, images.reshape(-1, *shape), 1 + flags.nearest, captions)
+        header = ["sample", "nearest", *map(str, range(2, flags.nearest + 1)), "distances"]
+        rows = ["  ".join(f"{distance:.2f}" for distance in row) for row in distances]
+        told += (
+            f". To the right of each sample the nearest of {len(train):,} training images. Distances are Euclidean, over all"
+        )
+        told += " pixels in network units (black -1, white 1); of a copy 0."
+        sheet = sheets.table_of_images(images.reshape(-1, *shape), 1 + flags.nearest, header, rows, told)
+        sheets.save_sheet(out, sheet, title)
     elif kind == "walks":
-        figures.save_animation(out, along(sampling.closed_walk(law, latents, STOPS, STEPS)), MILLISECONDS)
+        sheets.save_animation(out, along(sampling.closed_walk(law, latents, STOPS, STEPS)), MILLISECONDS)
     elif form == "/":
         out.mkdir(exist_ok=True)
         for index, images in enumerate(generate(latents)):
-            figures.save_images(out, images, index * sampling.CHUNK)
+            sheets.save_images(out, images, index * sampling.CHUNK)
     elif form == ".npz":
         parts = [encode(part) if len(shape) == 3 else part.astype(np.float32) for part in generate(latents)]
         np.savez(out, samples=np.concatenate(parts), latents=latents.astype(np.float32))
+    elif len(shape) == 3:
+        sheets.save_sheet(out, sheets.image_grid(whole(latents)), told)
     else:
-        (figures.save_image_grid if len(shape) == 3 else figures.save_points)(out, whole(latents))
+        figures.points_figure(whole(latents), told).savefig(out, dpi=figures.DPI)
     print(f"{num} {kind} of step {restored.step}: {out}")
 
 

@@ -164,9 +164,10 @@ def call(monkeypatch, capsys):
 
 
 def _cells(path, columns):
-    """The images [n, SIZE, SIZE, C] of a grid."""
+    """The images [n, SIZE, SIZE, C] of a grid; words stand on white above and below it."""
     with Image.open(path) as picture:
         sheet = np.asarray(picture.convert("RGB"))
+    sheet = sheet[(sheet[:, 0] < 255).any(axis=1)]
     pitch = SIZE * SCALE + GAP
     rows = (len(sheet) - GAP) // pitch
     assert len(sheet) == rows * pitch + GAP
@@ -270,9 +271,14 @@ def test_nearest_training_images_stand_beside_samples(run, call, tmp_path):
     distances = np.linalg.norm((cells[:, :1].astype(float) - cells[:, 1:]).reshape(4, 3, -1), axis=2)
     assert (np.diff(distances, axis=1) >= 0).all()
     with Image.open(tmp_path / "near.png") as picture:
-        right = np.asarray(picture)[:, 4 * (SIZE * SCALE + GAP) + GAP :]
+        page, title = np.asarray(picture), picture.text["Title"]
+    assert title == "wgan_gp on folder moved, seed 0, step 4"
     pitch = SIZE * SCALE + GAP
+    top = np.flatnonzero((page[:, 0] < 255).any(axis=1))[0]
+    above, right = page[:top], page[top:, 4 * pitch + GAP :]
     assert all((right[row * pitch : (row + 1) * pitch] < 128).any() for row in range(4))  # a caption each
+    assert all((above[:, column * pitch : (column + 1) * pitch] < 128).any() for column in range(5))  # of columns, distances
+    assert (page[top + 4 * pitch + GAP :] < 128).any()  # and what they are
 
 
 def test_the_default_files_are_in_the_run_and_do_not_meet(run, call):

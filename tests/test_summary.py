@@ -220,7 +220,7 @@ def test_a_logarithmic_axis_where_one_key_spans_a_decade(tmp_path, undrawn, monk
     for name, weight in itertools.product(("one_sided", "two_sided"), (0.1, 1.0, 10.0)):
         rows += point(f"{name}{weight}", {"penalty.name": name, "penalty.weight": weight}, [weight], dies=weight == 10)
     write_summary(tmp_path, rows, ["penalty.name", "penalty.weight"], "wasserstein_excess>0.5", "Sweep")
-    (_, columns, _, axis) = drawn.pop()
+    (_, columns, _, axis, _) = drawn.pop()
     assert axis == "penalty.weight"
     assert [(column.level, column.place) for column in columns[:3]] == [("one_sided", w) for w in (0.1, 1.0, 10.0)]
     assert [(column.values.tolist(), column.failed.tolist()) for column in columns[3:]] == [

@@ -1,188 +1,303 @@
-"""Pictures: grids of images, samples of toys over the critic's level sets, curves of a run."""
+"""Pictures of a run: samples beside real examples, toys over the critic's level sets, curves, evaluations over training."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from ml_collections import ConfigDict
 
-from wgan_jax.data.dataset import Dataset, encode
-from wgan_jax.evaluation import sample_law
+from wgan_jax.data.dataset import Dataset, decode, encode
+from wgan_jax.evaluation import DIRECTIONS, sample_law, sheets
+from wgan_jax.evaluation.drawing import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    UPDATES,
+    VERMILLION,
+    add_title,
+    count_ticks,
+    hold_spikes,
+    words,
+)
+from wgan_jax.evaluation.features import FeatureNetwork
 from wgan_jax.models import Networks, make_sampler
+from wgan_jax.objectives.penalties import AIMS
 from wgan_jax.types import Params
 
-mpl.use("Agg")
-
 GRID_IMAGES, TOY_POINTS = 64, 2000
-GAP = 2  # pixels between the images of a grid
+CLASS_IMAGES = 300  # that the sheet by class is chosen from
+DPI = 110
+REAL, GENERATED = "black", VERMILLION
 
 
-def save_image_grid(path: Path, images: np.ndarray, columns: int = 0, captions: Sequence[str] = ()) -> None:
-    """Saves images [n, H, W, C] in [-1, 1] as one PNG: a square grid; small images are enlarged to about 64 pixels.
-
-    captions: a line to the right of each row.
-    """
-    sheet = _sheet(images, columns)
-    if captions:
-        font = ImageFont.load_default(12)
-        pitch, width = (sheet.height - GAP) / len(captions), math.ceil(max(map(font.getlength, captions)))
-        margin = 4 * GAP
-        wide = Image.new(sheet.mode, (sheet.width + width + 2 * margin, sheet.height), "white")
-        wide.paste(sheet)
-        draw = ImageDraw.Draw(wide)
-        for row, caption in enumerate(captions):
-            draw.text((sheet.width + margin, GAP + pitch * (row + 0.5)), caption, "black", font, anchor="lm")
-        sheet = wide
-    sheet.save(path)
+def run_title(config: ConfigDict, step: int | None = None) -> str:
+    """Returns what a run's picture is of, such as "wgan_gp on ring8, seed 0, step 2,000"."""
+    data = config.data.builder if config.data.name == "tfds" else config.data.name
+    source = f" {Path(config.data.path).name}" if config.data.path else ""
+    return f"{config.method} on {data}{source}, seed {config.seed}" + ("" if step is None else f", step {step:,}")
 
 
-def save_animation(path: Path, frames: Iterable[np.ndarray], milliseconds: int) -> None:
-    """Saves frames of images [n, H, W, C] in [-1, 1], each a grid as `save_image_grid` has it, as a GIF without end."""
-    sheets = (_sheet(images) for images in frames)
-    next(sheets).save(path, save_all=True, append_images=sheets, duration=milliseconds, loop=0)
+class Artist(NamedTuple):
+    """Draws what a run's generator and critic, given as variables, have come to at a step; always from the same latents."""
+
+    # path, step, generator, critic: samples, a grid of images alone or points over the critic
+    draw: Callable[[Path, int, Params, Params], None]
+    # folder, step, generator, critic, network that tells classes: samples.png, images beside real ones, real.png, classes.png
+    draw_last: Callable[[Path, int, Params, Params, FeatureNetwork | None], None]
+    # folder, lines of metrics.jsonl, examples of either side of an evaluation: loss.png, wasserstein.png
+    draw_curves: Callable[[Path, Sequence[dict[str, Any]], int], None]
 
 
-def save_images(folder: Path, images: np.ndarray, first: int) -> None:
-    """Saves images [n, H, W, C] in [-1, 1], pixel by pixel, as 000000.png, ... in a folder, numbered from `first`."""
-    for index, image in enumerate(encode(images), first):
-        _picture(image).save(folder / f"{index:06d}.png")
-
-
-def _picture(pixels: np.ndarray) -> Image.Image:
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _sheet(images: np.ndarray, columns: int = 0) -> Image.Image:
-    n, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    scale = max(1, 64 // height)
-    pixels = encode(images).repeat(scale, axis=1).repeat(scale, axis=2)
-    high, wide = height * scale + GAP, width * scale + GAP
-    sheet = np.full((rows * high + GAP, columns * wide + GAP, channels), 64, np.uint8)
-    for index, image in enumerate(pixels):
-        top, left = GAP + index // columns * high, GAP + index % columns * wide
-        sheet[top : top + height * scale, left : left + width * scale] = image
-    return _picture(sheet)
-
-
-def save_classes(path: Path, images: np.ndarray, labels: np.ndarray, names: Sequence[str], columns: int = 10) -> None:
-    """Saves images [n, H, W, C] in [-1, 1] by their class, a captioned row of up to `columns` each; what is missing is grey."""
-    rows = np.zeros((len(names), columns, *images.shape[1:]), images.dtype)
-    captions = []
-    for label, name in enumerate(names):
-        own = images[labels == label]
-        rows[label, : len(own[:columns])] = own[:columns]
-        captions.append(f"{name}, {len(own) / len(images):.0%}")
-    save_image_grid(path, rows.reshape(-1, *images.shape[1:]), columns, captions)
-
-
-def make_artist(dataset: Dataset, networks: Networks) -> Callable[[Path, Params, Params], None]:
-    """Returns artist(path, generator variables, critic variables): the picture of fixed latents, or of a toy."""
-    key, count = jax.random.key(10_000), GRID_IMAGES if len(dataset.shape) == 3 else TOY_POINTS
+def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Artist:
+    """Returns the Artist of a run. Real images are held-out ones, of the validation split; real points are fresh."""
+    key, of_images = jax.random.key(10_000), len(dataset.shape) == 3
     sample, score = make_sampler(networks), jax.jit(networks.score)
 
-    def artist(path: Path, generator: Params, critic: Params) -> None:
-        generator, critic = jax.device_get((generator, critic))
-        samples = np.asarray(sample(generator, key, 0, count)[1])
-        if len(dataset.shape) == 3:
-            save_image_grid(path, samples)
+    def samples(generator: Params, count: int) -> np.ndarray:
+        return np.asarray(sample(jax.device_get(generator), key, 0, count)[1])
+
+    def real() -> np.ndarray:
+        if dataset.validation is None:
+            return np.asarray(sample_law(dataset, jax.random.key(10_001), TOY_POINTS))
+        held_out = dataset.validation.images
+        rows = np.random.default_rng(0).permutation(len(held_out))[:GRID_IMAGES]
+        return decode(held_out[np.sort(rows)])
+
+    def draw(path: Path, step: int, generator: Params, critic: Params) -> None:
+        title = run_title(config, step)
+        if of_images:
+            sheets.save_sheet(path, sheets.image_grid(samples(generator, GRID_IMAGES)), title)
         else:
-            real = np.asarray(sample_law(dataset, jax.random.key(10_001), TOY_POINTS))
-            save_points(path, samples, real, lambda x: np.asarray(score(critic, x.astype(samples.dtype))))
+            critic, x = jax.device_get(critic), samples(generator, TOY_POINTS)
+            figure = points_figure(x, title, real(), lambda at: np.asarray(score(critic, at.astype(x.dtype))))
+            figure.savefig(path, dpi=DPI)
 
-    return artist
+    def draw_last(folder: Path, step: int, generator: Params, critic: Params, network: FeatureNetwork | None) -> None:
+        title, of_data = f"{run_title(config, step)}, averaged generator", f"the data of {run_title(config)}"
+        if of_images:
+            sides = {"real, held out": real(), "generated": samples(generator, GRID_IMAGES)}
+            sheets.save_sheet(folder / "samples.png", sheets.side_by_side(sides, title), title)
+            del sides["generated"]
+            sheets.save_sheet(folder / "real.png", sheets.side_by_side(sides, of_data), of_data)
+        else:
+            draw(folder / "samples.png", step, generator, critic)
+            points_figure(None, of_data, real()).savefig(folder / "real.png", dpi=DPI)
+        if network is not None and dataset.class_names:
+            assert dataset.train is not None
+            images = samples(generator, CLASS_IMAGES)
+            labels = network.label(encode(images), network.apply(encode(images)))
+            told = f"{title}: {CLASS_IMAGES} samples by a classifier's label; in brackets the training split."
+            sheet = sheets.images_by_class(images, labels, dataset.class_names, dataset.train.labels, told)
+            sheets.save_sheet(folder / "classes.png", sheet, title)
+
+    def draw_curves(folder: Path, lines: Sequence[dict[str, Any]], n: int) -> None:
+        units = "network units" if of_images else "data units"
+        loss_figure(lines, config).savefig(folder / "loss.png", dpi=DPI)
+        wasserstein_figure(lines, config, n, units).savefig(folder / "wasserstein.png", dpi=DPI)
+
+    return Artist(draw, draw_last, draw_curves)
 
 
-def save_points(
-    path: Path,
-    generated: np.ndarray,
+def points_figure(
+    generated: np.ndarray | None,
+    title: str,
     real: np.ndarray | None = None,
     score: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> None:
-    """Saves a picture of points [n, D]: in 1-D histograms and the critic, else the first two coordinates over its level sets.
+) -> Figure:
+    """Returns a figure of points [n, D], generated or real or both: in 1-D histograms and the critic, else coordinates 1, 2.
 
-    score gives the critic's value of points [m, D]; it is drawn for D of 1 and 2.
+    score gives the critic's value of points [m, D]; it is drawn for D of 1 and 2, as level sets in the latter. Its zero is
+    arbitrary.
     """
-    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
     axes = figure.subplots()
-    shown = {"generated": generated} if real is None else {"real": real, "generated": generated}
     frame = generated if real is None else real
-    if frame.shape[1] == 1:
-        low, high = np.quantile(np.concatenate(list(shown.values())), [0.001, 0.999])
-        bins = np.linspace(low - 0.5, high + 0.5, 80).tolist()
-        for (name, x), color in zip(shown.items(), ("0.75", "C1")[-len(shown) :], strict=True):
-            axes.hist(x[:, 0], bins, density=True, color=color, label=name, histtype="stepfilled", alpha=0.7)
-        axes.set(xlabel="x", ylabel="density")
-        if score is not None:
-            x = np.linspace(bins[0], bins[-1], 200)[:, None]
-            twin = axes.twinx()
-            twin.plot(x[:, 0], score(x), color="C0", linewidth=1)
-            twin.set_ylabel("critic", color="C0")
-    else:
-        middle, half = (frame.max(0) + frame.min(0))[:2] / 2, max(0.2, float(np.ptp(frame, axis=0).max())) * 0.65
-        if score is not None and frame.shape[1] == 2:
-            x, y = (np.linspace(m - half, m + half, 100) for m in middle)
-            plane = np.stack(np.meshgrid(x, y), axis=-1)
-            levels = axes.contourf(x, y, score(plane.reshape(-1, 2)).reshape(100, 100), 24, cmap="coolwarm", alpha=0.7)
-            figure.colorbar(levels, label="critic")
-        for (name, points), color in zip(shown.items(), ("0.35", "C2")[-len(shown) :], strict=True):
-            axes.scatter(points[:, 0], points[:, 1], s=4, color=color, linewidths=0, alpha=0.6, label=name)
-        axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
-    figure.legend(markerscale=3, loc="outside upper center", ncols=2)
-    figure.savefig(path, dpi=110)
+    assert frame is not None
+    handles = (_histograms if frame.shape[1] == 1 else _scatter)(figure, axes, frame, generated, real, score)
+    add_title(figure, title)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
 
 
-LOSS_CURVES = ("critic_loss", "generator_loss", "penalty", "critic_input_gradient_norm")
-WASSERSTEIN_CURVES = (
-    "wasserstein_estimate",
-    "eval/estimate_train",
-    "eval/estimate_heldout",
-    "eval/estimate_normalised",
-    "eval/c_transform_bound",
-    "eval/wasserstein_empirical",
-    "eval/wasserstein_floor",
-)
+type _Points = np.ndarray | None
+type _Score = Callable[[np.ndarray], np.ndarray] | None
 
 
-def save_curves(folder: Path, lines: list[dict[str, Any]]) -> None:
-    """Saves loss.png and wasserstein.png from the lines of metrics.jsonl."""
-    for name, curves, label in (("loss", LOSS_CURVES, "loss"), ("wasserstein", WASSERSTEIN_CURVES, "distance (data units)")):
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        axes = figure.subplots()
-        for curve in curves:
-            points = [(line["step"], line[curve]) for line in lines if line.get(curve) is not None]
-            if points:
-                marker = "o" if curve.startswith("eval/") else None
-                axes.plot(*zip(*points, strict=True), label=curve, linewidth=1, marker=marker, markersize=3)
-        axes.set(xlabel="generator updates", ylabel=label)
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            figure.legend(loc="outside right upper", fontsize=8)
-        figure.savefig(folder / f"{name}.png", dpi=110)
+def _histograms(figure: Figure, axes: Axes, frame: np.ndarray, generated: _Points, real: _Points, score: _Score) -> list[Any]:
+    del figure
+    low, high = np.quantile(np.concatenate([x for x in (frame, generated) if x is not None]), [0.001, 0.999])
+    bins = np.linspace(low - 0.5, high + 0.5, 80).tolist()
+    handles: list[Any] = []
+    for name, points, color, fill in (("real", real, "0.75", True), ("generated", generated, GENERATED, False)):
+        if points is not None:
+            axes.hist(points[:, 0], bins, density=True, color=color, edgecolor=color, histtype="stepfilled", fill=fill)
+            handles.append(Patch(label=f"{name} (n = {len(points):,})", color=color, fill=fill))
+    axes.set(xlabel="x (data units)", ylabel="density")
+    if score is not None:
+        x = np.linspace(bins[0], bins[-1], 200)[:, None]
+        twin = axes.twinx()
+        handles += twin.plot(x[:, 0], score(x), color=BLUE, linewidth=1.2, linestyle="--", label="critic's score")
+        twin.set_ylabel("critic's score", color=BLUE)
+    return handles
 
 
-def save_evaluations(path: Path, entries: Sequence[dict[str, Any]]) -> None:
-    """Saves curves over training of every value of evaluations (see evaluation.json), with real data's as a dashed line."""
-    names = list(entries[0]["values"])
-    columns = 4
-    figure = Figure(figsize=(4 * columns, 2.6 * math.ceil(len(names) / columns)), layout="constrained")
-    steps = [entry["step"] for entry in entries]
-    for index, name in enumerate(names):
-        axes = figure.add_subplot(math.ceil(len(names) / columns), columns, index + 1)
-        values = [entry["values"][name] for entry in entries]
-        axes.errorbar(steps, [v["mean"] for v in values], [v["std"] for v in values], marker="o", markersize=3, linewidth=1)
-        real = values[-1]["real"]
-        if real is not None:
-            axes.axhline(real["mean"], color="0.4", linestyle="--", linewidth=1)
-        axes.set_title(f"{name} ({values[-1]['features']})", fontsize=9)
+def _scatter(figure: Figure, axes: Axes, frame: np.ndarray, generated: _Points, real: _Points, score: _Score) -> list[Any]:
+    middle, half = (frame.max(0) + frame.min(0))[:2] / 2, max(0.2, float(np.ptp(frame, axis=0).max())) * 0.65
+    if score is not None and frame.shape[1] == 2:
+        x, y = (np.linspace(m - half, m + half, 100) for m in middle)
+        plane = np.stack(np.meshgrid(x, y), axis=-1)
+        levels = axes.contourf(x, y, score(plane.reshape(-1, 2)).reshape(100, 100), 24, cmap="Blues", alpha=0.6)
+        figure.colorbar(levels, label="critic's score", shrink=0.8)
+    handles = []
+    # Under generated points real ones are wide: a mode that is met shows both, one that is missed itself alone.
+    wide = 30 if generated is not None else 3
+    for name, points, color, size in (("real", real, REAL, wide), ("generated", generated, GENERATED, 3)):
+        if points is not None:
+            axes.scatter(points[:, 0], points[:, 1], s=size, color=color, linewidths=0, alpha=3 / max(size, 4), label=name)
+            label = f"{name} (n = {len(points):,})"
+            handles.append(Line2D([], [], marker="o", ls="", label=label, color=color, markersize=size**0.5 + 1))
+    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
+    axes.set(xlabel="x1 (data units)", ylabel="x2 (data units)")
+    return handles
+
+
+class Series(NamedTuple):
+    """A curve of a panel: where its values stand in a metrics line, and what they are."""
+
+    metric: str
+    label: str
+    color: str
+    style: str = "-"
+    factor: float = 1.0
+
+
+def loss_figure(lines: Sequence[dict[str, Any]], config: ConfigDict) -> Figure:
+    """Returns the losses over training, with the penalty as it enters the critic's, and below it the critic's slope."""
+    figure, (losses, slope) = _over_training(2, _title(config, lines))
+    penalty, weight = config.penalty, config.penalty.weight
+    shown = [Series("critic_loss", "critic's loss", BLUE), Series("generator_loss", "generator's loss", ORANGE)]
+    shown.insert(1, Series("penalty", f"penalty in the critic's loss\n(weight {weight:g} x penalty)", GREEN, "--", weight))
+    losses.set_ylabel("loss")
+    _draw_series(losses, shown, lines)
+    where = words(penalty.points if penalty.name != "none" else "interpolates")
+    norms = [
+        Series("critic_input_gradient_norm", f"mean over a batch ({where})", BLUE),
+        Series("eval/lipschitz_q99", "99 % quantile, held-out, generated\nand between", ORANGE, "--"),
+    ]
+    slope.set_ylabel("norm of the critic's\ninput gradient")
+    if penalty.name in AIMS:
+        aim, told = AIMS[penalty.name]
+        slope.axhline(aim, color="0.3", linestyle=":", linewidth=1.5, label=f"{aim:g}: {told}")
+    _draw_series(slope, norms, lines)
+    return figure
+
+
+def wasserstein_figure(lines: Sequence[dict[str, Any]], config: ConfigDict, n: int, units: str) -> Figure:
+    """Returns the critic's estimates over training, and below them what is a distance.
+
+    n: examples of either side of an evaluation; units: of the examples' entries. Estimates have a panel of their own: they
+    are in units of the critic, whose Lipschitz constant nobody knows.
+    """
+    figure, (estimates, distances) = _over_training(2, _title(config, lines))
+    raw = [
+        Series("wasserstein_estimate", "this batch", BLUE),
+        Series("eval/estimate_train", "training data, averaged generator", ORANGE, "-"),
+        Series("eval/estimate_heldout", "held-out data, averaged generator", GREEN, "--"),
+    ]
+    estimates.set_ylabel("critic's score, real\nminus generated")
+    _draw_series(estimates, raw, lines)
+    measured = [
+        Series("eval/wasserstein_empirical", f"empirical W1, generated to held-out\n(n = {n:,})", VERMILLION),
+        Series("eval/wasserstein_floor", f"the same, real to held-out (n = {n:,})", "0.3", ":"),
+        Series("eval/c_transform_bound", "c-transform bound of the critic", PINK),
+        Series("eval/estimate_normalised", "held-out estimate / 99 % quantile of\nthe critic's slope", GREEN, "--"),
+    ]
+    distances.set_ylabel(f"Wasserstein-1 distance\n({units}; lower is better)")
+    _draw_series(distances, measured, lines)
+    return figure
+
+
+def _title(config: ConfigDict, lines: Sequence[dict[str, Any]]) -> str:
+    return run_title(config, lines[-1]["step"] if lines else 0)
+
+
+def _over_training(panels: int, title: str) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(9, 0.6 + 2.7 * panels), layout="constrained")
+    axes = list(figure.subplots(panels, 1, sharex=True))
+    count_ticks(axes[-1])
+    axes[-1].set_xlabel(UPDATES)
+    add_title(figure, title)
+    return figure, axes
+
+
+def _draw_series(axes: Axes, shown: Sequence[Series], lines: Sequence[dict[str, Any]]) -> None:
+    """Draws what the lines have of the series, with a gap where a value is none; the legend stands to the right."""
+    every = []
+    for metric, label, color, style, factor in shown:
+        points = [(line["step"], line[metric]) for line in lines if metric in line]
+        if points:
+            steps, values = np.array(points, float).T  # None becomes NaN
+            marker = "o" if len(points) <= 40 else None
+            axes.plot(steps, factor * values, style, color=color, label=label, linewidth=1.2, marker=marker, markersize=3)
+            every.append(factor * values)
+    hold_spikes(axes, np.concatenate([np.empty(0), *every]))
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
+
+
+def evaluations_figure(entries: Sequence[dict[str, Any]], title: str) -> Figure:
+    """Returns curves over training of every value of evaluations (see evaluation.json), real data's as a dashed line.
+
+    Each panel says which direction is better, what was compared, and how many examples each of the two lines is of.
+    """
+    names = list(dict.fromkeys(name for entry in entries for name in entry["values"]))
+    columns, last = min(4, len(names)), entries[-1]
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(max(8, 4.1 * columns), 0.9 + 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        found = [(entry["step"], entry["values"][name]) for entry in entries if name in entry["values"]]
+        steps, values = zip(*found, strict=True)
+        means, spreads = (np.array([v[part] for v in values], float) for part in ("mean", "std"))
+        axes.errorbar(steps, means, spreads, color=BLUE, marker="o", markersize=3, linewidth=1.2)
+        told, real = values[-1], values[-1]["real"]
+        counts = f"n = {told['n_fake']:,}"
+        if real is not None and real["mean"] is not None:
+            axes.axhline(real["mean"], color="0.3", linestyle="--", linewidth=1.2)
+            means = np.append(means, real["mean"])
+            counts += f", real n = {real['n']:,}"
+        hold_spikes(axes, means)
+        better = {"lower": " (lower is better)", "higher": " (higher is better)"}.get(DIRECTIONS.get(name, ""), "")
+        axes.set_title(f"{words(name)}{better}\n{told['features']}, {counts}", fontsize=9)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
-    figure.supxlabel("generator updates")
-    figure.suptitle("generated (blue) and real data in the generator's place (dashed)", fontsize=10)
-    figure.savefig(path, dpi=100)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for index in range(columns):  # the lowest panel of each column has the ticks
+        lowest = panels[max(i for i in range(index, len(names), columns))]
+        lowest.tick_params(labelbottom=True)
+        count_ticks(lowest)
+        lowest.set_xlabel(UPDATES, fontsize=9)
+    generator = {"ema": "averaged generator", "raw": "generator itself"}[last["generator"]]
+    draws = len(last["seeds"])
+    add_title(figure, f"{title}: {generator}, {last['split']} split, mean and deviation of {draws} draws")
+    handles = [
+        Line2D([], [], color=BLUE, marker="o", markersize=3, label="generated"),
+        Line2D([], [], color="0.3", linestyle="--", label="real data in the generator's place"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def save_evaluations(path: Path, entries: Sequence[dict[str, Any]], title: str) -> None:
+    """Saves `evaluations_figure` as a PNG."""
+    evaluations_figure(entries, title).savefig(path, dpi=100)

@@ -17,7 +17,7 @@ SHOWN, MATRIX, CURVES = 20, 12, 10  # settings in tables and strips, in the full
 LEVELS = 10  # of the other keys, each a colour
 DRAWS = 10  # settings, most of them with one run, from which on they are draws of a random search
 TABLE_DRAWS = (1, 2, 5, 10, 20, 50, 100, 200)
-AXIS = "Wasserstein excess\n(share of the real-real floor)"
+AXIS = "Wasserstein excess\n(share of the real-real floor; lower is better)"
 
 
 def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: str, title: str) -> str:
@@ -43,11 +43,12 @@ def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: 
         if latest:
             parts.append(f"The tables and pictures by setting are of the {len(chosen)} that stage {latest} chose, in its runs.")
         parts += _settings_table(shown, len(chosen), measured) + _superiority(ranked) + _equal_budgets(shown, chosen)
-        captions = _draw_results(figures / "results.png", chosen, shown) + _draw_curves(figures / "curves.png", ranked)
+        captions = _draw_results(figures / "results.png", chosen, shown, title)
+        captions += _draw_curves(figures / "curves.png", ranked, title)
         if len(settings) >= DRAWS and np.median([len(setting.runs) for setting in settings]) == 1:
             groups = _groups([setting for setting in settings if setting.first.stage == 0])
             parts += _best_of(groups) + _same_settings(groups)
-            captions += _draw_search(figures, groups, measured)
+            captions += _draw_search(figures, groups, measured, title)
         parts += ["## Figures", "\n".join(captions)]
     text = "\n\n".join(parts) + "\n"
     (folder / "summary.md").write_text(text, encoding="utf-8")
@@ -146,7 +147,7 @@ def _median_within(setting: Setting, unit: Unit, budget: float) -> str:
     return "not evaluated by then" if None in found else number(float(np.median([value_of(row) for row in found])))
 
 
-def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setting]) -> list[str]:
+def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setting], title: str) -> list[str]:
     axis = _logarithmic(settings)
     drawn = settings if axis else shown
     levels = labels_of([_beside(axis, setting, drawn) for setting in drawn]) if axis else _methods(drawn)
@@ -155,7 +156,7 @@ def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setti
         failed = np.array([run.failed for run in setting.runs])
         place = float(setting.values[axis]) if axis else None
         columns.append(sweep_figures.Column(setting.label, level, values_of(setting.runs), failed, place))
-    sweep_figures.save_results(path, columns, f"test {AXIS}", axis)
+    sweep_figures.save_results(path, columns, f"test {AXIS}", axis, title)
     which = f"the best {len(drawn)} settings on validation" if len(drawn) < len(settings) else "all settings"
     return [f"- `figures/{path.name}`: every run on test, {which}; crosses failed, those on the frame became non-finite."]
 
@@ -187,8 +188,9 @@ def _logarithmic(settings: Sequence[Setting]) -> str:
     return ""
 
 
-def _draw_curves(path: Path, ranked: Sequence[Setting]) -> list[str]:
-    sweep_figures.save_sweep_curves(path, [_curve(setting) for setting in ranked[:CURVES]], f"validation {AXIS}")
+def _draw_curves(path: Path, ranked: Sequence[Setting], title: str) -> list[str]:
+    curves = [_curve(setting) for setting in ranked[:CURVES]]
+    sweep_figures.save_sweep_curves(path, curves, f"validation {AXIS}", title)
     which = f"the best {CURVES} settings on validation" if len(ranked) > CURVES else "all settings"
     return [
         f"- `figures/{path.name}`: validation against three budgets, {which}; the median, shaded the middle half of the runs."
@@ -261,15 +263,16 @@ def _same_settings(groups: dict[str, list[Setting]]) -> list[str]:
     return ["## The same settings under two methods", note, _table(header, lines)] if lines else []
 
 
-def _draw_search(figures: Path, groups: dict[str, list[Setting]], measured: set[str]) -> list[str]:
+def _draw_search(figures: Path, groups: dict[str, list[Setting]], measured: set[str], title: str) -> list[str]:
     best = {}
     for name, group in groups.items():
         draws = np.unique(np.geomspace(1, len(group), 40).astype(int)).tolist()
         best[name] = sweep_figures.BestOf(draws, *zip(*map(_of_chosen(group), draws), strict=True))
-    sweep_figures.save_budget(figures / "budget.png", best, f"test {AXIS}")
+    sweep_figures.save_budget(figures / "budget.png", best, f"test {AXIS}", title)
     runs = {name: [setting.runs[0] for setting in group] for name, group in groups.items()}
     scores = {m: {name: values_of(own, m) for name, own in runs.items()} for m in HEADLINE if m in measured}
-    sweep_figures.save_thresholds(figures / "thresholds.png", scores, [m for m, worst in HEADLINE.items() if worst == 0])
+    higher = [metric for metric, worst in HEADLINE.items() if worst == 0]
+    sweep_figures.save_thresholds(figures / "thresholds.png", scores, higher, title)
     return [
         "- `figures/budget.png`: the table `Best of k` for more k.",
         "- `figures/thresholds.png`: share of a method's settings that are at least as good as each threshold.",

@@ -1,22 +1,35 @@
 """Pictures of a sweep from plain arrays: every run by its setting, curves against budgets, best of k, shares by threshold."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-mpl.use("Agg")
+from wgan_jax.evaluation.drawing import (
+    MARKERS,
+    PLAIN,
+    VERMILLION,
+    add_title,
+    colour,
+    dashes,
+    legend_below,
+    plain,
+    scale_scores,
+    words,
+)
 
-LINEAR = 0.05  # scores up to it, where some are not positive, stand on a linear part of the axis
 LABEL = 66  # letters of a label on one line
-PLAIN = FuncFormatter(lambda value, _: f"{value:,.10g}")
+WIDEST = 4  # panels side by side
+DPI = 110
+DOT: dict[str, Any] = {"alpha": 0.6, "markersize": 5.5, "markeredgewidth": 0}
+CROSS: dict[str, Any] = {"marker": "x", "linestyle": "", "color": VERMILLION}
 
 
 class Column(NamedTuple):
@@ -45,20 +58,21 @@ class BestOf(NamedTuple):
     failing: Sequence[float]  # probability that it is a failure
 
 
-def save_results(path: Path, columns: Sequence[Column], score: str, axis: str = "") -> None:
-    """Saves every run as a dot or, where it failed, as a cross, with the median of each setting.
+def results_figure(columns: Sequence[Column], score: str, axis: str = "", title: str = "") -> Figure:
+    """Returns every run as a dot or, where it failed, as a cross, with the median of each setting.
 
     With places on a logarithmic axis, whose name is given, scores rise above it; else each setting has a line of its own.
     """
     levels = list(dict.fromkeys(column.level for column in columns))
-    parts = [column.label.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ") for column in columns]
+    parts = [plain(column.label).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ") for column in columns]
     labels = [textwrap.fill(part, LABEL, break_on_hyphens=False) for part in parts]
     lines = [line for label in labels for line in label.splitlines()]
-    beside = (6.5 + 0.07 * max(map(len, lines)), 1.4 + 0.17 * (len(lines) + len(labels)))
+    beside = (6.5 + 0.07 * max(map(len, lines), default=0), 1.4 + 0.17 * (len(lines) + len(labels)))
     figure = Figure(figsize=(8.5, 5.2) if axis else beside, layout="constrained")
     axes, rng = figure.subplots(), np.random.default_rng(0)
-    steps = np.diff(np.log(np.unique([column.place for column in columns if column.place is not None])))
-    lane = 0.8 * steps.min(initial=1) / len(levels)  # levels stand side by side
+    places = np.unique([column.place for column in columns if column.place is not None])
+    steps = np.diff(np.log(places))
+    lane = max(0.8 * steps.min(initial=1), steps.sum() / 40) / len(levels)  # levels stand side by side
 
     def stand(index: int, offset: np.ndarray) -> np.ndarray:
         place, rank = columns[index].place, levels.index(columns[index].level)
@@ -70,11 +84,11 @@ def save_results(path: Path, columns: Sequence[Column], score: str, axis: str = 
     acrosses = [stand(i, rng.uniform(-0.25, 0.25, len(c.values)) * (len(c.values) > 1)) for i, c in enumerate(columns)]
     across, values = np.concatenate(acrosses), np.concatenate([column.values for column in columns])
     failed, finite = np.concatenate([column.failed for column in columns]), np.isfinite(values)
-    colours = np.repeat([levels.index(column.level) % 10 for column in columns], [len(column.values) for column in columns])
-    for colour in np.unique(colours):
-        good = finite & ~failed & (colours == colour)
-        draw(across[good], values[good], "o", color=f"C{colour}", alpha=0.55, markersize=5.5, markeredgewidth=0)
-    draw(across[finite & failed], values[finite & failed], "x", color="crimson", markersize=5)
+    ranks = np.repeat([levels.index(column.level) for column in columns], [len(column.values) for column in columns])
+    for rank in np.unique(ranks):
+        good = finite & ~failed & (ranks == rank)
+        draw(across[good], values[good], MARKERS[rank % len(MARKERS)], color=colour(rank), **DOT)
+    draw(across[finite & failed], values[finite & failed], "x", color=VERMILLION, markersize=5)
     middles = [float(np.median(column.values)) for column in columns]
     for index, column in enumerate(columns):
         if len(column.values) > 1 and np.isfinite(middles[index]):
@@ -83,75 +97,116 @@ def save_results(path: Path, columns: Sequence[Column], score: str, axis: str = 
     for rank, level in enumerate(levels if axis and several else ()):
         own = [index for index, column in enumerate(columns) if column.level == level]
         centres = np.concatenate([stand(index, np.zeros(1)) for index in own])
-        draw(centres, _drawn([middles[index] for index in own]), color=f"C{rank % 10}", linewidth=1)
-    _scale(axes, "y" if axis else "x", values)
+        draw(centres, _drawn([middles[index] for index in own]), dashes(rank), color=colour(rank), linewidth=1)
+    scale_scores(axes, "y" if axis else "x", values)
     low, worst = axes.get_ylim() if axis else axes.get_xlim()
     for x in across[~finite]:  # not as one line: where it is empty the layout leaves room for it
-        draw(np.array([x]), np.array([worst]), "x", color="crimson", markersize=7, markeredgewidth=2, clip_on=False)
+        draw(np.array([x]), np.array([worst]), "x", color=VERMILLION, markersize=7, markeredgewidth=2, clip_on=False)
     axes.grid(alpha=0.3, axis="y" if axis else "x")
     if axis:
         axes.set(xscale="log", xlabel=axis, ylabel=score, ylim=(low, worst))
-        places = sorted({column.place for column in columns if column.place is not None})
-        if len(places) <= 10:
-            axes.set_xticks(places, [f"{place:g}" for place in places])
-            axes.xaxis.set_minor_locator(NullLocator())
+        _tick_places(axes, places)
     else:
         axes.set(xlabel=score, xlim=(low, worst), ylim=(len(columns) - 0.4, -0.6))
         axes.set_yticks(range(len(columns)), labels, fontsize=9)
     if not finite.any():
         (axes.set_yticks if axis else axes.set_xticks)([])
-    handles = [Line2D([], [], marker="o", ls="", color=f"C{i % 10}", label=level) for i, level in enumerate(levels) if level]
+    handles = [
+        Line2D([], [], marker=MARKERS[i % len(MARKERS)], ls="", color=colour(i), label=level)
+        for i, level in enumerate(levels)
+        if level
+    ]
     handles += [Line2D([], [], color="black", linewidth=2.2, label="median")] * bool(several and np.isfinite(middles).any())
-    cross: dict[str, Any] = {"marker": "x", "linestyle": "", "color": "crimson"}
-    handles += [Line2D([], [], **cross, markersize=5, label="failed")] * bool((finite & failed).any())
+    handles += [Line2D([], [], **CROSS, markersize=5, label="failed")] * bool((finite & failed).any())
     if not finite.all():
-        handles.append(Line2D([], [], **cross, markersize=7, markeredgewidth=2, label="non-finite, on the frame"))
-    _save(figure, handles, path)
+        handles.append(Line2D([], [], **CROSS, markersize=7, markeredgewidth=2, label="non-finite, on the frame"))
+    legend_below(figure, handles)
+    add_title(figure, title)
+    return figure
 
 
-def save_sweep_curves(path: Path, curves: Sequence[Curve], score: str) -> None:
-    """Saves the median over runs with the half of them around it, a panel per budget."""
+def save_results(path: Path, columns: Sequence[Column], score: str, axis: str = "", title: str = "") -> None:
+    """Saves `results_figure`."""
+    results_figure(columns, score, axis, title).savefig(path, dpi=DPI)
+
+
+def sweep_curves_figure(curves: Sequence[Curve], score: str, title: str = "") -> Figure:
+    """Returns the median over runs with the middle half of them around it, a panel per budget.
+
+    A median ends in a cross on the frame where half of the runs have become non-finite.
+    """
     budgets = list(curves[0].budgets)
     figure, panels = _panels(len(budgets), sharey=True)
+    middles = [np.median(curve.values, axis=1) for curve in curves]
+    ends = [np.quantile(curve.values, [0.25, 0.75], axis=1, method="nearest") for curve in curves]
     for panel, budget in zip(panels, budgets, strict=True):
-        for index, curve in enumerate(curves):
-            marker = "." if len(curve.values) <= 30 else ""
-            middle = _drawn(np.median(curve.values, axis=1))
-            panel.plot(curve.budgets[budget], middle, marker=marker, color=f"C{index}", linewidth=1.5, label=curve.label)
+        for index, (curve, middle) in enumerate(zip(curves, middles, strict=True)):
+            marker = MARKERS[index % len(MARKERS)] if len(curve.values) <= 30 else ""
+            style: dict[str, Any] = {"color": colour(index), "linestyle": dashes(index), "marker": marker, "markersize": 4}
+            panel.plot(curve.budgets[budget], _drawn(middle), linewidth=1.5, label=curve.label, **style)
         panel.set_xlabel(budget)
-        panel.xaxis.set_major_locator(MaxNLocator(5))
+        panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.xaxis.set_major_formatter(PLAIN)
         panel.grid(alpha=0.3)
-    _scale(panels[0], "y", np.concatenate([np.median(curve.values, axis=1) for curve in curves]))
+    shown = np.concatenate([np.ravel(x) for x in (*middles, *ends)])
+    scale_scores(panels[0], "y", shown)
+    finite = shown[np.isfinite(shown)]
+    panels[0].update_datalim(
+        [(curves[0].budgets[budgets[0]][0], y) for y in (finite.min(), finite.max())] if len(finite) else []
+    )
+    panels[0].autoscale_view(scalex=False)
     low, high = panels[0].get_ylim()
+    handles = panels[0].get_legend_handles_labels()[0]
     for panel, budget in zip(panels, budgets, strict=True):
-        for index, curve in enumerate(curves):
-            ends = np.quantile(curve.values, [0.25, 0.75], axis=1, method="nearest")
-            panel.fill_between(curve.budgets[budget], *np.clip(ends, low, high), color=f"C{index}", alpha=0.15, linewidth=0)
+        for index, (curve, middle) in enumerate(zip(curves, middles, strict=True)):
+            spent = curve.budgets[budget]
+            if curve.values.shape[1] > 1:
+                panel.fill_between(spent, *np.clip(ends[index], low, high), color=colour(index), alpha=0.15, linewidth=0)
+            if len(lost := np.flatnonzero(~np.isfinite(middle))):
+                panel.plot(spent[lost[0]], high, "x", color=colour(index), markersize=7, markeredgewidth=2, clip_on=False)
     panels[0].set(ylabel=score, ylim=(low, high))
-    _save(figure, panels[0].get_legend_handles_labels()[0], path)
+    if not all(np.isfinite(middle).all() for middle in middles):
+        handles.append(Line2D([], [], marker="x", ls="", color="0.3", markeredgewidth=2, label="half of the runs non-finite"))
+    legend_below(figure, handles)
+    add_title(figure, title)
+    return figure
 
 
-def save_budget(path: Path, methods: Mapping[str, BestOf], score: str) -> None:
-    """Saves what the best by validation of k draws comes to against k: its expected score, and how probably it is a failure."""
+def save_sweep_curves(path: Path, curves: Sequence[Curve], score: str, title: str = "") -> None:
+    """Saves `sweep_curves_figure`."""
+    sweep_curves_figure(curves, score, title).savefig(path, dpi=DPI)
+
+
+def budget_figure(methods: Mapping[str, BestOf], score: str, title: str = "") -> Figure:
+    """Returns what the best by validation of k draws comes to against k: its expected score, how probably it is a failure."""
     figure, (left, right) = _panels(2)
-    for label, best in methods.items():
-        left.plot(best.draws, _drawn(best.score), marker=".", label=label)
-        right.plot(best.draws, best.failing, marker=".")
+    for index, (label, best) in enumerate(methods.items()):
+        style: dict[str, Any] = {"color": colour(index), "linestyle": dashes(index), "marker": MARKERS[index % len(MARKERS)]}
+        left.plot(best.draws, _drawn(best.score), label=label, markersize=4, **style)
+        right.plot(best.draws, best.failing, markersize=4, **style)
     for panel in (left, right):
         panel.set(xscale="log", xlabel="k, settings drawn at random")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_minor_locator(NullLocator())
         panel.xaxis.set_major_formatter(PLAIN)
         panel.grid(alpha=0.3)
-    _scale(left, "y", np.concatenate([best.score for best in methods.values()]))
-    left.set(ylabel=score, title="the best by validation of k: expected score")
-    right.set(ylabel="probability", title="the best by validation of k: failed", ylim=(-0.02, 1.02))
-    _save(figure, left.get_legend_handles_labels()[0], path)
+    scale_scores(left, "y", np.concatenate([best.score for best in methods.values()]))
+    left.set(ylabel=f"expected {score}")
+    left.set_title("the best of k by validation: its score", fontsize=10)
+    right.set(ylabel="probability that it failed", ylim=(-0.02, 1.02))
+    right.set_title("the best of k by validation: a failure?", fontsize=10)
+    legend_below(figure, left.get_legend_handles_labels()[0])
+    add_title(figure, title)
+    return figure
 
 
-def save_thresholds(path: Path, scores: Mapping[str, Mapping[str, np.ndarray]], higher: Sequence[str]) -> None:
-    """Saves the share of settings at least as good as each threshold, a panel per score, a curve per method.
+def save_budget(path: Path, methods: Mapping[str, BestOf], score: str, title: str = "") -> None:
+    """Saves `budget_figure`."""
+    budget_figure(methods, score, title).savefig(path, dpi=DPI)
+
+
+def thresholds_figure(scores: Mapping[str, Mapping[str, np.ndarray]], higher: Sequence[str], title: str = "") -> Figure:
+    """Returns the share of settings at least as good as each threshold, a panel per score, a curve per method.
 
     scores: name -> method -> [settings], of which those in `higher` are good where they are high.
     """
@@ -160,54 +215,52 @@ def save_thresholds(path: Path, scores: Mapping[str, Mapping[str, np.ndarray]], 
         sign = -1 if score in higher else 1
         every = sign * np.concatenate(list(methods.values()))
         worst = every[np.isfinite(every)].max(initial=0)
-        for label, values in methods.items():
+        for index, (label, values) in enumerate(methods.items()):
             best_first = np.sort(sign * values)
             cuts = np.append(best_first[np.isfinite(best_first)], worst)
             shares = np.searchsorted(best_first, cuts, "right") / len(values)
-            panel.step(
-                sign * np.append(cuts[0], cuts), np.append(0, shares), where="post", label=f"{label}, {len(values)} settings"
-            )
+            told = f"{label}, {len(values)} settings"
+            at, reached = sign * np.append(cuts[0], cuts), np.append(0, shares)
+            panel.plot(at, reached, dashes(index), color=colour(index), label=told, drawstyle="steps-post")
         if sign > 0:
-            _scale(panel, "x", every)
-        panel.set(xlabel=f"{score} of at {'least' if sign < 0 else 'most'} ...", ylim=(-0.02, 1.02))
+            scale_scores(panel, "x", every)
+        panel.set(xlabel=f"{words(score)}\nof at {'least' if sign < 0 else 'most'} ...", ylim=(-0.02, 1.02))
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("share of the settings drawn")
-    _save(figure, panels[0].get_legend_handles_labels()[0], path)
+    for panel in panels[::WIDEST]:
+        panel.set_ylabel("share of the settings drawn")
+    legend_below(figure, panels[0].get_legend_handles_labels()[0])
+    add_title(figure, title)
+    return figure
+
+
+def save_thresholds(path: Path, scores: Mapping[str, Mapping[str, np.ndarray]], higher: Sequence[str], title: str = "") -> None:
+    """Saves `thresholds_figure`."""
+    thresholds_figure(scores, higher, title).savefig(path, dpi=DPI)
+
+
+def _tick_places(axes: Axes, places: np.ndarray) -> None:
+    """Writes the places on a logarithmic x axis: those of few that have room."""
+    told: list[float] = []
+    for place in places.tolist() if len(places) <= 10 else ():
+        if not told or math.log(place / told[-1]) > math.log(places[-1] / places[0]) / 14:
+            told.append(place)
+    if told:
+        axes.set_xticks(told, [f"{place:g}" for place in told])
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_formatter(PLAIN)
 
 
 def _panels(count: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(1 + 3.8 * count, 4.2), layout="constrained")
-    return figure, list(figure.subplots(1, count, sharey=sharey, squeeze=False)[0])
-
-
-def _save(figure: Figure, handles: Sequence[Any], path: Path) -> None:
-    """Saves a figure with a legend above it, for which it grows."""
-    if handles:
-        widest = 0.6 + 0.08 * max(len(handle.get_label()) for handle in handles)  # inches
-        columns = max(1, min(len(handles), 5, int(figure.get_figwidth() / widest)))
-        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(handles) // columns))
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=9)
-    figure.savefig(path, dpi=110)
+    """Returns a figure with so many panels, at most WIDEST of them side by side."""
+    rows, across = math.ceil(count / WIDEST), min(count, WIDEST)
+    figure = Figure(figsize=(1 + 3.8 * across, 0.4 + 3.8 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, across, sharey=sharey, squeeze=False).ravel())
+    for panel in panels[count:]:
+        panel.remove()
+    return figure, panels[:count]
 
 
 def _drawn(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Returns the values with NaN, which is not drawn, for inf."""
     return np.where(np.isfinite(values), values, np.nan)
-
-
-def _scale(axes: Axes, axis: Literal["x", "y"], values: np.ndarray) -> None:
-    """Scales an axis for scores over several decades, of which the best may be about 0 or below."""
-    finite = values[np.isfinite(values)]
-    low, high = finite.min(initial=np.inf), finite.max(initial=0)
-    if high < 5 * max(low, LINEAR):
-        return
-    scale, shown = getattr(axes, f"set_{axis}scale"), getattr(axes, f"{axis}axis")
-    subs = (1, 2, 5) if high < 300 * max(low, LINEAR) else (1,)
-    if low > 0:
-        scale("log")
-        shown.set_major_locator(LogLocator(subs=subs))
-    else:
-        scale("symlog", linthresh=LINEAR, linscale=0.5)
-        shown.set_major_locator(FixedLocator([-LINEAR, 0, LINEAR, *np.outer(10.0 ** np.arange(-1, 9), subs).ravel()]))
-    shown.set_minor_locator(NullLocator())
-    shown.set_major_formatter(PLAIN)

@@ -33,6 +33,12 @@ PENALTIES: dict[str, Callable[[jax.Array], jax.Array] | None] = {
     # |grad|^2: Mescheder 2018, equation 9 (R1, at real points), whose gamma is twice the weight
     "zero_centred": lambda squared: squared,
 }
+# What a penalty wants |grad| to be, and in which words; for the figures.
+AIMS = {
+    "two_sided": (1.0, "the penalty pulls to it"),
+    "one_sided": (1.0, "penalised above it"),
+    "zero_centred": (0.0, "the penalty pulls to it"),
+}
 
 
 def _uniform(key: jax.Array, x: jax.Array) -> jax.Array:

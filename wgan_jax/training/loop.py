@@ -15,14 +15,13 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import flatten
 from wgan_jax.data import introduce, load_dataset
-from wgan_jax.data.dataset import Dataset, encode, in_one_line
+from wgan_jax.data.dataset import Dataset, in_one_line
 from wgan_jax.data.dataset import describe as describe_data
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, describe, make_evaluator, summarise
-from wgan_jax.evaluation.figures import make_artist, save_classes, save_curves
+from wgan_jax.evaluation.figures import make_artist
 from wgan_jax.evaluation.tables import Cell, cells, print_metrics
-from wgan_jax.models import make_sampler
 from wgan_jax.training import processes
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, say, span, written
@@ -34,7 +33,6 @@ from wgan_jax.training.workdir import machine, now, provenance, write_json
 from wgan_jax.types import Params, Player, TrainState
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
-CLASS_IMAGES = 300  # that figures/classes.png is chosen from
 SCORE = "wasserstein_excess"  # `best` has its lowest value on validation
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
 
@@ -107,7 +105,7 @@ def _train(
     record = {**provenance(config, here), "data": describe_data(dataset), "evaluation": describe(evaluator)}
     write_json(workdir / "provenance.json", record)
     state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
-    calls, artist, best_score = calls_from(state), make_artist(dataset, program.networks), checkpoints.best_score()
+    calls, artist, best_score = calls_from(state), make_artist(config, dataset, program.networks), checkpoints.best_score()
     with (
         Display(f"{config.method}:{config.preset}", config.steps, config.eval_every) as display,
         MetricsLog(workdir, int(state.step), flatten(config)) as log,
@@ -133,7 +131,7 @@ def _train(
                 log.write(values)
             if step % config.sample_every == 0:
                 picture = workdir / "samples" / f"step_{step:08d}.png"
-                artist(picture, *jax.device_get((state.ema, variables(state.critic))))
+                artist.draw(picture, step, *jax.device_get((state.ema, variables(state.critic))))
                 log.write_picture(picture, step)
             improved = evaluated and info["score"] < best_score  # never by NaN
             if improved or step % config.checkpoint_every == 0 or step >= config.steps or received:
@@ -148,13 +146,9 @@ def _train(
         rows, seconds_final = timed(lambda: _final(config, checkpoints, evaluator, state, summary))
         seconds["evaluate"] += seconds_final
         display.state("writing")
-        artist(workdir / "figures" / "samples.png", state.ema, variables(state.critic))
-        if dataset.class_names and evaluator.network is not None:
-            _, images = make_sampler(program.networks)(state.ema, jax.random.key(10_000), 0, CLASS_IMAGES)
-            pixels = encode(images)
-            labels = evaluator.network.label(pixels, evaluator.network.apply(pixels))
-            save_classes(workdir / "figures" / "classes.png", np.asarray(images), labels, dataset.class_names)
-        save_curves(workdir / "figures", read_metrics(workdir / "metrics.jsonl"))
+        figures = workdir / "figures"
+        artist.draw_last(figures, int(state.step), state.ema, variables(state.critic), evaluator.network)
+        artist.draw_curves(figures, read_metrics(workdir / "metrics.jsonl"), evaluator.sizes("validation").points)
         write_json(workdir / "provenance.json", {**record, "end": now()})
         display.state("done")
     return rows
