@@ -117,13 +117,13 @@ def points_figure(
     score gives the critic's value of points [m, D]; it is drawn for D of 1 and 2, as level sets in the latter. Its zero is
     arbitrary.
     """
-    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    figure = Figure(figsize=(5, 4.4), layout="constrained")
     axes = figure.subplots()
     frame = generated if real is None else real
     assert frame is not None
     handles = (_histograms if frame.shape[1] == 1 else _scatter)(figure, axes, frame, generated, real, score)
     add_title(figure, title)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
