@@ -353,7 +353,7 @@ RESULTS = {
     "25 settings with long labels": (STRIPS, ""),
     "one run a setting": ([column(i, 1, f"weight {i}") for i in range(3)], ""),
     "nothing finite": ([sweep_figures.Column("clip 1", "", np.full(4, INF), np.full(4, True))], ""),
-    "ten levels": ([column(j, 5, "", 10.0**i, LONG[j]) for j in range(10) for i in range(4)], "penalty.weight"),
+    "ten levels": ([column(j, 5, "", 10.0**i, f"{LONG[j]}, {LONG[j]}") for j in range(10) for i in range(4)], "penalty.weight"),
     "places close to each other": ([column(i, 3, "", x) for i, x in enumerate((1, 1.1, 1.2, 1.21, 100, 10_000))], "weight"),
     "formulas": ([column(0, 3, r"data.path of $\frac$ a", level=r"$\x$ b")], ""),
 }
