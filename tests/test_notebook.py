@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from configs.wgan_gp import get_config
 from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.errors import UserError
+from wgan_jax.evaluation.figures import Artist
 from wgan_jax.training.notebook import train
 
 CHANGES = {
@@ -40,8 +41,7 @@ def own(counts=(40, 20, 20), dtype=np.uint8, shape=(8, 8, 1)):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, tmp_path):
     """Pictures take seconds; temporary folders are the test's."""
-    monkeypatch.setattr("wgan_jax.training.loop.make_artist", lambda *_: lambda *_: None)
-    monkeypatch.setattr("wgan_jax.training.loop.save_curves", lambda *_: None)
+    monkeypatch.setattr("wgan_jax.training.loop.make_artist", lambda *_: Artist(*[lambda *_: None] * 3))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
