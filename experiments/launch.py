@@ -96,7 +96,9 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
         signal.signal(number, interrupted)
     steady_output()
     settle_environment()
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    handler = logging.lastResort  # which looks for sys.stderr at each message, as a progress bar takes its place
+    assert handler is not None
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, handlers=[handler])
     try:
         program(sys.argv[1:])
     except UserError as error:

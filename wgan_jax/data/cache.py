@@ -21,6 +21,7 @@ from rich.progress import track
 from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.errors import UserError
+from wgan_jax.paths import cache_folder, temporary_folder
 
 VERSION = 2  # of the decoding: another one makes all caches anew
 BLOCK = 512  # images decoded ahead of the writing
@@ -75,9 +76,10 @@ def load(source: Source, config: ConfigDict) -> Dataset:
     options = {**form_of(config)._asdict(), "skip_damaged": config.skip_damaged, "holdout": config.holdout, "version": VERSION}
     identity = {"source": source.identity, "options": options}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
-    folder = Path(config.cache_dir).expanduser() / key
+    folder = Path(config.cache_dir) / key
     meta = _read(folder)
     if meta is None:
+        folder = (cache_folder(config.cache_dir, "images are decoded anew at each start") or temporary_folder()) / key
         _build(source, folder, identity, config)
         meta = _read(folder)
         assert meta is not None

@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.progress import track
 
 from wgan_jax.data.dataset import Dataset, Split, decode
-from wgan_jax.errors import UserError
 from wgan_jax.models.layers import Convolution, Style, dense
+from wgan_jax.paths import cache_folder
 from wgan_jax.types import Params
 
+NOT_KEPT = "the classifier is trained anew next time"  # where its cache cannot be written
 VERSION = 1  # of the network and its training: another one trains anew
 STEPS, BATCH, RATE, CALL = 1500, 128, 2e-3, 50  # updates, images each, the first learning rate, updates per compiled call
 WIDTH = 128  # of the features
@@ -149,13 +150,14 @@ def _hash(params: Params) -> str:
 
 def _write(path: Path, params: Params, accuracy: float) -> None:
     """Stores parameters whole or not at all; two processes that train the same classifier do not disturb each other."""
+    if cache_folder(str(path.parent), NOT_KEPT) is None:
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
             np.savez(file, accuracy=accuracy, **flatten_dict(params, sep="/"))
         Path(file.name).replace(path)
     except OSError as error:
-        raise UserError(f"config.eval.cache_dir: {path.parent}: {(error.strerror or str(error)).lower()}") from error
+        logging.getLogger(__name__).warning("%s: %s; %s", path.parent, (error.strerror or str(error)).lower(), NOT_KEPT)
 
 
 def _read(path: Path, network: Network, shape: tuple[int, ...]) -> tuple[Params, float] | None:
@@ -166,7 +168,7 @@ def _read(path: Path, network: Network, shape: tuple[int, ...]) -> tuple[Params,
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in names}
             accuracy = float(stored["accuracy"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         logging.getLogger(__name__).warning("%s cannot be read (%s); it is trained and written anew", path, error)

@@ -51,7 +51,7 @@ def classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
         raise UserError(
             f"config.eval.features: classifier needs images with labels; {config.data.name} has none here, use pixels"
         )
-    network = cached_classifier(dataset, Path(config.eval.cache_dir).expanduser())
+    network = cached_classifier(dataset, Path(config.eval.cache_dir))
     return FeatureNetwork(
         "classifier",
         network.sha256,

@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,8 +15,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from wgan_jax.errors import UserError
 from wgan_jax.report.names import HEADLINE, SCORE, labels_of, number
-
-mpl.use("Agg")
 
 PANELS, CURVES = 4, 10  # metrics and settings that are drawn
 LINEAR = 0.05  # an excess up to it, which may be below 0, stands on a linear part of the axis
