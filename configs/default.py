@@ -4,6 +4,7 @@ A method's file starts from `start(method, preset)` and overrides a few lines. A
 itself or followed by `,paper=True` for a paper's full budget; PRESETS below has them all.
 """
 
+import difflib
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
@@ -107,7 +108,9 @@ def start(method: str, preset: str) -> tuple[ConfigDict, str, bool]:
     """
     name, *options = preset.split(",")
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; one of: {', '.join(PRESETS)}")
+        close = difflib.get_close_matches(name.lower(), PRESETS, 1)
+        hint = f"did you mean :{close[0]}? " if close else ""
+        raise ValueError(f"{hint}unknown preset {name!r}; one of: {', '.join(PRESETS)}")
     if options not in ([], ["paper=True"], ["paper=False"]):
         raise ValueError(f"unknown option in preset {preset!r}; the only one is paper=True")
     config = default_config()
@@ -122,11 +125,17 @@ def set_optimizers(config: ConfigDict, **values: float | str) -> None:
     config.generator.update(values)
 
 
+def decay_to_the_end(config: ConfigDict) -> None:
+    """Lets the learning rates fall to 0 over all steps, however many: decay_steps follows `steps` until it is given itself."""
+    config.decay_steps = config.get_oneway_ref("steps")
+
+
 def _digits(config: ConfigDict) -> None:
     config.eval.fail = "wasserstein_excess>0.25,smallest_class<0.02"  # of real data -.02 and .07
     config.latent.dim = 32
     config.model.width = 256
-    config.steps = config.decay_steps = 3000
+    config.steps = 3000
+    decay_to_the_end(config)
     set_optimizers(config, learning_rate=1e-3)
 
 
@@ -135,7 +144,8 @@ def _toy(config: ConfigDict) -> None:
     config.latent.dim = 2
     config.model.width = 64
     config.batch_size = 256
-    config.steps = config.decay_steps = 8000
+    config.steps = 8000
+    decay_to_the_end(config)
     config.eval_every = 2000  # each takes seconds: distances between 2,000 points
     config.eval.samples = config.eval.feature_samples = 2000
     config.eval.fail = {"ring8": "modes<8", "grid25": "modes<25"}.get(config.data.name, "")
@@ -149,7 +159,7 @@ def _grid25(config: ConfigDict) -> None:
     config.latent.dim = 3
     config.model.width = 128
     config.batch_size = 128
-    config.steps = config.decay_steps = 18_000
+    config.steps = 18_000
 
 
 def _gaussian(config: ConfigDict) -> None:
@@ -168,7 +178,8 @@ def _image(config: ConfigDict) -> None:
     """DCGAN at a laptop's width; Gulrajani 2017's code has 64."""
     config.latent.dim = 128
     config.model.update({"name": "dcgan", "width": 32, "generator_normalization": "batch", "critic_activation": "leaky_relu"})
-    config.steps = config.decay_steps = 3200
+    config.steps = 3200
+    decay_to_the_end(config)
     config.log_every, config.sample_every, config.eval_every, config.checkpoint_every = 20, 160, 400, 160
     set_optimizers(config, learning_rate=5e-4)
 
@@ -189,7 +200,7 @@ def _folder(config: ConfigDict) -> None:
     config.data.update({"name": "folder", "image_size": 64, "channels": 3})
     config.latent.dim = 100
     config.n_critic = 2  # the report's; of a laptop's minutes more go to the generator
-    config.steps = config.decay_steps = 1600
+    config.steps = 1600
 
 
 def _faces64(config: ConfigDict) -> None:
@@ -235,7 +246,7 @@ def paper(config: ConfigDict) -> None:
         config.model.width, config.batch_size, config.steps = 64, 50, 200_000
     elif name == "cifar10":
         config.model.update({"name": "resnet", "width": 128, "critic_activation": "relu"})
-        config.decay_steps = config.steps
+        decay_to_the_end(config)
         config.data.dequantise = True
         set_optimizers(config, learning_rate=2e-4, beta1=0.0, beta2=0.9)
     elif name in ("faces64", "folder"):

@@ -12,12 +12,13 @@ new draws of them. --config.steps counts blocks of n_critic updates, over which 
 What is printed is no distance between the laws behind A and B; README.md says what it is.
 """
 
+import argparse
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from experiments import launch
-from wgan_jax.config import load
+from wgan_jax.config import load, warn_of_idle_updates
 from wgan_jax.errors import UserError
 
 METHODS = {"gp": "wgan_gp", "lp": "wgan_lp", "clip": "wgan"}
@@ -73,16 +74,7 @@ def distance(argv: list[str]) -> None:
     parser.add_argument("--channels", type=int, default=0, metavar="1|3", help="of folders: grey or RGB (default: as stored)")
     parser.add_argument("--out", type=launch.path, metavar="FILE.json", help="where to write every seed's values")
     flags, overrides = parser.parse(argv)
-    if flags.seeds < 1:
-        raise UserError(f"--seeds: {flags.seeds} is not a whole number of at least 1")
-    if not 0 <= flags.image_size <= 4096:
-        raise UserError(f"--image-size: {flags.image_size} is not a whole number from 0 to 4096")
-    if flags.channels not in (0, 1, 3):
-        raise UserError(f"--channels: {flags.channels} is neither 1 nor 3")
-    if flags.out is not None and Path(flags.out).is_dir():
-        raise UserError(f"--out: {flags.out}: name a file, not a folder")
-    if flags.out is not None and not Path(flags.out).parent.is_dir():
-        raise UserError(f"--out: no directory {Path(flags.out).parent}")
+    _check(flags)
     critic_config(flags.method, (1,), overrides)  # mistakes that no data is needed for
 
     from wgan_jax.data.arrays import load_examples
@@ -108,6 +100,7 @@ def distance(argv: list[str]) -> None:
     told = [f"{name}: {getattr(flags, name)}, {len(x):,} examples {size}{in_words(left_out[name])}" for name, x in sets.items()]
     print(*map(printable, told), sep="\n", flush=True)
     config = critic_config(flags.method, real.shape[1:], overrides)
+    warn_of_idle_updates([config])
     launch.configure_jax(config)
 
     from rich.console import Console
@@ -137,6 +130,27 @@ def distance(argv: list[str]) -> None:
         write_json(Path(flags.out), {**described, "seeds": rows})
 
 
+def _check(flags: argparse.Namespace) -> None:
+    """Raises UserError of what is wrong with the flags, whatever the examples."""
+    if flags.seeds < 1:
+        raise UserError(f"--seeds: {flags.seeds} is not a whole number of at least 1")
+    if not 0 <= flags.image_size <= 4096:
+        raise UserError(f"--image-size: {flags.image_size} is not a whole number from 0 to 4096")
+    if flags.channels not in (0, 1, 3):
+        raise UserError(f"--channels: {flags.channels} is neither 1 nor 3")
+    for name in ("real", "generated"):
+        if not Path(getattr(flags, name)).expanduser().exists():
+            raise UserError(f"--{name}: {getattr(flags, name)}: no such file or folder")
+    folders = any(Path(path).expanduser().is_dir() for path in (flags.real, flags.generated))
+    if (flags.image_size or flags.channels) and not folders:
+        name = "--image-size" if flags.image_size else "--channels"
+        raise UserError(f"{name}: of folders of images, and neither --real nor --generated is one")
+    if flags.out is not None and Path(flags.out).is_dir():
+        raise UserError(f"--out: {flags.out}: name a file, not a folder")
+    if flags.out is not None and not Path(flags.out).parent.is_dir():
+        raise UserError(f"--out: no directory {Path(flags.out).parent}")
+
+
 def critic_config(method: str, shape: tuple[int, ...], overrides: list[str]) -> ConfigDict:
     """Returns the checked config of a method's critic between examples of a shape, with `--config.key=value` overrides.
 
@@ -147,10 +161,12 @@ def critic_config(method: str, shape: tuple[int, ...], overrides: list[str]) -> 
     """
     if method not in methods():
         raise UserError(f"--method: no {method!r}; one of: {', '.join(methods())}")
+    if not (file := Path("configs", f"{METHODS.get(method, method)}.py")).is_file():
+        raise UserError(f"--method: {method} is {file}, which is not here; run this at the repository's root")
     convolved = len(shape) == 3 and shape[0] == shape[1] >= SMALLEST_CONVOLVED
     preset = "folder" if convolved else "digits"
     settings = [f"--config.{setting}" for setting in (*COMMON, *SETTINGS[preset])]
-    config = load(f"configs/{METHODS.get(method, method)}.py:{preset}", [*settings, *overrides])
+    config = load(f"{file}:{preset}", [*settings, *overrides])
     keys = [override.removeprefix("--config.").partition("=")[0] for override in overrides]
     if unread := [key for key in keys if not any(key == read or key.startswith(f"{read}.") for read in READ)]:
         raise UserError(*(f"config.{key}: nothing here reads it; there is a critic only" for key in unread))

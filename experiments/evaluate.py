@@ -1,14 +1,14 @@
 """Evaluates a trained model: any checkpoint, any metrics, real data beside every value; writes DIR/evaluation.json.
 
-    python -m experiments.evaluate --workdir=DIR [--metrics=a,b|all] [--num=N] [--step=latest|best|N|all]
+    python -m experiments.evaluate --workdir=DIR [--point=ID] [--metrics=a,b|all] [--num=N] [--step=latest|best|N|all]
                                    [--split=validation|test] [--raw] [--repeats=5] [--config.eval.features=classifier]
 
 Every value is stored with its protocol: numbers of examples, split, features with the hash of their weights, seeds. Another
 evaluation of the same protocol takes its place. --step=all evaluates every checkpoint, draws figures/evaluation.png, and
 prints how the critic's estimates rank the checkpoints against the other metrics. A run may go on meanwhile: of a checkpoint
 that it deletes the next is taken, or with --step=all it is left out. Metrics that the data does not allow are left out, and
-said. Overrides: config.eval.features, weights,
-samples, cache_dir, and the places of the data.
+said. Overrides: config.eval.features, weights, samples, cache_dir, and the places of the data. Of a sweep's directory --point
+names the model, whose own files are in DIR/points/ID.
 """
 
 import json
@@ -21,8 +21,8 @@ from filelock import FileLock
 from ml_collections import ConfigDict
 
 from experiments import launch
-from experiments.restore import load_data, restore_run
-from wgan_jax.config import rules
+from experiments.restore import find_model, generator_of, load_data, restore_run
+from wgan_jax.config import check_data, rules
 from wgan_jax.errors import UserError
 from wgan_jax.training.workdir import write_json
 
@@ -41,7 +41,10 @@ FEWEST_RANKED = 5  # checkpoints for a rank correlation to mean anything
 def evaluate(argv: list[str]) -> None:
     """Parses the flags, evaluates, writes evaluation.json, prints a table."""
     parser = launch.Parser("experiments.evaluate", __doc__)
-    parser.add_argument("--workdir", type=launch.path, required=True, metavar="DIR", help="a run directory")
+    parser.add_argument(
+        "--workdir", type=launch.path, required=True, metavar="DIR", help="the directory of a run, or of a sweep"
+    )
+    parser.add_argument("--point", metavar="ID", help="of a sweep: a point's id, or as much of its beginning as no other has")
     parser.add_argument("--metrics", metavar="A,B", help="names, or all (default: the run's config.eval.metrics)")
     parser.add_argument("--num", type=int, default=MOST, metavar="N", help=f"examples of features at most (default: {MOST})")
     parser.add_argument("--step", default="latest", help="latest, best, a step with a checkpoint, or all (default: latest)")
@@ -56,35 +59,34 @@ def evaluate(argv: list[str]) -> None:
     metrics = rules()["eval.metrics"]
     if flags.metrics is not None and not metrics.accepts(flags.metrics):
         raise UserError(f"--metrics: {metrics.refusal(flags.metrics)}")
-    workdir = Path(flags.workdir)
-    path = workdir / "evaluation.json"
+    model = find_model(Path(flags.workdir), flags.point, overrides, KEYS)
+    path = model.folder / "evaluation.json"
     _stored(path)  # found wanting now, not after the evaluation
-    run = restore_run(workdir, "latest" if flags.step == "all" else flags.step, overrides, KEYS)
+    check_data(model.config)
+    run = restore_run(model, "latest" if flags.step == "all" else flags.step)
     run.config.eval.metrics = flags.metrics or run.config.eval.metrics
     run.config.eval.feature_samples = flags.num
     dataset = load_data(run)
     if flags.metrics is not None:
         run.config.eval.metrics = _allowed(run.config, dataset)
 
-    import jax
     from rich.progress import track
 
     from wgan_jax.evaluation.evaluator import make_evaluator, protocol
-    from wgan_jax.training.checkpoint import Checkpoints, NoCheckpoint
+    from wgan_jax.training.checkpoint import NoCheckpoint
 
     evaluator = make_evaluator(run.config, dataset, run.networks)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    steps = checkpoints.steps() if flags.step == "all" else [run.step]
+    steps = run.steps if flags.step == "all" else [run.step]
     real = [evaluator.of_real(flags.split, draw) for draw in range(flags.repeats)]
     entries, deleted = [], []
     for step in track(steps, f"evaluating on {flags.split}", disable=len(steps) < 2, transient=True):
         try:
-            state = run.state if step == run.step else checkpoints.restore(step, jax.eval_shape(lambda: run.state))
+            state = run.state if step == run.step else run.at(step)
         except NoCheckpoint:
             deleted.append(str(step))
             continue
         critic: Params = {"params": state.critic.params, **state.critic.model_state}
-        generator = {"params": state.generator.params, **state.generator.model_state} if flags.raw else state.ema
+        generator = generator_of(state, raw=flags.raw)
         began = time.perf_counter()
         draws = [evaluator.of_generator(generator, critic, flags.split, draw) for draw in range(flags.repeats)]
         entries.append(
@@ -99,12 +101,13 @@ def evaluate(argv: list[str]) -> None:
                 "values": protocol(evaluator, flags.split, draws, real),
             }
         )
-    with FileLock(workdir / ".evaluation.lock"):
+    model.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(model.folder / ".evaluation.lock"):
         both = {_protocol(entry): entry for entry in [*_stored(path), *entries]}
         write_json(path, {"evaluations": sorted(both.values(), key=lambda entry: entry["step"])})
     if deleted:
         print(f"left out: step {', '.join(deleted)}, which the run deleted meanwhile")
-    _report(entries, evaluator, workdir, run.config)
+    _report(entries, evaluator, model.folder, run.config)
     print(f"{len(entries)} evaluation{'s' if len(entries) > 1 else ''}: {path}")
 
 

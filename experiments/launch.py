@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import io
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 
 from wgan_jax import paths
+from wgan_jax.config import unknown_flag
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 
 USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
                 others.append(word)
         names = [word.partition("=")[0] for word in others if word.startswith("--")]
         known = [name for action in self._actions for name in action.option_strings]
-        if unknown := [_unknown(name, known) for name in names if name not in known]:
+        if unknown := [unknown_flag(name, known) for name in names if name not in known]:
             raise UserError(*unknown)
         arguments, rest = self.parse_known_args(others)
         if rest:
@@ -79,11 +79,6 @@ def path(text: str) -> str:
         return paths.absolute(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _unknown(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"{name}: no such flag; " + (f"did you mean {close[0]}?" if close else "--help lists them")
 
 
 def main(program: Callable[[list[str]], None]) -> NoReturn:

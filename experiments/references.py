@@ -6,7 +6,7 @@ They say what a row of metrics is worth: one distance alone ranks centroids abov
 """
 
 from experiments import launch
-from wgan_jax.config import load
+from wgan_jax.config import check_data, load
 from wgan_jax.errors import UserError
 
 
@@ -19,6 +19,7 @@ def references(argv: list[str]) -> None:
     if flags.draws < 1:
         raise UserError(f"--draws: {flags.draws} is not a whole number of at least 1")
     config = load(flags.config, overrides)
+    check_data(config)
     launch.configure_jax(config)
 
     from rich.console import Console

@@ -1,15 +1,17 @@
-"""A trained run, restored from its directory: what the launchers that look at one share. Imports no jax before it restores."""
+"""A trained model, restored from its directory: what launchers that look at one share. Imports no jax before it restores."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from experiments import launch
+from experiments.task import read_task
 from wgan_jax.config import check, override
 from wgan_jax.errors import UserError
-from wgan_jax.training.workdir import MAY_CHANGE, read_config
+from wgan_jax.training.workdir import MAY_CHANGE, chunk_size, kind_of, read_config
 
 if TYPE_CHECKING:
     from wgan_jax.data.dataset import Dataset
@@ -19,48 +21,107 @@ if TYPE_CHECKING:
 PLACES = tuple(key for key in MAY_CHANGE if key.startswith("data."))  # where a run's data may lie elsewhere
 
 
-class Restored(NamedTuple):
-    """A run at one of its checkpoints."""
+class Model(NamedTuple):
+    """Where a trained model is: a run, or a point of a sweep."""
 
     config: ConfigDict
+    folder: Path  # of its samples, figures and evaluation.json
+    checkpoints: Path
+    point: str = ""  # the id of a point
+    member: tuple[int, int] = (0, 1)  # a point's index among those whose states its checkpoints stack, and their number
+
+
+class Restored(NamedTuple):
+    """A model at one of its checkpoints."""
+
+    config: ConfigDict
+    folder: Path
     networks: "Networks"
     step: int
     state: "TrainState"  # NumPy arrays
     info: dict[str, Any]  # saved with the checkpoint: the examples' shape, the data's fingerprint, ...
-
-    def generator(self, *, raw: bool) -> "Params":
-        """Returns the variables of the generator itself, or of its average."""
-        generator = self.state.generator
-        return {"params": generator.params, **generator.model_state} if raw else self.state.ema
+    steps: list[int]  # that have a checkpoint
+    at: Callable[[int], "TrainState"]  # the state of one of them
 
 
-def restore_run(workdir: Path, step: str, overrides: Sequence[str] = (), keys: Sequence[str] = ()) -> Restored:
-    """Returns the run of a directory at step `latest`, `best` or a number, and sets JAX as its config asks.
+def generator_of(state: "TrainState", *, raw: bool) -> "Params":
+    """Returns the variables of the generator itself, or of its average.
+
+    Raises:
+      UserError: the generator itself was not kept.
+    """
+    if raw and state.generator is None:
+        raise UserError("--raw: of the best state of a sweep's point only the average is kept; use --step=latest")
+    return {"params": state.generator.params, **state.generator.model_state} if raw else state.ema
+
+
+def find_model(workdir: Path, point: str | None, overrides: Sequence[str] = (), keys: Sequence[str] = ()) -> Model:
+    """Returns the model of a run directory, or of a sweep's directory the point whose id begins with `point`.
 
     overrides: `--config.key=value` of PLACES, for a run whose data has moved, and of `keys`.
 
     Raises:
-      UserError: no run or no such checkpoint, either of them damaged, or overrides of other keys.
+      UserError: no run, no such point, or overrides of other keys.
     """
-    stored = check(read_config(workdir))
-    config = override(lambda: stored, overrides, [*PLACES, *keys])
+    config = read_config(workdir)
+    if kind_of(workdir) == "sweep":
+        model = _find_point(workdir, point)
+    elif point is not None:
+        raise UserError(f"--point: {workdir} holds a run, not a sweep")
+    else:
+        model = Model(check(config), workdir, workdir / "checkpoints")
+    return model._replace(config=override(lambda: model.config, overrides, [*PLACES, *keys]))
+
+
+def _find_point(workdir: Path, point: str | None) -> Model:
+    tasks = [read_task(workdir, path.parent.name) for path in sorted((workdir / "tasks").glob("*/task.json"))]
+    places = {found.id: (task, index) for task in tasks for index, found in enumerate(task.points)}
+    where = f"{workdir}/results.csv and `experiments.sweep --list` have their ids"
+    if not point:
+        raise UserError(f"--workdir: {workdir} holds a sweep of {len(places)} points; choose one with --point=ID ({where})")
+    ids = [name for name in places if name.startswith(point)]
+    if len(ids) != 1:
+        count = f"{len(ids)} points begin so: {', '.join(ids[:5])}" if ids else f"none of its {len(places)} points begins so"
+        raise UserError(f"--point: {point!r} in {workdir}: {count}; {where}")
+    task, index = places[ids[0]]
+    folder = workdir / "tasks" / task.id
+    size = chunk_size(folder) or len(task.points)
+    start = index // size * size
+    checkpoints = folder / "checkpoints" / f"from_{start:05d}"
+    member = index - start, min(size, len(task.points) - start)
+    return Model(task.points[index].config, workdir / "points" / ids[0], checkpoints, ids[0], member)
+
+
+def restore_run(model: Model, step: str) -> Restored:
+    """Returns a model at step `latest`, `best` or a number, and sets JAX as its config asks.
+
+    Raises:
+      UserError: no such checkpoint, or a damaged one.
+    """
+    config = model.config
     launch.configure_jax(config)
     import jax
 
     from wgan_jax.training.checkpoint import Checkpoints
     from wgan_jax.training.program import make_parts
 
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(model.checkpoints)
 
     def read(number: int) -> Restored:
         info = checkpoints.info(number)
         if "shape" not in info:
             raise UserError(f"{checkpoints.folder}: the manifest of step {number} cannot be read; try another --step")
         networks, steps = make_parts(config, tuple(info["shape"]))
-        state = checkpoints.restore(number, jax.eval_shape(steps.init_state, jax.random.key(0)))
-        return Restored(config, networks, number, state, info)
+        fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
+        at: Callable[[int], TrainState] = functools.partial(checkpoints.restore, target=fresh)
+        if model.point:
+            from wgan_jax.training.members import restore_member
 
-    return checkpoints.reading(step, read)
+            at = functools.partial(restore_member, checkpoints, fresh, model.point, *model.member, best=step == "best")
+        state = at(number)
+        return Restored(config, model.folder, networks, int(state.step), state, info, checkpoints.steps(), at)
+
+    return checkpoints.reading("latest" if model.point and step == "best" else step, read)
 
 
 def load_data(restored: Restored) -> "Dataset":

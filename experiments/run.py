@@ -21,8 +21,8 @@ from pathlib import Path  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 
 from experiments import launch  # noqa: E402
-from wgan_jax.config import default_workdir, load  # noqa: E402
-from wgan_jax.training.workdir import open_workdir  # noqa: E402
+from wgan_jax.config import check_data, default_workdir, load, warn_of_idle_updates  # noqa: E402
+from wgan_jax.training.workdir import is_finished, open_workdir  # noqa: E402
 
 
 def run(argv: list[str]) -> None:
@@ -36,11 +36,16 @@ def run(argv: list[str]) -> None:
     flags, overrides = parser.parse(argv)
     launch.check_process_flags(flags)
     config = load(flags.config, overrides)
+    warn_of_idle_updates([config])
     workdir = Path(flags.workdir or launch.path(default_workdir(config)))
     if flags.distributed:
         _run_together(config, workdir, flags)
         return
     with open_workdir(workdir, config):
+        if is_finished(workdir, config):
+            print(f"already done: {config.steps} of {config.steps} steps; summary.json and figures/: {workdir}")
+            return
+        check_data(config)
         print(f"run directory: {workdir}", flush=True)
         launch.configure_jax(config)
         from wgan_jax.training.loop import train

@@ -1,13 +1,13 @@
 """Draws samples from a trained model, or exports it. Needs the run directory only; --nearest needs the data too.
 
-    python -m experiments.sample --workdir=DIR [--num=64] [--out=FILE.png|FILE.npz|FILE.gif|FOLDER/] [--seed=0]
+    python -m experiments.sample --workdir=DIR [--point=ID] [--num=64] [--out=FILE.png|FILE.npz|FILE.gif|FOLDER/] [--seed=0]
         [--step=latest|best|N] [--raw] [--interpolate=STEPS | --nearest=K [--config.data.path=DIR ...]] [--export=FILE]
 
 A .png is a grid of images, or a plot of points; a folder gets an image per file, 000000.png and so on; in a .gif each image
 walks from latent to latent and back to the first; an .npz holds `samples` (uint8 images, or float32 points in data units) and
 `latents`. With --interpolate row i goes from sample 2i to sample 2i + 1; with --nearest it has sample i, the K training images
 nearest to it, and their distances in network units. Sample, row and walk i depend on the seed and i alone. Without --raw the
-averaged (EMA) generator is used.
+averaged (EMA) generator is used. Of a sweep's directory --point names the model, whose own files are in DIR/points/ID.
 
 --export writes the generator as FILE, StableHLO for CPU and CUDA that needs jax and flatbuffers alone, and what its user must
 know as FILE.json; see wgan_jax/export.py. Samples are then drawn only where --out, --interpolate or --nearest asks for them.
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import launch
-from experiments.restore import Restored, load_data, restore_run
+from experiments.restore import Restored, find_model, generator_of, load_data, restore_run
+from wgan_jax.config import check_data
 from wgan_jax.errors import UserError
 from wgan_jax.training.workdir import write_json
 
@@ -37,7 +38,10 @@ STOPS, STEPS, MILLISECONDS = 4, 16, 80  # of a walk: latents, frames from each t
 def sample(argv: list[str]) -> None:
     """Parses the flags, restores the generator, writes the files."""
     parser = launch.Parser("experiments.sample", __doc__)
-    parser.add_argument("--workdir", type=launch.path, required=True, metavar="DIR", help="a run directory")
+    parser.add_argument(
+        "--workdir", type=launch.path, required=True, metavar="DIR", help="the directory of a run, or of a sweep"
+    )
+    parser.add_argument("--point", metavar="ID", help="of a sweep: a point's id, or as much of its beginning as no other has")
     numbers = ", ".join(f"{count} {kind}" for kind, count in NUM.items())
     parser.add_argument("--num", type=int, metavar="N", help=f"how many (default: {numbers})")
     parser.add_argument(
@@ -51,10 +55,13 @@ def sample(argv: list[str]) -> None:
     parser.add_argument("--export", type=launch.path, metavar="FILE", help="the generator for other programs, and FILE.json")
     flags, overrides = parser.parse(argv)
     _check(flags, overrides)
-    restored = restore_run(Path(flags.workdir), flags.step, overrides)
+    model = find_model(Path(flags.workdir), flags.point, overrides)
+    if flags.nearest is not None:
+        check_data(model.config)
+    restored = restore_run(model, flags.step)
     if len(restored.info["shape"]) != 3 and (asked := _for_images(flags)):
         raise UserError(f"{asked}: of images, and this run makes points; a .png plots them, an .npz holds them")
-    variables = restored.generator(raw=flags.raw)
+    variables = generator_of(restored.state, raw=flags.raw)
     if flags.export is not None:
         _export(flags, restored, variables)
     if flags.export is None or (flags.out, flags.interpolate, flags.nearest) != (None, None, None):
@@ -158,8 +165,8 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
     kind = "interpolations" if flags.interpolate else "comparisons" if flags.nearest else kind
     num = flags.num or NUM[kind]
     name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{'' if kind == 'samples' else f'_{kind}'}.png"
-    out = Path(flags.out or Path(flags.workdir) / "samples" / name)
-    out.parent.mkdir(exist_ok=True)  # a run directory of config and checkpoints alone has no samples/
+    out = Path(flags.out or restored.folder / "samples" / name)
+    out.parent.mkdir(parents=True, exist_ok=True)  # a run directory of config and checkpoints alone has no samples/
     count = num * {"interpolations": 2, "walks": STOPS}.get(kind, 1)
     latents = sampling.draw_latents(restored.networks, jax.random.key(flags.seed), count)
     generate = sampling.make_generate(restored.networks, variables)

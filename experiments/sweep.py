@@ -18,10 +18,10 @@ from typing import Any
 from experiments import launch
 from experiments.launchers import add_flags, choose
 from experiments.task import is_done, read_task, run_task, write_task
-from wgan_jax.config import flatten
+from wgan_jax.config import check_data, flatten, warn_of_idle_updates
 from wgan_jax.errors import UserError
 from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
-from wgan_jax.training.workdir import open_workdir, provenance, write_json
+from wgan_jax.training.workdir import open_workdir, provenance, vet_workdir, write_json
 
 MEMBERS = 64  # of a task: what a kill loses since the last checkpoint, and the width of a vmapped program
 
@@ -47,13 +47,17 @@ def sweep(argv: list[str]) -> None:
     if flags.list:
         print_plan(plan(described.points, flags.members))
         return
-    from wgan_jax.evaluation.statistics import parse_conditions  # imports jax
-
-    parse_conditions(config.eval.fail)
+    for point in described.points:
+        check_data(point.config)
+    warn_of_idle_updates(point.config for point in described.points)
     path, _, preset = flags.config.partition(":")
     name = "-".join(["sweep", Path(path).stem, *filter(None, [preset.replace(",", "-")])])
     workdir = Path(flags.workdir or launch.path(f"runs/{name}"))
-    with open_workdir(workdir, config):
+    vet_workdir(workdir, "sweep")
+    from wgan_jax.evaluation.statistics import parse_conditions  # imports jax
+
+    parse_conditions(config.eval.fail)
+    with open_workdir(workdir, config, "sweep"):
         print(f"sweep directory: {workdir}", flush=True)
         stages = [described.points]
         try:

@@ -13,6 +13,7 @@ from wgan_jax.config import (
     IDLE,
     UserError,
     check,
+    check_data,
     default_workdir,
     described,
     flatten,
@@ -20,6 +21,8 @@ from wgan_jax.config import (
     mistakes,
     registered,
     rules,
+    unknown_flag,
+    warn_of_idle_updates,
 )
 
 WHOLE = sorted(key for key, rule in rules().items() if rule.type is int)
@@ -371,6 +374,170 @@ def test_a_file_without_get_config(root, tmp_path):
     (tmp_path / "empty.py").write_text("x = 1\n")
     with pytest.raises(UserError, match=r"empty.py has no function get_config\(preset\)"):
         load(f"{tmp_path}/empty.py")
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"), [("configs/wgna.py", "configs/wgan.py"), ("wgan_lp", "configs/wgan_lp.py"), ("nonsense.py", None)]
+)
+def test_the_nearest_config_file_is_named(root, monkeypatch, path, meant):
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert caught.value.lines[0].endswith(f"; did you mean {meant}?" if meant else ".py")
+
+
+@pytest.mark.parametrize(("preset", "meant"), [("digit", ":digits"), ("CIFAR-10", ":cifar10"), ("ring9", ":ring8")])
+def test_the_nearest_preset_is_named(root, preset, meant):
+    with pytest.raises(UserError, match=f"did you mean {meant}\\? unknown preset '{preset}'; one of: digits, "):
+        load(f"{root}/configs/wgan.py:{preset}")
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("config.steps = 5", "get_config returns nothing; end it with `return config`"),
+        ("return [config]", "get_config returns a list; what is wanted is a ConfigDict"),
+        ("return {}", "config.method and 73 others: missing; begin with configs.default.start"),
+        ("import sys; sys.exit('no')", "line 4: SystemExit: no"),
+        ("config.stepz", "line 4: AttributeError: "),
+        ("return config.stepz", 'Did you mean "steps"'),
+        ("config.steps = 'many'", "line 4: TypeError: "),
+    ],
+)
+def test_what_is_no_config_is_one_line(tmp_path, body, line):
+    path = tmp_path / "own.py"
+    path.write_text(
+        f"from configs import gan\ndef get_config(preset='ring8'):\n    config = gan.get_config(preset)\n    {body}\n"
+    )
+    with pytest.raises(UserError) as caught:
+        load(str(path))
+    assert len(caught.value.lines) == 1
+    assert line in caught.value.lines[0]
+    assert str(path) in caught.value.lines[0] or "missing" in line
+
+
+def test_a_dict_and_numpys_scalars_are_understood(tmp_path, root):
+    path = tmp_path / "own.py"
+    path.write_text("""
+import numpy as np
+from configs import gan
+
+def get_config(preset="ring8"):
+    values = gan.get_config(preset).to_dict()
+    values["steps"], values["batch_size"] = np.int64(20), np.array(16)
+    values["decay_steps"], values["ema_decay"] = np.int32(10), np.float32(0.5)
+    values["data"]["flip"], values["loss"] = np.bool_(True), np.str_("hinge")
+    return values
+""")
+    config, expected = load(str(path), ["--config.n_critic=2"]), load(f"{root}/configs/gan.py:ring8")
+    changes = {"steps": 20, "batch_size": 16, "decay_steps": 10, "ema_decay": 0.5, "data.flip": True, "loss": "hinge"}
+    assert flatten(config) == {**flatten(expected), **changes, "n_critic": 2}
+    assert {type(value) for value in flatten(config).values()} == {int, float, bool, str}
+
+
+# Flags that a command has not
+
+
+CONFIGURABLE = ("--help", "--config", "--workdir", "--seeds")
+TRAINED = ("--help", "--workdir", "--step", "--seed")
+
+
+@pytest.mark.parametrize(
+    ("flag", "known", "meant"),
+    [
+        ("--steps", CONFIGURABLE, "--config.steps"),
+        ("--steps", TRAINED, "--step"),
+        ("--lr", CONFIGURABLE, "--config.critic.learning_rate and --config.generator.learning_rate"),
+        ("--batch-size", CONFIGURABLE, "--config.batch_size"),
+        ("--epochs", CONFIGURABLE, "--config.steps"),
+        ("--workdri", CONFIGURABLE, "--workdir"),
+        ("--penalty_wieght", CONFIGURABLE, "--config.penalty.weight"),
+        ("--lr", TRAINED, None),
+        ("--xyzzy", CONFIGURABLE, None),
+    ],
+)
+def test_an_unknown_flag_is_named_with_what_it_may_mean(flag, known, meant):
+    end = f"did you mean {meant}?" if meant else "--help lists them"
+    assert unknown_flag(flag, known) == f"{flag}: no such flag; {end}"
+
+
+def test_a_learning_rate_by_another_name_is_that_of_both_players(root):
+    with pytest.raises(UserError) as caught:
+        load(f"{root}/configs/gan.py:ring8", ["--config.lr=1", "--config.critic.lr=1", "--config.lambda=2"])
+    both = "config.critic.learning_rate and config.generator.learning_rate"
+    assert caught.value.lines == (
+        f"config.lr: no such key; did you mean {both}?",
+        "config.critic.lr: no such key; did you mean config.critic.learning_rate?",
+        "config.lambda: no such key; did you mean config.penalty.weight?",
+    )
+
+
+# The horizon of the learning rates
+
+
+@pytest.mark.parametrize(
+    ("spec", "overrides", "steps", "decay"),
+    [
+        ("wgan_gp.py", [], 3000, 3000),
+        ("wgan_gp.py", ["steps=6000"], 6000, 6000),
+        ("wgan_gp.py", ["steps=60", "decay_steps=20"], 60, 20),
+        ("wgan_gp.py", ["decay_steps=20", "steps=60"], 60, 20),
+        ("wgan_gp.py", ["decay_steps=0"], 3000, 0),
+        ("gan.py:grid25", ["steps=70"], 70, 70),
+        ("gan.py:folder", ["steps=70"], 70, 70),
+        ("gan.py:gaussian", ["steps=70"], 70, 0),
+        ("wgan_gp.py:cifar10,paper=True", ["steps=70"], 70, 70),
+        ("wgan_gp.py:digits,paper=True", ["steps=70"], 70, 0),
+        ("ablations/clip.py", ["steps=70"], 70, 70),
+        ("ablations/architectures.py", [], 500, 500),
+        ("ablations/n_critic.py", ["steps=70"], 70, 0),
+    ],
+)
+def test_decay_steps_follows_steps_until_it_is_given(root, spec, overrides, steps, decay):
+    config = load(f"{root}/configs/{spec}", [f"--config.{word}" for word in overrides])
+    assert (config.steps, config.decay_steps) == (steps, decay)
+
+
+def test_a_config_files_own_steps_are_followed(root):
+    config = load(f"{root}/configs/wgan_gp.py")
+    config.steps = 7
+    assert config.decay_steps == 7
+    config.decay_steps = 3
+    assert config.steps == 7
+
+
+@pytest.mark.parametrize(("decay", "steps", "last"), [(20, 60, 40), (60, 60, 0), (0, 60, 0), (61, 60, 0), (59, 60, 1)])
+def test_updates_at_rate_0_are_warned_of(caplog, decay, steps, last):
+    config = with_values({"decay_steps": decay, "steps": steps})
+    warn_of_idle_updates([config, config])
+    line = f"config.decay_steps={decay} ends before steps={steps}: the last {last} updates train at rate 0"
+    assert caplog.messages == ([line] if last else [])
+
+
+# Places of the data
+
+
+def test_a_wrong_place_of_the_data_is_told_before_it_is_read(tmp_path):
+    (tmp_path / "file").touch()
+    for path, told in (
+        ("", "empty"),
+        (str(tmp_path / "no"), str(tmp_path / "no")),
+        (str(tmp_path / "file"), str(tmp_path / "file")),
+    ):
+        with pytest.raises(UserError) as caught:
+            check_data(with_values({"data.name": "folder", "data.path": path}))
+        assert caught.value.lines == (f"config.data.path: {told}: no such folder; set --config.data.path=DIR",)
+    check_data(with_values({"data.name": "folder", "data.path": str(tmp_path)}))
+    tfds = {"data.name": "tfds", "data.builder": "mnist", "data.data_dir": str(tmp_path)}
+    with pytest.raises(UserError, match=rf"config.data.builder: mnist is not prepared in {tmp_path}; put it there, name"):
+        check_data(with_values(tfds))
+    check_data(with_values({**tfds, "data.download": True}))
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").touch()
+    check_data(with_values(tfds))
+    with pytest.raises(UserError):
+        check_data(with_values({**tfds, "data.builder": "mnist:9.9.9"}))
+    check_data(good())
 
 
 # Registries

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import scipy.stats
 
 from wgan_jax.batching import example_keys
-from wgan_jax.models import build_networks, make_sampler
+from wgan_jax.errors import UserError
+from wgan_jax.models import ARCHITECTURES, build_networks, make_sampler
 from wgan_jax.models.latent import LATENTS, sample_latents
 from wgan_jax.models.layers import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
+from wgan_jax.types import CriticOutput
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -131,6 +134,30 @@ def test_no_bias_before_a_normalisation(tiny, name):
         assert dense == {"Dense_0": {"kernel"}, "Dense_1": {"kernel"}}
         assert norms == [{"scale", "bias"}] * 2
         assert set(params["Dense_0"]) == {"kernel", "bias"}
+
+
+class Dropped(nn.Module):
+    """A critic of one's own with dropout, in training or always off."""
+
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x, label, train):
+        features = nn.Dropout(0.5, deterministic=self.deterministic or not train)(nn.Dense(4)(x))
+        return CriticOutput(nn.Dense(1)(features)[:, 0], features, None)
+
+
+def test_dropout_is_refused_where_networks_are_made_and_not_where_it_is_off(make_config, monkeypatch):
+    for off in (True, False):
+        own = ARCHITECTURES["mlp"]._replace(critic=lambda style, off=off: Dropped(off))
+        monkeypatch.setitem(ARCHITECTURES, "mlp", own)
+        networks = build_networks(make_config("wgan_gp.py:ring8"), (2,))
+        if off:
+            assert count(networks.init_critic) == 2 * 4 + 4 + 4 + 1
+            continue
+        with pytest.raises(UserError, match=r"^config.model.name: Dropped draws random numbers, as nn.Dropout does") as caught:
+            jax.jit(networks.init_critic)(jax.random.key(0))
+        assert len(caught.value.lines) == 1
 
 
 # Outputs

@@ -1,9 +1,11 @@
 """Sweeps as data: what an ablation file describes, which points are one program, and the mistakes of its author."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
@@ -131,6 +133,24 @@ def test_points_that_are_one_program(make_config):
     same = {program_of(point.config) for point in resolve(base, numbers)}
     assert same == {program_of(base)}
     assert len({program_of(point.config) for point in resolve(base, others)} | same) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("base", "point", "decay"),
+    [
+        ({}, {"steps": 10}, 10),
+        ({"steps": 40}, {"n_critic": 2}, 40),
+        ({}, {"steps": 10, "decay_steps": 4}, 4),
+        ({"decay_steps": 5}, {"steps": 10}, 5),
+        ({"decay_steps": 0}, {"steps": 10}, 0),
+    ],
+)
+def test_a_points_learning_rates_fall_to_its_own_end(make_config, base, point, decay):
+    config = make_config("wgan.py:ring8", base)
+    stored = ConfigDict(json.loads(json.dumps(config.to_dict())))  # as a task reads it
+    points = [resolve(config, [point])[0] for config in (config, stored)]
+    assert [p.config.decay_steps for p in points] == [decay, decay]
+    assert points[0].overrides == {"seed": 0, **point}
 
 
 def test_a_clipped_program_is_another_one(make_config):

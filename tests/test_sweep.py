@@ -164,6 +164,18 @@ def test_another_base_config_is_refused(sweep):
         sweep("--seeds=1", "--config.model.width=9")
 
 
+def test_more_steps_extend_a_sweep_and_fewer_are_refused(sweep, tmp_path):
+    sweep("--seeds=1")
+    before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*.json*")}
+    with pytest.raises(UserError, match=r"^config.steps: 5, but .*sweep has 6 already; choose another --workdir$"):
+        sweep("--seeds=1", "--config.steps=5")
+    assert {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*.json*")} == before
+    assert "4 points in 2 tasks, of which 2 are to be trained" in sweep("--seeds=1", "--config.steps=9")
+    rows = rows_of(tmp_path / "sweep")
+    assert {row["step"] for row in rows if (row["split"], row["state"]) == ("test", "last")} == {9}
+    assert {row["step"] for row in rows if row["split"] == "validation"} == {3, 6, 9}
+
+
 def test_a_killed_sweep_goes_on(ablation, tmp_path, root):
     """kill -9 in the middle of a task; the results are those of a sweep that was left alone."""
 

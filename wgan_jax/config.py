@@ -4,23 +4,25 @@ import ast
 import difflib
 import functools
 import importlib.util
+import logging
 import math
 import os
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, FieldReference, config_flags
 
 from wgan_jax import paths
 from wgan_jax.errors import UserError
 
 FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1.2e-38  # beyond them a number is inf or 0 in the program
 _CONDITION = r"\w+[<>]=?[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+MANY = 10  # missing keys, from which on they are no slip but a config of one's own
 CONDITIONS = f"({_CONDITION}(,{_CONDITION})*)?"
 # The keys of config.data that some datasets read and others do not, at the values of configs/default.py.
 IDLE: dict[str, Any] = {
@@ -264,25 +266,76 @@ def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, 
     return flat
 
 
+RATES = ("critic.learning_rate", "generator.learning_rate")
+# what users of other programs call a key
+OTHER_NAMES = {
+    **dict.fromkeys(("lr", "lrate"), RATES),
+    **dict.fromkeys(("epochs", "iterations", "iters", "niter", "num_steps", "train_steps", "max_steps"), ("steps",)),
+    **dict.fromkeys(("lambda", "lambda_gp", "gp_weight", "gp_lambda"), ("penalty.weight",)),
+    **dict.fromkeys(("clip_value", "weight_clip", "clamp"), ("clip",)),
+    **dict.fromkeys(("critic_iters", "critic_steps", "n_dis", "disc_iters"), ("n_critic",)),
+    **dict.fromkeys(("z_dim", "nz", "latent_size", "noise_dim", "z"), ("latent.dim",)),
+    **dict.fromkeys(("dataset", "data"), ("data.name",)),
+    **dict.fromkeys(("data_path", "data_root", "dataroot", "root", "datadir"), ("data.path",)),
+    **dict.fromkeys(("resolution", "img_size", "imsize", "size"), ("data.image_size",)),
+    **dict.fromkeys(("bs", "batch", "minibatch"), ("batch_size",)),
+    **dict.fromkeys(("ema", "ema_rate"), ("ema_decay",)),
+    **dict.fromkeys(("gpus", "ngpu", "device", "num_devices", "n_devices"), ("devices",)),
+}
+
+
+def _named(name: str, known: Sequence[str]) -> list[str]:
+    """Returns the keys, of those of a config, of which a name is another name, or the last part."""
+    group, _, leaf = name.lower().rpartition(".")
+    keys = [key for key in OTHER_NAMES.get(leaf, ()) if key in known and key.startswith(group)]
+    return keys or [key for key in known if key.rsplit(".", 1)[-1] == leaf][:1]
+
+
+def _like(name: str, known: Sequence[str]) -> list[str]:
+    """Returns the key, of those of a config, that a name may be a slip of."""
+    leaf = name.rsplit(".", 1)[-1]
+    close = difflib.get_close_matches(name, known, 1)
+    return close or [key for key in known if difflib.get_close_matches(leaf, [key.rsplit(".", 1)[-1]])][:1]
+
+
+def _did_you_mean(names: Sequence[str]) -> str:
+    return f"; did you mean {' and '.join(names)}?" if names else ""
+
+
 def unknown(key: str, known: Sequence[str]) -> str:
     """Returns the line that says a key is none of the known ones, with the nearest of them."""
-    leaf = key.rsplit(".", 1)[-1]
-    close = difflib.get_close_matches(key, known, 1) or [k for k in known if k.rsplit(".", 1)[-1] == leaf]
-    close = close or [k for k in known if difflib.get_close_matches(leaf, [k.rsplit(".", 1)[-1]])]
-    return f"config.{key}: no such key" + (f"; did you mean config.{close[0]}?" if close else "")
+    close = _named(key, known) or _like(key, known)
+    return f"config.{key}: no such key{_did_you_mean([f'config.{name}' for name in close])}"
+
+
+def unknown_flag(flag: str, known: Sequence[str]) -> str:
+    """Returns the line that says a command has no such flag, with the flag or the key of a config that it may mean."""
+    name, keys = flag.removeprefix("--").replace("-", "_"), list(rules())
+    configurable = not {"--config", "--method"}.isdisjoint(known)  # a config of the user's, not that of a run
+    flags = difflib.get_close_matches(flag, [other for other in known if other != "--help"], 1)
+    named, like = ([f"--config.{key}" for key in find(name, keys)] if configurable else [] for find in (_named, _like))
+    return f"{flag}: no such flag{_did_you_mean(named or flags or like) or '; --help lists them'}"
 
 
 def mistakes(config: ConfigDict) -> list[str]:
     """Returns a line for every wrong key, value and combination of a config; an empty list when it is good."""
     table, flat = rules(), flatten(config)
     lines = [unknown(key, list(table)) for key in flat if key not in table]
-    lines += [f"config.{key}: missing" for key in table if key not in flat]
+    missing = [key for key in table if key not in flat]
+    if len(missing) > MANY:
+        lines.append(
+            f"config.{missing[0]} and {len(missing) - 1} others: missing; begin with configs.default.start(method, preset)"
+        )
+    else:
+        lines += [f"config.{key}: missing" for key in missing]
     bad = set()
     for key in flat.keys() & table.keys():
         value, rule = flat[key], table[key]
         typed = type(value) is rule.type or (rule.type is float and type(value) is int)
         if not typed or not rule.accepts(value):
             bad.add(key)
+    if "steps" in bad and isinstance(dict(config.items(preserve_field_references=True)).get("decay_steps"), FieldReference):
+        bad.discard("decay_steps")  # it follows steps
     lines += [f"config.{key}: {table[key].refusal(flat[key])}" for key in flat if key in bad]
     return lines or _combinations(config)
 
@@ -340,6 +393,15 @@ def _unread(data: ConfigDict, datasets: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def warn_of_idle_updates(configs: Iterable[ConfigDict]) -> None:
+    """Warns, once for all configs that share it, of learning rates that are 0 before the last update."""
+    for decay, steps in dict.fromkeys((config.decay_steps, config.steps) for config in configs):
+        if 0 < decay < steps:
+            logging.getLogger(__name__).warning(
+                "config.decay_steps=%s ends before steps=%s: the last %s updates train at rate 0", decay, steps, steps - decay
+            )
+
+
 def check(config: ConfigDict) -> ConfigDict:
     """Returns the config if it is good.
 
@@ -349,6 +411,23 @@ def check(config: ConfigDict) -> ConfigDict:
     if lines := mistakes(config):
         raise UserError(*lines)
     return config
+
+
+def check_data(config: ConfigDict) -> None:
+    """Answers a wrong place of the data at once: its loader would say the same, but imports jax first.
+
+    Raises:
+      UserError: no folder of images, or a dataset of TensorFlow Datasets that is not prepared and may not be downloaded.
+    """
+    data = config.data
+    if data.name == "folder" and not (data.path and Path(data.path).expanduser().is_dir()):
+        raise UserError(f"config.data.path: {data.path or 'empty'}: no such folder; set --config.data.path=DIR")
+    root, (name, _, version) = Path(data.data_dir or "~/tensorflow_datasets").expanduser(), data.builder.partition(":")
+    if data.name == "tfds" and not data.download and not any((root / name).glob(f"{version or '*'}/dataset_info.json")):
+        raise UserError(
+            f"config.data.builder: {data.builder} is not prepared in {root}; put it there, name another place with "
+            "--config.data.data_dir=DIR, or allow the download with --config.data.download=True"
+        )
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -426,7 +505,10 @@ def execute(spec: str) -> tuple[Callable[[], ConfigDict], ModuleType, tuple[str,
     path, colon, preset = spec.partition(":")
     if not Path(path).is_file():
         found = sorted(str(p) for p in Path("configs").glob("**/*.py") if p.stem not in ("__init__", "default", "points"))
-        raise UserError(f"--config: no file {path}" + (f"; there are: {', '.join(found)}" if found else ""))
+        stems = {Path(file).stem: file for file in found}
+        close = [stems[stem] for stem in difflib.get_close_matches(Path(path).stem, stems, 1)]
+        listed = f"; there are: {', '.join(found)}" if found else ""
+        raise UserError(f"--config: no file {path or repr(path)}{listed}{_did_you_mean(close)}")
     loaded = importlib.util.spec_from_file_location("config_file", path)
     if loaded is None or loaded.loader is None:
         raise UserError(f"--config: {path} is no Python file")
@@ -435,7 +517,24 @@ def execute(spec: str) -> tuple[Callable[[], ConfigDict], ModuleType, tuple[str,
     if not hasattr(module, "get_config"):
         raise UserError(f"--config: {path} has no function get_config(preset)")
     arguments = (preset,) if colon else ()
-    return lambda: call(spec, module.get_config, *arguments), module, arguments
+    return lambda: _understood(path, call(spec, module.get_config, *arguments)), module, arguments
+
+
+def _understood(path: str, config: Any) -> ConfigDict:
+    """Returns what a file's get_config gives as a ConfigDict of Python's own numbers.
+
+    Raises:
+      UserError: it gives something else.
+    """
+    if config is None:
+        raise UserError(f"--config: {path}: get_config returns nothing; end it with `return config`")
+    if not isinstance(config, ConfigDict | dict):
+        raise UserError(f"--config: {path}: get_config returns a {type(config).__name__}; what is wanted is a ConfigDict")
+    config = config if isinstance(config, ConfigDict) else ConfigDict(config)
+    scalars = {key: value.item() for key, value in flatten(config).items() if getattr(value, "ndim", None) == 0}  # NumPy's
+    with config.ignore_type(), config.unlocked():
+        config.update_from_flattened_dict(scalars)
+    return config
 
 
 def call(spec: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
@@ -448,7 +547,7 @@ def call(spec: str, function: Callable[..., Any], *arguments: Any, **keywords: A
         return function(*arguments, **keywords)
     except ValueError as error:  # what the file refuses
         raise UserError(f"--config={spec}: {' '.join(str(error).split())}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         path = spec.partition(":")[0]
         line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
         where = f"{path}, line {line[-1]}" if line else spec

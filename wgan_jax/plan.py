@@ -90,6 +90,9 @@ def _at_seeds(dicts: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any
 def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
     """Returns the points that overrides of a base config describe, all checked.
 
+    Where the base config's learning rates fall to 0 at the end of its steps, so do those of a point with other steps, unless
+    it has a decay_steps of its own.
+
     Raises:
       UserError: with a line per mistake, each with the first point that has it, or two points that are equal.
     """
@@ -104,6 +107,8 @@ def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
         if not wrong:
             with config.ignore_type():
                 config.update_from_flattened_dict(overrides)
+                if keys.get("decay_steps") == keys.get("steps") and "decay_steps" not in given and type(config.steps) is int:
+                    config.decay_steps = config.steps
             wrong = mistakes(config)
         for line in wrong:
             lines.setdefault(line, f" (point {index} of the sweep: {_shown(given)})")

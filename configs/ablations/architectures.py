@@ -25,7 +25,6 @@ def get_config(preset: str = "digits") -> ConfigDict:
     config.model.name = "mlp"
     if not default.start("", preset)[2]:
         config.update(points.length(500))
-        config.decay_steps = 500
     return config
 
 

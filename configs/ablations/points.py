@@ -31,7 +31,7 @@ def laptop(config: ConfigDict) -> ConfigDict:
     else:
         config.model.width = 128
     config.update(length(2000 if name in default.TOYS else 1000))
-    config.decay_steps = config.steps
+    default.decay_to_the_end(config)
     config.eval.draws = 1
     default.set_optimizers(config, learning_rate=preset.critic.learning_rate)
     return config

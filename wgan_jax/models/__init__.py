@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,10 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
     no_label = jnp.zeros((1,), jnp.int32)
 
     def init(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:
-        variables = module.init(key, jnp.zeros(shape, wide), no_label, train=True)
+        x = jnp.zeros(shape, wide)
+        variables = module.init(key, x, no_label, train=True)
+        if axis_name is None:  # else batch statistics have no devices here to be shared over
+            jax.eval_shape(functools.partial(_deterministic, module), variables, x, no_label)
         return jax.tree.map(lambda leaf: leaf.astype(wide), variables)  # flax makes batch statistics float32 at any dtype
 
     def generate(variables: Params, latents: jax.Array) -> jax.Array:
@@ -100,6 +104,21 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         generate=generate,
         score=score,
     )
+
+
+def _deterministic(module: nn.Module, variables: Params, x: jax.Array, label: jax.Array) -> Any:
+    """Applies a module as training does, without random numbers.
+
+    Raises:
+      UserError: it asks for them.
+    """
+    try:
+        return module.apply(variables, x, label, train=True, mutable=True)
+    except flax.errors.InvalidRngError as error:
+        raise UserError(
+            f"config.model.name: {type(module).__name__} draws random numbers, as nn.Dropout does in training; networks here "
+            "are functions of latents, examples and labels alone"
+        ) from error
 
 
 def make_sampler(networks: Networks) -> Callable[..., tuple[jax.Array, jax.Array]]:

@@ -105,6 +105,8 @@ def _train(
     record = {**provenance(config, here), "data": describe_data(dataset), "evaluation": describe(evaluator)}
     write_json(workdir / "provenance.json", record)
     state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
+    if seconds_before:
+        summary["updates_per_second"] = int(state.step) / seconds_before
     calls, artist, best_score = calls_from(state), make_artist(config, dataset, program.networks), checkpoints.best_score()
     with (
         Display(f"{config.method}:{config.preset}", config.steps, config.eval_every) as display,
@@ -184,10 +186,13 @@ def _calls(
     state = program.place(processes.from_first(state))
     signals.deferred = False
     step, critic_step = int(state.step), int(state.critic_step)
+    summary |= {"step": step, "critic_step": critic_step}
+    seconds["startup"] = time.perf_counter() - started - seconds["evaluate"]
+    if step >= config.steps:  # trained before; what was not finished is the end of the run
+        return
     hyper, run_key = program.place((make_hyperparameters(config), run_key))
     feed_at, room, least = plan_feeds(config, dataset, program.place, program.shard)
     feed, feed_end = feed_at(step + critic_step), step + critic_step + room
-
     seconds["startup"] = time.perf_counter() - started - seconds["evaluate"]
     lower = functools.partial(program.run_updates.lower, state, program.place(np.int32(1)), hyper, run_key, feed)
     run_updates, seconds["compile"] = timed(lambda: in_background(lambda: lower().compile()))

@@ -8,12 +8,12 @@ the swept values and the stage of the sweep at which the point was chosen.
 
 import dataclasses
 import functools
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,8 +31,8 @@ from wgan_jax.training.logging import write_lines
 from wgan_jax.training.loop import SCORE, timed, updates_in_call, updates_in_feed, variables
 from wgan_jax.training.program import make_members, members_that_fit
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.training.workdir import machine, provenance, write_json
-from wgan_jax.types import Params, TrainState
+from wgan_jax.training.workdir import chunk_size, machine, provenance, write_json
+from wgan_jax.types import Params, Player, TrainState
 
 CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
 EVALUATED_AT_ONCE = 2  # assignments, most of an evaluation, run outside Python's lock on a core each
@@ -93,10 +93,10 @@ def _write_rows(path: Path, earlier: Sequence[Row], rows: Sequence[Row]) -> None
 
 def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
     """Returns how many members of a folder train together: as it was chosen at first, once there is a checkpoint of them."""
-    path = folder / "chunk.json"
-    if not path.exists() or not list(folder.glob("checkpoints/*/step_*")):
-        write_json(path, {"members": choose()})
-    size: int = json.loads(path.read_text(encoding="utf-8"))["members"]
+    size = chunk_size(folder)
+    if size is None or not list(folder.glob("checkpoints/*/step_*")):
+        size = choose()
+        write_json(folder / "chunk.json", {"members": size})
     return size
 
 
@@ -154,7 +154,7 @@ def _train(
                 display.say(members_line(step, config.steps, count, scores))
             display.state("training")
         if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
-            info = {**dataclasses.asdict(progress), "data": dataset.fingerprint}
+            info = {**dataclasses.asdict(progress), "data": dataset.fingerprint, "shape": dataset.shape}
             checkpoints.save(step, {"states": first(states, count), "best": best}, info)
             saved = step
         if ended or signals.received:
@@ -202,10 +202,42 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
         return 0, Progress([True] * count, [0.0] * count, [None] * count, [0] * count, []), fresh, best
     step, tree = restored
     info = checkpoints.info(step)
-    if info.pop("data") != fingerprint:
+    if info["data"] != fingerprint:
         raise UserError("config.data: the images, their labels or splits are not those that this sweep was begun on")
     checkpoints.discard_after(step)
-    return step, Progress(**info), tree["states"], tree["best"]
+    return step, _progress(info), tree["states"], tree["best"]
+
+
+def _progress(info: dict[str, Any]) -> Progress:
+    return Progress(**{field.name: info[field.name] for field in dataclasses.fields(Progress)})
+
+
+def restore_member(
+    checkpoints: Checkpoints, fresh: TrainState, point: str, index: int, count: int, step: int, *, best: bool
+) -> TrainState:
+    """Returns the state of one of `count` members at a checkpoint, or its best state so far, of which no generator is kept.
+
+    fresh: a state's shapes; point: the member's id.
+
+    Raises:
+      UserError: the checkpoint is damaged, the member was not finite any more, or has no best state yet.
+    """
+    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), fresh)
+    tree = checkpoints.restore(step, {"states": stacked, "best": networks(stacked)})
+    progress = _progress(checkpoints.info(step))
+    state, kept = jax.tree.map(lambda leaf: leaf[index], (tree["states"], tree["best"]))
+    at = progress.best_steps[index]
+    if best:
+        if at == 0:
+            raise UserError(f"--step: no best of point {point}, which has no finite evaluation by step {step}")
+        critic_step = next(row["critic_step"] for row in progress.rows if (row["point"], row["step"]) == (point, at))
+        critic = Player(kept["critic"].pop("params"), kept["critic"], None)
+        return state.replace(step=at, critic_step=critic_step, critic=critic, generator=None, ema=kept["ema"])
+    if not progress.alive[index]:
+        end = next(row["step"] for row in progress.rows if (row["point"], row["status"]) == (point, "non-finite"))
+        other = f"; --step=best is its state at step {at}" if at else ""
+        raise UserError(f"--point: {point} became non-finite at step {end}{other}")
+    return state
 
 
 def first(states: TrainState, count: int) -> TrainState:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import os
 import platform
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
@@ -44,21 +45,40 @@ ENVIRONMENT = ("XLA_FLAGS", "NPROC", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_DISABL
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "numpy", "scipy", "scikit-learn")
 
 
-@contextlib.contextmanager
-def open_workdir(workdir: Path, config: ConfigDict) -> Iterator[None]:
-    """Holds the lock of a run directory, made or resumed for a config.
+type Kind = Literal["run", "sweep"]
+MADE: dict[Kind, str] = {"run": "checkpoints", "sweep": "tasks"}  # a folder that is made once data and networks were good
+
+
+def kind_of(workdir: Path) -> Kind | None:
+    """Returns what a directory holds, or None where nothing was begun in it."""
+    return next((kind for kind, folder in MADE.items() if (workdir / folder).is_dir()), None)
+
+
+def vet_workdir(workdir: Path, kind: Kind) -> None:
+    """Checks that a directory is empty or holds what is wanted of it; writes nothing.
 
     Raises:
-      UserError: another process holds it, it holds something else than a run, or a run of another config; no checkpoint can be
-        written under its path.
+      UserError: it holds something else; no checkpoint can be written under its path.
     """
     if why := paths.unsuited(str(workdir)):
         raise UserError(f"--workdir: {str(workdir)!a} {why}; choose another")
-    stored = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is not a directory")
-    if workdir.is_dir() and not stored.exists() and any(path.name != ".lock" for path in workdir.iterdir()):
-        raise UserError(f"--workdir: {workdir} is not empty and holds no run (no config.json); choose another")
+    if workdir.is_dir() and not (workdir / "config.json").exists() and any(path.name != ".lock" for path in workdir.iterdir()):
+        raise UserError(f"--workdir: {workdir} is not empty and holds no {kind} (no config.json); choose another")
+    if (held := kind_of(workdir)) not in (None, kind):
+        raise UserError(f"--workdir: {workdir} holds a {held}, and this is a {kind}; choose another")
+
+
+@contextlib.contextmanager
+def open_workdir(workdir: Path, config: ConfigDict, kind: Kind = "run") -> Iterator[None]:
+    """Holds the lock of the directory of a run, or of a sweep, made or resumed for a config.
+
+    Raises:
+      UserError: another process holds it, it holds something else, or a run of another config or of more steps.
+    """
+    vet_workdir(workdir, kind)
+    stored = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(workdir / ".lock", timeout=0)
@@ -68,8 +88,7 @@ def open_workdir(workdir: Path, config: ConfigDict) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--workdir: {workdir}: {error.strerror}") from error
     with lock:
-        begun = any((workdir / name).is_dir() for name in ("checkpoints", "tasks"))  # made once data and networks were good
-        if stored.exists() and begun:
+        if stored.exists() and kind_of(workdir) is not None:
             _same(workdir, flatten(read_config(workdir)), flatten(config))
         write_json(stored, config.to_dict())
         yield
@@ -86,19 +105,58 @@ def read_config(workdir: Path) -> ConfigDict:
     try:
         return ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise UserError(f"--workdir: {workdir} holds no run (no config.json)") from error
+        sweeps = [parent for parent in workdir.parents if kind_of(parent) == "sweep"]
+        hint = f"; it is of a sweep, whose models --workdir={sweeps[0]} --point=ID names" if sweeps else ""
+        raise UserError(f"--workdir: {workdir} holds no run (no config.json){hint}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"--workdir: {workdir / 'config.json'} cannot be read: {error}") from error
 
 
+def trained_steps(folder: Path) -> int:
+    """Returns the step of the newest checkpoint in a folder of them, 0 without."""
+    return max((int(path.name.removeprefix("step_")) for path in folder.glob("step_*")), default=0)
+
+
+def chunk_size(task: Path) -> int | None:
+    """Returns how many members of a sweep's task train together, in the order of its points; None before it was chosen."""
+    path = task / "chunk.json"
+    return int(json.loads(path.read_text(encoding="utf-8"))["members"]) if path.exists() else None
+
+
+def is_finished(workdir: Path, config: ConfigDict) -> bool:
+    """Says whether a run directory holds all that a run of so many steps leaves."""
+    try:
+        summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    ended = (summary.get("status"), summary.get("step")) == ("done", config.steps)
+    return ended and trained_steps(workdir / "checkpoints") == config.steps
+
+
 def _same(workdir: Path, stored: dict[str, Any], new: dict[str, Any]) -> None:
+    """Compares configs, and warns where a change of steps moves the learning rates' horizon.
+
+    Raises:
+      UserError: another config, or fewer steps than are trained.
+    """
+    horizons = [config.get("decay_steps") for config in (stored, new)]
+    moved = stored.get("steps") != new["steps"] and horizons[0] != horizons[1]
     lines = [
         f"config.{key}: the run in {workdir} has {stored.get(key, 'no such key')!r}, this command asks for {new.get(key)!r}"
         for key in {**stored, **new}
-        if key not in MAY_CHANGE and stored.get(key) != new.get(key)
+        if key not in MAY_CHANGE and stored.get(key) != new.get(key) and not (moved and key == "decay_steps")
     ]
     if lines:
         raise UserError(*lines, "choose another --workdir, or the config of that run")
+    trained = stored["steps"] if kind_of(workdir) == "sweep" else trained_steps(workdir / "checkpoints")
+    if new["steps"] < trained:
+        raise UserError(f"config.steps: {new['steps']}, but {workdir} has {trained} already; choose another --workdir")
+    if moved:
+        logging.getLogger(__name__).warning(
+            "config.decay_steps: %s so far, %s from here on; --config.decay_steps=%s keeps the learning rates' horizon",
+            *horizons,
+            horizons[0],
+        )
 
 
 def write_json(path: Path, value: Any) -> None:
