@@ -422,14 +422,14 @@ def test_a_dict_and_numpys_scalars_are_understood(tmp_path, root):
 import numpy as np
 from configs import gan
 
-def get_config(preset="ring8"):
+def get_config(preset="digits"):
     values = gan.get_config(preset).to_dict()
     values["steps"], values["batch_size"] = np.int64(20), np.array(16)
     values["decay_steps"], values["ema_decay"] = np.int32(10), np.float32(0.5)
     values["data"]["flip"], values["loss"] = np.bool_(True), np.str_("hinge")
     return values
 """)
-    config, expected = load(str(path), ["--config.n_critic=2"]), load(f"{root}/configs/gan.py:ring8")
+    config, expected = load(str(path), ["--config.n_critic=2"]), load(f"{root}/configs/gan.py:digits")
     changes = {"steps": 20, "batch_size": 16, "decay_steps": 10, "ema_decay": 0.5, "data.flip": True, "loss": "hinge"}
     assert flatten(config) == {**flatten(expected), **changes, "n_critic": 2}
     assert {type(value) for value in flatten(config).values()} == {int, float, bool, str}

@@ -105,8 +105,7 @@ def _train(
     record = {**provenance(config, here), "data": describe_data(dataset), "evaluation": describe(evaluator)}
     write_json(workdir / "provenance.json", record)
     state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
-    if seconds_before:
-        summary["updates_per_second"] = int(state.step) / seconds_before
+    summary |= {"updates_per_second": int(state.step) / seconds_before} if seconds_before else {}
     calls, artist, best_score = calls_from(state), make_artist(config, dataset, program.networks), checkpoints.best_score()
     with (
         Display(f"{config.method}:{config.preset}", config.steps, config.eval_every) as display,
