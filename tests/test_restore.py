@@ -104,7 +104,7 @@ def test_samples_of_a_point_lie_with_it_and_its_beginning_names_it(swept, capsys
         ([], r"^--workdir: .*sweep holds a sweep of 6 points; choose one with --point=ID \(.*results.csv and "),
         (["--point=zz"], r"^--point: 'zz' in .*sweep: none of its 6 points begins so; .*results.csv and"),
         (["--point="], r"holds a sweep of 6 points"),
-        (["--point={0}", "--step=5"], r"^--step: no checkpoint '5' in .*; there are: latest, best, \[6\]"),
+        (["--point={0}", "--step=5"], r"^--step: no checkpoint '5' in .*; there are: latest, .*\[6\]"),
         (["--point={0}", "--step=best", "--raw"], r"^--raw: of the best state of a sweep's point only the average"),
         (["--point={4}"], r"^--point: {4} became non-finite at step 1$"),
         (["--point={4}", "--step=best"], r"^--step: no best of point {4}, which has no finite evaluation by step "),
