@@ -5,9 +5,12 @@ itself or followed by `,paper=True` for a paper's full budget; PRESETS below has
 """
 
 import difflib
+import os
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
+
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "wgan_jax")  # what can be made again
 
 
 def default_config() -> ConfigDict:
@@ -38,7 +41,7 @@ def default_config() -> ConfigDict:
     config.data.holdout = 0.1  # share of the images that validation gets, and test where the source has none of its own
     config.data.dequantise = False  # add uniform noise of one pixel level (Gulrajani 2017's code for CIFAR-10)
     config.data.flip = False  # mirror each training image left to right with probability 1/2
-    config.data.cache_dir = "~/.cache/wgan_jax/images"  # of decoded images
+    config.data.cache_dir = f"{CACHE}/images"  # of decoded images
     config.data.resident_mb = 2048  # training images of more megabytes stay on disk, and batches are read ahead
 
     config.latent = ConfigDict()
@@ -93,10 +96,10 @@ def default_config() -> ConfigDict:
     config.eval.features = "pixels"  # what the other metrics compare: pixels, classifier (trained on the labels), inception
     config.eval.feature_samples = 500  # of these, real and generated; fewer where pixels would fill the memory
     config.eval.weights = ""  # inception: pytorch-fid's and torch-fidelity's .pth, or an .npz of the same names
-    config.eval.cache_dir = "~/.cache/wgan_jax/classifiers"  # of trained classifiers
+    config.eval.cache_dir = f"{CACHE}/classifiers"  # of trained classifiers
     config.eval.draws = 5  # independent repeats of the final evaluation
     config.eval.fail = ""  # of sweeps: a run has failed, by its test metrics, where any of METRIC<VALUE,METRIC>VALUE holds
-    config.cache_dir = "~/.cache/wgan_jax"  # of compiled programs; empty for none
+    config.cache_dir = CACHE  # of compiled programs; empty for none
     return config
 
 
