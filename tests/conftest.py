@@ -1,27 +1,47 @@
 """What every test shares: jax's settings, set before it starts a backend, and a few builders."""
 
+import importlib
+import io
+import logging
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits what follows
+    # What tests and the commands that they start keep, they keep here, and never in the caches of the person who tests.
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "wgan_jax" / "tests"
+    os.environ |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # eight virtual devices, float64 and exact sums; set it to run elsewhere
+# A program is compiled here to run for milliseconds: XLA's optimisations would take longer than all else together.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# One cache of compiled programs for all workers and commands; only one that has a limit is locked while it is read or written.
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**32)
 
 import jax
 import pytest
 from ml_collections import ConfigDict
 
+from experiments import launch, launchers
 from wgan_jax import config as configuration
 
 ROOT = Path(__file__).parent.parent
 
+launch.choose_matmul_library()  # as every command does
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # [B, 1] against [B] is an error
-# Compiled programs are kept between runs, a folder per pytest-xdist worker: jax does not lock the files it writes.
-cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wgan_jax" / "tests"
-jax.config.update("jax_compilation_cache_dir", str(cache / os.environ.get("PYTEST_XDIST_WORKER", "main")))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/wgan_jax").expanduser()))  # that of the commands
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker per core that this process may use; each takes up to 2 GiB."""
+    return min(len(launchers.visible_cores()), 8)
 
 
 @pytest.fixture
@@ -47,3 +67,32 @@ def make_config() -> Callable[..., ConfigDict]:
         return configuration.check(config)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., tuple[int, str, str]]:
+    """Returns (name, arguments) -> exit code, stdout and stderr of experiments.<name>, here rather than in a new process.
+
+    JAX is set up already. A test that ends or kills a command by a signal starts a process of its own.
+    """
+
+    def call(name: str, *arguments: str) -> tuple[int, str, str]:
+        program = getattr(importlib.import_module(f"experiments.{name}"), name)
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+                patch.setattr(sys, "argv", [name, *arguments])
+                patch.setattr(logging.root, "handlers", [])  # so that what is logged goes to stderr
+                patch.setattr(
+                    launch, "configure_jax", lambda config: jax.config.update("jax_enable_x64", config.dtype == "float64")
+                )
+                with pytest.raises(SystemExit) as ended:
+                    launch.main(program)
+        finally:
+            jax.config.update("jax_enable_x64", False)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return ended.value.code, *(stream.buffer.getvalue().decode() for stream in (out, err))
+
+    return call

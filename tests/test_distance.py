@@ -1,8 +1,7 @@
 """The critic as a measure: closed forms, what it may see, units, arrays of any origin, and the launcher."""
 
+import functools
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -356,32 +355,26 @@ def test_every_key_of_the_critic_may_be_set():
     assert all(str(config.model[key]) == value for key, value in (word.split("=") for word in keys))
 
 
-def run(*arguments):
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.distance",
-        "--seeds=2",
-        "--config.steps=2",
-        "--config.model.width=4",
-        *arguments,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture
+def run(command):
+    return functools.partial(command, "distance", "--seeds=2", "--config.steps=2", "--config.model.width=4")
 
 
-def test_the_launcher_measures_arrays_and_folders(files):
+def test_the_launcher_measures_arrays_and_folders(files, run):
     pair = f"--real={files / 'good.npy'}", f"--generated={files / 'two.npz'}"
-    done = run(*pair)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
+    code, said, error = run(*pair)
+    assert (code, said) == (2, "")
+    assert error.count("\n") == 1
     out = files / "out.json"
-    done = run(pair[0], pair[0].replace("--real", "--generated"), "--method=lp", "--config.penalty.weight=3", f"--out={out}")
-    assert (done.returncode, done.stderr) == (0, "")
+    code, said, error = run(
+        pair[0], pair[0].replace("--real", "--generated"), "--method=lp", "--config.penalty.weight=3", f"--out={out}"
+    )
+    assert (code, error) == (0, "")
     for name in MEANING:
-        assert name in done.stdout
-    printed = " ".join(done.stdout.split())
+        assert name in said
+    printed = " ".join(said.split())
     assert CAVEAT in printed
-    assert "± over splits" in done.stdout
+    assert "± over splits" in said
     assert "30 examples are in both sets" in printed
     report = json.loads(out.read_text())
     assert [report[name] for name in ("n_real", "n_generated", "n_shared", "method", "shape")] == [30, 30, 30, "lp", [2]]
@@ -392,10 +385,10 @@ def test_the_launcher_measures_arrays_and_folders(files):
     same = ("--image-size=16", "--channels=3")
     (files / "fake" / "notes.txt").write_text("")
     (files / "fake" / "._000.png").write_bytes(b"of a Mac")
-    done = run(f"--real={files / 'real'}", f"--generated={files / 'fake'}", *same, f"--out={out}")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "in both sets" not in done.stdout
-    assert done.stdout.splitlines()[:2] == [
+    code, said, error = run(f"--real={files / 'real'}", f"--generated={files / 'fake'}", *same, f"--out={out}")
+    assert (code, error) == (0, "")
+    assert "in both sets" not in said
+    assert said.splitlines()[:2] == [
         f"real: {files / 'real'}, 20 examples 16x16x3",
         f"generated: {files / 'fake'}, 22 examples 16x16x3; left out: 1 hidden, 1 .txt",
     ]

@@ -40,8 +40,19 @@ def _command(workdir, *arguments):
     return [sys.executable, "-m", "experiments.run", *arguments, f"--workdir={workdir}"]
 
 
-def _alone(workdir, *arguments):
-    """One process; exit code and stderr."""
+@pytest.fixture(scope="module")
+def alone(command):
+    """Returns (workdir, arguments) -> exit code and stderr of a run in this process."""
+
+    def call(workdir, *arguments):
+        code, _, error = command("run", *arguments, f"--workdir={workdir}")
+        return code, error
+
+    return call
+
+
+def _process(workdir, *arguments):
+    """A process of its own, which is refused before it trains; exit code and stderr."""
     done = subprocess.run(_command(workdir, *arguments), capture_output=True, text=True, timeout=PATIENCE, check=False)
     return done.returncode, done.stderr
 
@@ -102,18 +113,18 @@ def _assert_close(workdir, other, step):
 
 
 @pytest.fixture(scope="module")
-def ring(tmp_path_factory):
+def ring(alone, tmp_path_factory):
     """One process, one device, 4 updates on sampled data."""
     workdir = tmp_path_factory.mktemp("ring")
-    assert _alone(workdir, *RING, "--config.devices=1", "--config.steps=4") == (0, "")
+    assert alone(workdir, *RING, "--config.devices=1", "--config.steps=4") == (0, "")
     return workdir
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
+def digits(alone, tmp_path_factory):
     """One process for 2 updates on stored data, and two for 2 more."""
     workdir = tmp_path_factory.mktemp("digits")
-    assert _alone(workdir, *DIGITS, "--config.devices=1", "--config.steps=2") == (0, "")
+    assert alone(workdir, *DIGITS, "--config.devices=1", "--config.steps=2") == (0, "")
     with _pair(workdir, *DIGITS, "--config.steps=4") as pair:
         first, second = _ends(pair)
     assert [code for code, _, _ in (first, second)] == [0, 0], (first, second)
@@ -122,15 +133,15 @@ def digits(tmp_path_factory):
     return workdir
 
 
-def test_one_process_two_and_one_again_train_as_one(digits, tmp_path):
+def test_one_process_two_and_one_again_train_as_one(alone, digits, tmp_path):
     """The states are those of a process that is not interrupted."""
-    assert _alone(tmp_path, *DIGITS, "--config.devices=1", "--config.steps=6") == (0, "")
+    assert alone(tmp_path, *DIGITS, "--config.devices=1", "--config.steps=6") == (0, "")
     written = sorted(path.name for path in (digits / "checkpoints").iterdir())
     assert written == ["step_00000002", "step_00000004"]
     assert [line["step"] for line in read_metrics(digits / "metrics.jsonl")] == [1, 2, 3, 4]
     for step in (2, 4):
         _assert_close(digits, tmp_path, step)
-    code, error = _alone(digits, *DIGITS, "--config.devices=1", "--config.steps=6")
+    code, error = alone(digits, *DIGITS, "--config.devices=1", "--config.steps=6")
     assert code == 0
     assert "devices 4 -> 1" in error
     _assert_close(digits, tmp_path, 6)
@@ -173,7 +184,7 @@ def test_a_signal_to_one_process_saves_and_ends_both(tmp_path):
 def test_a_process_that_finds_no_other_gives_up(tmp_path):
     """Nothing listens on port 9."""
     flags = ("--distributed", "--coordinator=127.0.0.1:9", "--processes=2", "--process=1", "--heartbeat=1")
-    code, error = _alone(tmp_path / "run", *RING, *flags)
+    code, error = _process(tmp_path / "run", *RING, *flags)
     assert (code, len(error.splitlines())) == (2, 1)
     assert "not all processes came within 1 seconds (--heartbeat)" in error
     assert not (tmp_path / "run").exists()
@@ -217,6 +228,6 @@ def test_flags_that_fit(flags):
 
 
 def test_without_a_launcher_the_processes_must_be_described(tmp_path):
-    code, error = _alone(tmp_path, *RING, "--distributed")
+    code, error = _process(tmp_path, *RING, "--distributed")
     assert (code, len(error.splitlines())) == (2, 1)
     assert "no launcher found; give --coordinator=HOST:PORT" in error

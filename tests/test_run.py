@@ -1,6 +1,10 @@
-"""End to end through the launchers' own processes: a run directory, exact resume, signals, mistakes."""
+"""End to end through the launchers: a run directory, exact resume, signals, mistakes.
+
+Most commands run in this process. Those that a signal ends or kills, and those whose imports are looked at, have their own.
+"""
 
 import contextlib
+import functools
 import json
 import signal
 import subprocess
@@ -14,35 +18,34 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
+from wgan_jax.data import source
+
 CONFIG = (
     "--config=configs/wgan_gp.py",
     *("--config.model.width=16", "--config.batch_size=16", "--config.n_critic=2", "--config.eval.draws=1"),
     *("--config.log_every=10", "--config.eval_every=50", "--config.sample_every=100", "--config.checkpoint_every=50"),
     *("--config.keep=10", "--config.decay_steps=3000"),  # a horizon of its own: a shorter run is the beginning of a longer one
 )
+PATIENCE = 300  # seconds that a machine at work on other things may take; a free core needs ten
 
 
-def _command(module, *arguments):
-    return [sys.executable, "-m", f"experiments.{module}", *arguments]
+@pytest.fixture(scope="module")
+def run(command):
+    """Returns (arguments) -> exit code, stdout and stderr of a tiny run."""
+    return functools.partial(command, "run", *CONFIG)
 
 
-def _call(module, *arguments):
-    """Returns exit code, stdout and stderr."""
-    done = subprocess.run(_command(module, *arguments), capture_output=True, text=True, timeout=120, check=False)
-    return done.returncode, done.stdout, done.stderr
-
-
-def _run(*arguments):
-    return _call("run", *CONFIG, *arguments)
+def _start(module, *arguments, **pipes):
+    return subprocess.Popen([sys.executable, "-m", f"experiments.{module}", *arguments], text=True, **pipes)
 
 
 @contextlib.contextmanager
 def _running(workdir, steps, until):
     """A run under way whose metrics.jsonl contains a text; killed at the end if it still runs."""
-    command = _command("run", *CONFIG, f"--config.steps={steps}", f"--workdir={workdir}")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    arguments = (*CONFIG, f"--config.steps={steps}", f"--workdir={workdir}")
+    with _start("run", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
-            path, deadline = workdir / "metrics.jsonl", time.monotonic() + 60
+            path, deadline = workdir / "metrics.jsonl", time.monotonic() + PATIENCE
             while not (path.exists() and until in path.read_text()):
                 assert process.poll() is None, process.stderr.read()
                 assert time.monotonic() < deadline
@@ -72,10 +75,10 @@ def _assert_same_state(workdir, other, step):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(run, tmp_path_factory):
     """A run of 300 updates that nothing interrupted."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    code, out, err = _run("--config.steps=300", f"--workdir={workdir}")
+    code, out, err = run("--config.steps=300", f"--workdir={workdir}")
     assert (code, err) == (0, "")
     return workdir, out
 
@@ -104,21 +107,21 @@ def test_a_run_directory_holds_what_is_documented(whole):
     assert _size(workdir / "samples/step_00000300.png") == (8 * 66 + 2, 8 * 66 + 2)
 
 
-def test_kill_and_resume_is_exact_to_the_last_bit(whole, tmp_path):
+def test_kill_and_resume_is_exact_to_the_last_bit(run, whole, tmp_path):
     reference, workdir = whole[0], tmp_path / "killed"
     with _running(workdir, 300, until='"step": 170,'):
         pass  # killed
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9999, "critic_lo')  # what a kill leaves of a line
-    code, _, err = _run("--config.steps=300", f"--workdir={workdir}")
+    code, _, err = run("--config.steps=300", f"--workdir={workdir}")
     assert (code, err) == (0, "")
     assert _lines(workdir) == _lines(reference)
     _assert_same_state(workdir, reference, 300)
 
 
-def test_other_intervals_do_not_change_the_trajectory(whole, tmp_path):
+def test_other_intervals_do_not_change_the_trajectory(run, whole, tmp_path):
     workdir = tmp_path / "other"
-    code, _, err = _run(
+    code, _, err = run(
         *("--config.steps=150", "--config.log_every=7", "--config.eval_every=40", "--config.checkpoint_every=31"),
         *("--config.sample_every=1000", f"--workdir={workdir}"),
     )
@@ -132,11 +135,15 @@ def test_other_intervals_do_not_change_the_trajectory(whole, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_save_and_exit_with_the_documented_code(tmp_path, number, code):
+def test_a_run_under_way_holds_its_directory_and_a_signal_saves_it(run, tmp_path, number, code):
+    """With the documented exit codes."""
     workdir = tmp_path / "run"
     with _running(workdir, 1_000_000, until='"step": 20,') as process:
+        other, _, err = run("--config.steps=1000000", f"--workdir={workdir}")
+        assert other == 2
+        assert "in use by another process" in err
         process.send_signal(number)
-        assert process.wait(60) == code
+        assert process.wait(PATIENCE) == code
         assert signal.Signals(number).name in process.stderr.read()
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["status"] == "interrupted"
@@ -144,39 +151,31 @@ def test_signals_save_and_exit_with_the_documented_code(tmp_path, number, code):
     assert newest == f"step_{summary['step']:08d}"
 
 
-def test_a_finished_run_goes_on_to_more_steps_and_refuses_another_config(whole, tmp_path):
+def test_a_finished_run_goes_on_to_more_steps_and_refuses_another_config(run, whole, tmp_path):
     workdir = tmp_path / "short"
-    assert _run("--config.steps=100", f"--workdir={workdir}")[0] == 0
-    assert _run("--config.steps=120", f"--workdir={workdir}")[0] == 0
+    assert run("--config.steps=100", f"--workdir={workdir}")[0] == 0
+    assert run("--config.steps=120", f"--workdir={workdir}")[0] == 0
     assert _lines(workdir) == _lines(whole[0])[:12]
-    code, _, err = _run("--config.steps=120", "--config.model.width=17", f"--workdir={workdir}")
+    code, _, err = run("--config.steps=120", "--config.model.width=17", f"--workdir={workdir}")
     assert code == 2
     assert "config.model.width: the run in" in err
     assert "has 16, this command asks for 17" in err
 
 
-def test_one_process_per_workdir(tmp_path):
+def test_a_non_finite_run_stops_and_names_the_quantity(run, tmp_path):
     workdir = tmp_path / "run"
-    with _running(workdir, 1_000_000, until='"step": 10,'):
-        code, _, err = _run("--config.steps=1000000", f"--workdir={workdir}")
-    assert code == 2
-    assert "in use by another process" in err
-
-
-def test_a_non_finite_run_stops_and_names_the_quantity(tmp_path):
-    workdir = tmp_path / "run"
-    code, _, err = _run("--config.steps=100", "--config.critic.learning_rate=1e30", f"--workdir={workdir}")
+    code, _, err = run("--config.steps=100", "--config.critic.learning_rate=1e30", f"--workdir={workdir}")
     assert code == 3
     assert "non-finite at step 1: " in err
     assert json.loads((workdir / "summary.json").read_text())["status"] == "non-finite"
 
 
-def test_sample_needs_the_workdir_alone_and_is_a_function_of_the_seed(whole, tmp_path):
+def test_sample_needs_the_workdir_alone_and_is_a_function_of_the_seed(command, whole, tmp_path):
     workdir = whole[0]
 
     def samples(*arguments):
         out = tmp_path / "samples.npz"
-        code, _, err = _call("sample", f"--workdir={workdir}", f"--out={out}", *arguments)
+        code, _, err = command("sample", f"--workdir={workdir}", f"--out={out}", *arguments)
         assert (code, err) == (0, "")
         with np.load(out) as arrays:
             return arrays["samples"], arrays["latents"]
@@ -188,9 +187,9 @@ def test_sample_needs_the_workdir_alone_and_is_a_function_of_the_seed(whole, tmp
     assert not np.array_equal(samples("--num=5", "--raw")[0], images)
 
 
-def test_a_grid_of_samples(whole, tmp_path):
+def test_a_grid_of_samples(command, whole, tmp_path):
     out = tmp_path / "grid.png"
-    assert _call("sample", f"--workdir={whole[0]}", f"--out={out}", "--num=10", "--step=best")[0] == 0
+    assert command("sample", f"--workdir={whole[0]}", f"--out={out}", "--num=10", "--step=best")[0] == 0
     assert _size(out) == (4 * 66 + 2, 3 * 66 + 2)
 
 
@@ -221,28 +220,37 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("module", "mistake"), [(module, mistake) for module in MISTAKES for mistake in MISTAKES[module]])
-def test_mistakes_are_one_line_and_exit_code_2(module, mistake):
+def test_mistakes_are_one_line_and_exit_code_2(command, module, mistake):
     arguments, message = MISTAKES[module][mistake]
-    code, out, err = _call(module, *arguments)
+    code, out, err = command(module, *arguments)
     assert code == 2
     assert message in err
     assert all(line.startswith("error: ") for line in err.splitlines())
     assert out == ""
 
 
-def test_help_answers_without_importing_jax():
+def test_a_mistake_ends_a_process_with_exit_code_2():
+    with _start("run", "--config=configs/wgna.py", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, len(err.splitlines())) == (2, "", 1)
+
+
+def test_help_answers(command):
     for module in ("run", "sample", "references"):
-        code, out, _ = _call(module, "--help")
+        code, out, _ = command(module, "--help")
         assert code == 0
         assert f"python -m experiments.{module}" in out
+
+
+def test_the_launchers_import_no_jax():
     probe = "import sys, experiments.run, experiments.sample, experiments.references; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], cwd=Path(__file__).parents[1], check=False).returncode == 0
 
 
-def test_data_that_stays_on_disk_trains_the_same(tmp_path):
+def test_data_that_stays_on_disk_trains_the_same(run, tmp_path):
     """Pixels read ahead give the numbers that resident data gives, up to how the two programs round."""
     for name, limit in (("resident", 1), ("streamed", 0)):
-        code, _, error = _run("--config.steps=60", f"--config.data.resident_mb={limit}", f"--workdir={tmp_path / name}")
+        code, _, error = run("--config.steps=60", f"--config.data.resident_mb={limit}", f"--workdir={tmp_path / name}")
         assert (code, error) == (0, "")
     resident, streamed = (_lines(tmp_path / name) for name in ("resident", "streamed"))
     assert len(resident) == len(streamed) == 6
@@ -251,19 +259,21 @@ def test_data_that_stays_on_disk_trains_the_same(tmp_path):
         np.testing.assert_allclose(ours["wasserstein_estimate"], theirs["wasserstein_estimate"], rtol=1e-3, atol=1e-4)
 
 
-def test_a_streamed_run_goes_on_from_feed_to_feed(tmp_path):
-    """A step takes 3 batches of 700 images of 64 bytes: a feed holds 499 steps, and an interrupted run cuts others."""
-    big = ("--config.data.resident_mb=0", "--config.model.width=2", "--config.batch_size=700", "--config.eval_every=1000000")
-    code, _, error = _run(*big, "--config.steps=520", f"--workdir={tmp_path / 'whole'}")
+def test_a_streamed_run_goes_on_from_feed_to_feed(run, tmp_path, monkeypatch):
+    """A step takes 3 batches of 16 images of 64 bytes: a feed holds 10 steps, and an interrupted run cuts others."""
+    monkeypatch.setattr(source, "STREAMED_BYTES", 31 * 16 * 64)
+    streamed = ("--config.data.resident_mb=0", "--config.eval_every=1000000", "--config.log_every=5")
+    code, _, error = run(*streamed, "--config.steps=50", f"--workdir={tmp_path / 'whole'}")
     assert (code, error) == (0, "")
-    for steps in (250, 520):
-        code, _, error = _run(*big, f"--config.steps={steps}", f"--workdir={tmp_path / 'parts'}")
+    for steps in (25, 50):
+        code, _, error = run(*streamed, f"--config.steps={steps}", f"--workdir={tmp_path / 'parts'}")
         assert (code, error) == (0, "")
+    assert len(_lines(tmp_path / "whole")) == 10
     assert _lines(tmp_path / "parts") == _lines(tmp_path / "whole")
-    _assert_same_state(tmp_path / "parts", tmp_path / "whole", 520)
+    _assert_same_state(tmp_path / "parts", tmp_path / "whole", 50)
 
 
-def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(tmp_path):
+def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(command, tmp_path):
     """The suggested flag mends the first try in the same workdir; other images are then refused."""
     for index in range(60):
         folder = tmp_path / "images" / ("light", "dark")[index % 2]
@@ -277,15 +287,15 @@ def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(tmp_path):
     )
     tiny += ("--config.data.resident_mb=0", "--config.eval.draws=1", "--config.eval_every=6", f"--workdir={tmp_path / 'run'}")
     tiny += (f"--config.data.cache_dir={tmp_path / 'cache'}", "--config.n_critic=2")
-    code, _, error = _call("run", *tiny)
+    code, _, error = command("run", *tiny)
     assert (code, len(error.splitlines())) == (2, 1)
     assert "--config.data.path=DIR" in error
     tiny += (f"--config.data.path={tmp_path / 'images'}",)
-    code, _, error = _call("run", *tiny, "--config.data.label=hair")
+    code, _, error = command("run", *tiny, "--config.data.label=hair")
     assert (code, len(error.splitlines())) == (2, 1)
     assert "no metadata.csv" in error
     (tmp_path / "images" / "0.tif").write_bytes(b"")
-    code, out, error = _call("run", *tiny, "--config.steps=6")
+    code, out, error = command("run", *tiny, "--config.steps=6")
     assert (code, error) == (0, "")
     told = "48 train / 6 validation / 6 test images 8x8x3, 2 classes (dark 30, light 30); left out: 1 .tif"
     assert f"data: {tmp_path / 'images'}, {told}" in out.splitlines()
@@ -296,6 +306,6 @@ def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(tmp_path):
     assert provenance["data"]["left_out"] == {".tif": 1}
     assert "eval/smallest_class" in _lines(tmp_path / "run")[-1]
     (tmp_path / "images" / "light" / "0.png").unlink()
-    code, _, error = _call("run", *tiny, "--config.steps=8")
+    code, _, error = command("run", *tiny, "--config.steps=8")
     assert code == 2
     assert "not those that this run was trained on" in error

@@ -122,17 +122,16 @@ def _images(folder, count=40):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(command, tmp_path_factory):
     """A DCGAN of two channels after 2 and 4 updates on a folder of images, which has moved since."""
     root = tmp_path_factory.mktemp("run")
     _images(root / "images")
-    command = [sys.executable, "-m", "experiments.run", "--config=configs/wgan_gp.py:folder", f"--workdir={root / 'run'}"]
     changes = {"data.path": root / "images", "data.cache_dir": root / "cache", "data.image_size": SIZE, "model.width": 2}
     changes |= {"batch_size": 8, "n_critic": 1, "latent.dim": 3, "steps": 4, "checkpoint_every": 2, "eval_every": 4}
     changes |= {"eval.draws": 1, "eval.samples": 10, "generator.learning_rate": 0.1}
-    command += [f"--config.{key}={value}" for key, value in changes.items()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    changed = [f"--config.{key}={value}" for key, value in changes.items()]
+    code, _, error = command("run", "--config=configs/wgan_gp.py:folder", f"--workdir={root / 'run'}", *changed)
+    assert (code, error) == (0, "")
     (root / "images").rename(root / "moved")
     shutil.rmtree(root / "cache")
     return root / "run"
