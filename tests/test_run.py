@@ -25,6 +25,7 @@ CONFIG = (
     *("--config.model.width=16", "--config.batch_size=16", "--config.n_critic=2", "--config.eval.draws=1"),
     *("--config.log_every=10", "--config.eval_every=50", "--config.sample_every=100", "--config.checkpoint_every=50"),
     *("--config.keep=10", "--config.decay_steps=3000"),  # a horizon of its own: a shorter run is the beginning of a longer one
+    *("--config.devices=1", "--config.eval.samples=100", "--config.eval.feature_samples=100"),
 )
 PATIENCE = 300  # seconds that a machine at work on other things may take; a free core needs ten
 
@@ -286,7 +287,7 @@ def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(command, tmp_path):
         "--config.batch_size=8",
     )
     tiny += ("--config.data.resident_mb=0", "--config.eval.draws=1", "--config.eval_every=6", f"--workdir={tmp_path / 'run'}")
-    tiny += (f"--config.data.cache_dir={tmp_path / 'cache'}", "--config.n_critic=2")
+    tiny += (f"--config.data.cache_dir={tmp_path / 'cache'}", "--config.n_critic=2", "--config.devices=1")
     code, _, error = command("run", *tiny)
     assert (code, len(error.splitlines())) == (2, 1)
     assert "--config.data.path=DIR" in error

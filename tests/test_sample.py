@@ -128,7 +128,7 @@ def run(command, tmp_path_factory):
     _images(root / "images")
     changes = {"data.path": root / "images", "data.cache_dir": root / "cache", "data.image_size": SIZE, "model.width": 2}
     changes |= {"batch_size": 8, "n_critic": 1, "latent.dim": 3, "steps": 4, "checkpoint_every": 2, "eval_every": 4}
-    changes |= {"eval.draws": 1, "eval.samples": 10, "generator.learning_rate": 0.1}
+    changes |= {"eval.draws": 1, "eval.samples": 10, "generator.learning_rate": 0.1, "devices": 1}
     changed = [f"--config.{key}={value}" for key, value in changes.items()]
     code, _, error = command("run", "--config=configs/wgan_gp.py:folder", f"--workdir={root / 'run'}", *changed)
     assert (code, error) == (0, "")

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from experiments import launch
 from experiments import sweep as command
 from wgan_jax.errors import UserError
 
@@ -44,7 +45,9 @@ def ablation(tmp_path):
 
 
 @pytest.fixture
-def sweep(ablation, tmp_path, capsys):
+def sweep(ablation, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(launch, "configure_jax", lambda config: None)  # JAX is set up already
+
     def run(*arguments, config=ablation):
         command.sweep([f"--config={config}", f"--workdir={tmp_path / 'sweep'}", *TINY, *arguments])
         return capsys.readouterr().out
