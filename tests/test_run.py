@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
+from experiments import launchers
 from wgan_jax.data import source
 
 CONFIG = (
@@ -108,8 +109,9 @@ def test_a_run_directory_holds_what_is_documented(whole):
     assert _size(workdir / "samples/step_00000300.png") == (8 * 66 + 2, 8 * 66 + 2)
 
 
-def test_kill_and_resume_is_exact_to_the_last_bit(run, whole, tmp_path):
+def test_kill_and_resume_is_exact_to_the_last_bit(run, whole, tmp_path, monkeypatch):
     reference, workdir = whole[0], tmp_path / "killed"
+    monkeypatch.setenv("NPROC", str(len(launchers.visible_cores())))  # the threads of this process, to be those of its child
     with _running(workdir, 300, until='"step": 170,'):
         pass  # killed
     with (workdir / "metrics.jsonl").open("a") as file:
