@@ -51,6 +51,17 @@ def strict_dtypes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """Programs compiled as users have them, where a value in float32 hangs on the order of a sum."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository, with configs/ and wgan_jax/."""

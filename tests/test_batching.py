@@ -50,6 +50,7 @@ def test_batch_std_far_from_zero_keeps_its_digits():
     np.testing.assert_allclose(on_devices(lambda share: batch_std(share, "data"), x)[0], exact, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_batch_std_of_equal_entries_is_zero():
     assert batch_std(jnp.full((4, 2), 0.3), None) == 0
 
