@@ -86,7 +86,7 @@ def test_cells_are_judged_against_the_truth(monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "FITTED", 256)
     monkeypatch.setattr(calibration, "HELDOUT", 100)
     monkeypatch.setattr(calibration, "LAWS", {"gaussian": LAWS["gaussian"]})
-    short = ["--config.steps=60", "--config.model.width=32"]
+    short = ["--config.steps=100", "--config.model.width=32"]
     configs = {name: critic_config(name, (1,), short) for name in ("lp", "clip")}
     cells = list(measure_cells(configs, [1, 2], 2))
     assert [(cell["dimension"], cell["method"]) for cell in cells] == [(1, "lp"), (1, "clip"), (2, "lp"), (2, "clip")]
