@@ -11,9 +11,10 @@ said. Overrides: config.eval.features, weights, samples, cache_dir, and the plac
 names the model, whose own files are in DIR/points/ID.
 """
 
+import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wgan_jax.data.dataset import Dataset
-    from wgan_jax.evaluation.evaluator import Evaluator
+    from wgan_jax.evaluation.evaluator import Evaluator, Values
     from wgan_jax.types import Params
 
 MOST = 10_000  # examples of features by default, where the split has so many
 KEYS = ("eval.features", "eval.samples", "eval.weights", "eval.cache_dir")  # that may differ from the run's
+WHOSE = {"ema": "averaged generator", "raw": "generator without averaging"}
 FEWEST_RANKED = 5  # checkpoints for a rank correlation to mean anything
 
 
@@ -70,37 +72,52 @@ def evaluate(argv: list[str]) -> None:
     if flags.metrics is not None:
         run.config.eval.metrics = _allowed(run.config, dataset)
 
-    from rich.progress import track
+    import rich
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from wgan_jax.evaluation.evaluator import make_evaluator, protocol
     from wgan_jax.training.checkpoint import NoCheckpoint
 
     evaluator = make_evaluator(run.config, dataset, run.networks)
     steps = run.steps if flags.step == "all" else [run.step]
-    real = [evaluator.of_real(flags.split, draw) for draw in range(flags.repeats)]
-    entries, deleted = [], []
-    for step in track(steps, f"evaluating on {flags.split}", disable=len(steps) < 2, transient=True):
-        try:
-            state = run.state if step == run.step else run.at(step)
-        except NoCheckpoint:
-            deleted.append(str(step))
-            continue
-        critic: Params = {"params": state.critic.params, **state.critic.model_state}
-        generator = generator_of(state, raw=flags.raw)
-        began = time.perf_counter()
-        draws = [evaluator.of_generator(generator, critic, flags.split, draw) for draw in range(flags.repeats)]
-        entries.append(
-            {
-                "step": step,
-                "critic_step": int(state.critic_step),
-                "generator": "raw" if flags.raw else "ema",
-                "split": flags.split,
-                "seeds": list(range(flags.repeats)),
-                "seconds": time.perf_counter() - began,
-                "accuracy": evaluator.network.accuracy if evaluator.network else None,
-                "values": protocol(evaluator, flags.split, draws, real),
-            }
-        )
+    what = f"step {run.step}" if len(steps) == 1 else f"{len(steps)} checkpoints"
+    print(f"evaluating {what} and real data, {flags.repeats} draw{'s' * (flags.repeats > 1)} of each", flush=True)
+    entries, deleted, console = [], [], rich.get_console()
+    columns = (TextColumn("evaluating"), BarColumn(20), MofNCompleteColumn(), TextColumn("draws"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=flags.repeats * (1 + len(steps)))
+
+        def draw_each(of: "Callable[[int], Values]") -> "list[Values]":
+            values = []
+            for draw in range(flags.repeats):
+                values.append(of(draw))
+                progress.advance(bar)
+            return values
+
+        real = draw_each(lambda draw: evaluator.of_real(flags.split, draw))
+        for step in steps:
+            try:
+                state = run.state if step == run.step else run.at(step)
+            except NoCheckpoint:
+                deleted.append(str(step))
+                continue
+            critic: Params = {"params": state.critic.params, **state.critic.model_state}
+            generator = generator_of(state, raw=flags.raw)
+            began = time.perf_counter()
+            of_generator = functools.partial(evaluator.of_generator, generator, critic, flags.split)
+            draws = draw_each(of_generator)
+            entries.append(
+                {
+                    "step": step,
+                    "critic_step": int(state.critic_step),
+                    "generator": "raw" if flags.raw else "ema",
+                    "split": flags.split,
+                    "seeds": list(range(flags.repeats)),
+                    "seconds": time.perf_counter() - began,
+                    "accuracy": evaluator.network.accuracy if evaluator.network else None,
+                    "values": protocol(evaluator, flags.split, draws, real),
+                }
+            )
     model.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(model.folder / ".evaluation.lock"):
         both = {_protocol(entry): entry for entry in [*_stored(path), *entries]}
@@ -152,14 +169,11 @@ def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path
     from wgan_jax.evaluation.tables import Cell, print_metrics
 
     console, last = Console(), entries[-1]
-    draws = len(last["seeds"])
-    title = f"step {last['step']}, {last['generator']}, {last['split']}, " + (
-        f"mean of {draws} draws" if draws > 1 else "1 draw"
-    )
+    title = f"step {last['step']}, {WHOSE[last['generator']]}, {last['split']} split"
     values = last["values"]
     generated = {name: Cell(value["mean"], value["std"], value["n_fake"]) for name, value in values.items()}
     real = {name: Cell(**value["real"]) for name, value in values.items() if value["real"]}
-    print_metrics(console, title, {"generated": generated, "real data": real})
+    print_metrics(console, title, {"generated": generated, "real data": real}, len(last["seeds"]))
     if evaluator.network:
         of = [name for name, value in values.items() if value["features"] == evaluator.network.name != "pixels"]
         if of:

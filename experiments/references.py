@@ -36,8 +36,7 @@ def references(argv: list[str]) -> None:
         columns[name] = cells(summarise(row.draws), row.sizes)
         if not console.is_terminal:
             print(f"evaluated: {name}", flush=True)
-    draws = f"mean of {flags.draws} draws" if flags.draws > 1 else "1 draw"
-    print_metrics(console, f"{config.data.name}, test split, {draws}", columns)
+    print_metrics(console, f"{config.data.name}, test split", columns, flags.draws)
 
 
 if __name__ == "__main__":

@@ -65,12 +65,17 @@ def sweep(argv: list[str]) -> None:
                 points = [point for stage in stages for point in stage]
                 tasks = prepare(workdir, points, flags.members)
                 missing = [task.id for task in tasks if not is_done(workdir, task)]
-                print(f"{len(points)} points in {len(tasks)} tasks, of which {len(missing)} are to be trained", flush=True)
+                print(
+                    f"{_number(points, 'point')} in {_number(tasks, 'task')}, of which {len(missing)} are to be trained",
+                    flush=True,
+                )
                 if missing:
                     write_json(workdir / "provenance.json", provenance(config, {}))
                     launcher(run_task, str(workdir), missing, flags)
                     if left := [task.id for task in tasks if not is_done(workdir, task)]:
-                        raise UserError(f"{len(left)} tasks ended early: {', '.join(left)}; the same command goes on with them")
+                        raise UserError(
+                            f"{_number(left, 'task')} ended early: {', '.join(left)}; the same command goes on with them"
+                        )
                 known = {point.id for point in points}
                 stages.append([point for point in described.further(rows_of(workdir, stages)) if point.id not in known])
         finally:
@@ -123,17 +128,21 @@ def report(workdir: Path, stages: Sequence[Sequence[Point]], fail: str, title: s
         writer.writeheader()
         writer.writerows(rows)
     begun = len({row["point"] for row in rows})
-    progress = f"{len(points)} points" if begun == len(points) else f"{begun} of {len(points)} points so far"
+    progress = _number(points, "point") if begun == len(points) else f"{begun} of {len(points)} points so far"
     print_summary(write_summary(workdir, rows, swept_keys(points), fail, f"{title}: {progress}"))
 
 
 def print_plan(tasks: list[Task]) -> None:
     """Prints every point, task by task."""
     for task in tasks:
-        print(f"task {task.id}: one program, {len(task.points)} members")
+        print(f"task {task.id}: one program, {_number(task.points, 'member')}")
         for point in task.points:
             print(f"  {point.id}  " + "  ".join(f"{key}={_short(value)}" for key, value in point.overrides.items()))
-    print(f"{sum(len(task.points) for task in tasks)} points in {len(tasks)} tasks")
+    print(f"{_number([point for task in tasks for point in task.points], 'point')} in {_number(tasks, 'task')}")
+
+
+def _number(things: Sequence[Any], name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _short(value: Any) -> str:

@@ -132,6 +132,22 @@ def test_the_curves_stand_against_updates_and_seconds(write_run):
     assert names == ["wgan_gp", "wgan", "real, n = 297, on test"]
 
 
+def test_real_data_of_several_kinds_is_told_apart(write_run):
+    folders = [write_run("a"), write_run("b", method="wgan")]
+    runs = [run for folder in folders for run in read_runs(folder)]
+    runs[1] = runs[1]._replace(real={**runs[1].real, "precision": 0.5})
+    figure = draw_comparison(gather(runs), ["precision"])
+    lines = [line for line in figure.axes[0].lines if line.get_label() == "real"]
+    assert [(line.get_ydata()[0], line.get_linestyle()) for line in lines] == [(0.929, "--"), (0.5, ":")]
+    named = {handle.get_label(): handle.get_linestyle() for handle in figure.legends[0].legend_handles}
+    assert named == {
+        "wgan_gp": "-",
+        "wgan": "-",
+        "real, n = 297, on test (wgan_gp)": "--",
+        "real, n = 297, on test (wgan)": ":",
+    }
+
+
 def test_runs_that_differ_in_the_seed_alone_are_one_setting(write_run, told):
     scores = [{50: 0.5 + seed / 10, 100: 0.2 + seed / 10} for seed in range(3)]
     folders = [

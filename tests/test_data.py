@@ -127,14 +127,14 @@ def test_a_loader_is_what_its_line_says(monkeypatch):
 
 
 def test_digits_in_one_line():
-    line = "data: digits, 1,000 train / 297 validation / 500 test images 8x8x1, 10 classes (from 8 174 to 3 183)"
+    line = "data: digits, 1,000 train / 297 validation / 500 test images 8x8x1, 10 classes (fewest 8: 174, most 3: 183)"
     assert in_one_line("digits", load("digits")) == line
 
 
 def test_few_classes_are_all_counted_and_what_was_left_out_is_said():
     first = Split(np.zeros((3, 4, 4, 3), np.uint8), np.array([0, 1, 1], np.int32))
     dataset = Dataset((4, 4, 3), ("cat", "dog"), first, first, first, "f", {".tif": 40, "hidden": 2})
-    line = "data: pets, 3 train / 3 validation / 3 test images 4x4x3, 2 classes (cat 3, dog 6); left out: 40 .tif, 2 hidden"
+    line = "data: pets, 3 train / 3 validation / 3 test images 4x4x3, 2 classes (cat: 3, dog: 6); left out: 40 .tif, 2 hidden"
     assert in_one_line("pets", dataset) == line
     assert in_one_line("pets", dataset._replace(class_names=())).endswith(
         "images 4x4x3, no labels; left out: 40 .tif, 2 hidden"

@@ -52,7 +52,10 @@ def test_it_says_what_training_said(workdir, capsys):
     for name, value in entry["values"].items():
         assert (value["mean"], value["std"]) == pytest.approx((final[name], final[f"{name}_std"]), rel=1e-5), name
     assert (entry["step"], entry["critic_step"], entry["generator"], entry["split"]) == (50, 100, "ema", "test")
-    assert "wasserstein excess" in capsys.readouterr().out
+    first, title, *table = capsys.readouterr().out.splitlines()
+    assert first == "evaluating step 50 and real data, 2 draws of each"
+    assert title == "step 50, averaged generator, test split, mean ± deviation of 2 draws"
+    assert any("wasserstein excess" in line for line in table)
 
 
 def test_values_carry_their_protocol_and_real_data(workdir):

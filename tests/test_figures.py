@@ -99,6 +99,8 @@ def test_real_and_generated_points_are_seen_where_they_lie_on_each_other():
     assert _pixels(figure, "black") > frame + 8 * 10
     assert _pixels(alone, "black") > 0
     assert_legible(figure)
+    far = figures.points_figure(np.array([[0, 0], [9, 0], [0, -9.0]]), "ring8", real, lambda x: x[:, 0])
+    assert legend_of(far) == ["real (n = 2,000)", "generated (n = 3, 2 outside)"]
 
 
 def test_points_of_one_dimension_are_histograms_beside_the_critic():
@@ -376,6 +378,11 @@ def test_levels_and_failures_of_results_look_different():
     looks = [(h.get_marker(), h.get_color()) for h in figure.legends[0].legend_handles]
     assert len(set(looks)) == len(looks) - 1  # failed and non-finite are both crosses, of two sizes
     assert legend_of(figure) == [*(f"level {j}" for j in range(10)), "median", "failed", "non-finite, on the frame"]
+    colours = [
+        [h.get_color() for h in figure.axes[0].lines if h.get_marker() == "x" and h.get_markersize() == size] for size in (5, 7)
+    ]
+    assert colours[0] == [color for _, color in looks[:10]]  # whose failures they are
+    assert colours[1] == 3 * colours[0][:1] + 3 * colours[0][1:2] + [c for c in colours[0][2:] for _ in range(3)]
 
 
 def curve(label, n, dies=0, count=20, scale=0.1):

@@ -104,6 +104,8 @@ def test_a_run_directory_holds_what_is_documented(whole):
     assert {"eval/wasserstein_excess", "eval/raw/wasserstein_excess", "eval/estimate_normalised"} <= lines[4].keys()
     best = min(lines[4::5], key=lambda line: line["eval/wasserstein_excess"])
     assert summary["best"]["step"] == best["step"]
+    columns = " ".join(out[out.index("test split") :].partition("─")[0].split())  # the table's names
+    assert columns == "test split, one draw last, best, step step 300 0"
     assert str(workdir) in out
     assert "real" in out
     assert _size(workdir / "samples/step_00000300.png") == (8 * 66 + 2, 8 * 66 + 2)
@@ -202,6 +204,8 @@ MISTAKES = {
         "an unknown flag": (["--confg=configs/wgan.py"], "did you mean --config?"),
         "a word that is no flag": (["--config=configs/wgan.py", "digits"], "digits: not a flag"),
         "no such config": (["--config=configs/wgna.py"], "no file configs/wgna.py"),
+        "a file without its flag": (["configs/gan.py"], "configs/gan.py: not a flag; write --config=configs/gan.py"),
+        "a word before its flag": (["steps=3", "--config=configs/gan.py"], "steps=3: not a flag; write --name=value"),
         "a file without get_config": (["--config=configs/default.py"], "no function get_config"),
         "an unknown preset": (["--config=configs/wgan.py:digit"], "unknown preset 'digit'"),
         "an unknown option": (["--config=configs/wgan.py:digits,papr=True"], "the only one is paper=True"),
@@ -214,6 +218,7 @@ MISTAKES = {
     },
     "sample": {
         "no workdir": ([], "--workdir"),
+        "a directory without its flag": (["runs/a"], "runs/a: not a flag; write --workdir=runs/a"),
         "no such workdir": (["--workdir=nowhere"], f"no directory {Path('nowhere').absolute()}"),
         "a workdir without a run": (["--workdir=configs"], "holds no run"),
         "no samples": (["--workdir=configs", "--num=0"], "--num: 0 is not"),
@@ -300,7 +305,7 @@ def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(command, tmp_path):
     (tmp_path / "images" / "0.tif").write_bytes(b"")
     code, out, error = command("run", *tiny, "--config.steps=6")
     assert (code, error) == (0, "")
-    told = "48 train / 6 validation / 6 test images 8x8x3, 2 classes (dark 30, light 30); left out: 1 .tif"
+    told = "48 train / 6 validation / 6 test images 8x8x3, 2 classes (dark: 30, light: 30); left out: 1 .tif"
     assert f"data: {tmp_path / 'images'}, {told}" in out.splitlines()
     provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert provenance["data"]["examples"] == {"train": 48, "validation": 6, "test": 6}

@@ -126,10 +126,11 @@ def get_next(preset="ring8", *, rows):
     assert "of which 0" in sweep(config=str(path))
 
 
-def test_a_list_trains_nothing(sweep, tmp_path):
+def test_a_list_trains_nothing(sweep, root, tmp_path):
     out = sweep("--list")
     assert "8 points in 2 tasks" in out
     assert out.count("penalty.weight=0.1") == 4
+    assert "1 point in 1 task\n" in sweep("--list", "--seeds=1", config=f"{root}/configs/gan.py:ring8")
     assert not (tmp_path / "sweep").exists()
 
 

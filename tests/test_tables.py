@@ -13,10 +13,10 @@ NAMES = ("real", "training images, copied", "k-means, 30 centroids", "k-means, 2
 METRICS = ("wasserstein_empirical", "wasserstein_floor", "kernel_distance_spread", "precision", "classes_covered")
 
 
-def shown(columns, width=80, encoding="utf-8"):
+def shown(columns, width=80, encoding="utf-8", draws=1):
     """The lines that a console of a width and an encoding shows."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # an error where a sign is not of the encoding
-    print_metrics(Console(file=file, width=width), "a title", columns)
+    print_metrics(Console(file=file, width=width), "a title", columns, draws)
     file.seek(0)
     return file.read().splitlines()
 
@@ -52,6 +52,14 @@ def test_one_draw_has_no_deviation_and_what_does_not_exist_no_number():
     lines = shown({"last": cells(two, sizes), "real data": cells(one, sizes)})
     assert row(lines, "precision") == ["↑", "precision", "2.000", "±", "1.000", "300"]  # nothing of real data
     assert row(lines, "recall") == ["↑", "recall", "-", "0.500", "300"]
+
+
+def test_the_title_says_of_how_many_draws_in_letters_that_the_console_has():
+    columns = {"last": {"precision": Cell(0.5, 0.1, 500)}}
+    titles = [
+        shown(columns, encoding=encoding, draws=draws)[0] for encoding, draws in (("utf-8", 1), ("utf-8", 5), ("ascii", 5))
+    ]
+    assert titles == ["a title, one draw", "a title, mean ± deviation of 5 draws", "a title, mean +- deviation of 5 draws"]
 
 
 def test_every_row_has_its_own_n():

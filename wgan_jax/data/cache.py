@@ -178,7 +178,8 @@ def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, conf
             "mend or remove them, or set --config.data.skip_damaged=True"
         )
     if shape is None or min(counts.values()) < LEAST:
-        raise UserError(f"config.data: too few images: {counts}, and each split needs {LEAST}; see config.data.holdout")
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise UserError(f"config.data: too few images: {told}; each split needs {LEAST}, see config.data.holdout")
     stored = np.asarray(labels, np.int32)
     np.save(building / "labels.npy", stored, allow_pickle=False)
     digest.update(json.dumps([counts, shape]).encode() + stored.tobytes())

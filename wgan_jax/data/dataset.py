@@ -73,10 +73,10 @@ def _classes(told: dict[str, Any]) -> str:
     if not told["classes"]:
         return "no labels"
     totals = np.sum(list(told["class_counts"].values()), axis=0)
-    pairs = [f"{name} {count:,}" for name, count in zip(told["classes"], totals, strict=True)]
-    if len(pairs) <= FEW_CLASSES:
-        return f"{len(pairs)} classes ({', '.join(pairs)})"
-    return f"{len(pairs)} classes (from {pairs[totals.argmin()]} to {pairs[totals.argmax()]})"
+    pairs = [f"{name}: {count:,}" for name, count in zip(told["classes"], totals, strict=True)]
+    if len(pairs) > FEW_CLASSES:
+        pairs = [f"fewest {pairs[totals.argmin()]}", f"most {pairs[totals.argmax()]}"]
+    return f"{len(totals)} classes ({', '.join(pairs)})"
 
 
 def decode[A: (np.ndarray, jax.Array)](images: A, dtype: jax.typing.DTypeLike = np.float32) -> A:

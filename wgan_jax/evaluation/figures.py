@@ -162,7 +162,8 @@ def _scatter(figure: Figure, axes: Axes, frame: np.ndarray, generated: _Points, 
     for name, points, color, size in (("real", real, REAL, wide), ("generated", generated, GENERATED, 3)):
         if points is not None:
             axes.scatter(points[:, 0], points[:, 1], s=size, color=color, linewidths=0, alpha=3 / max(size, 4), label=name)
-            label = f"{name} (n = {len(points):,})"
+            outside = int((np.abs(points[:, :2] - middle) > half).any(axis=1).sum())
+            label = f"{name} (n = {len(points):,}{f', {outside:,} outside' * (outside > 0)})"
             handles.append(Line2D([], [], marker="o", ls="", label=label, color=color, markersize=size**0.5 + 1))
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
     axes.set(xlabel="x1 (data units)", ylabel="x2 (data units)")

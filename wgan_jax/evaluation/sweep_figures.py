@@ -29,7 +29,7 @@ LABEL = 66  # letters of a label on one line
 WIDEST = 4  # panels side by side
 DPI = 110
 DOT: dict[str, Any] = {"alpha": 0.6, "markersize": 5.5, "markeredgewidth": 0}
-CROSS: dict[str, Any] = {"marker": "x", "linestyle": "", "color": VERMILLION}
+CROSS: dict[str, Any] = {"marker": "x", "linestyle": ""}
 
 
 class Column(NamedTuple):
@@ -85,10 +85,13 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
     across, values = np.concatenate(acrosses), np.concatenate([column.values for column in columns])
     failed, finite = np.concatenate([column.failed for column in columns]), np.isfinite(values)
     ranks = np.repeat([levels.index(column.level) for column in columns], [len(column.values) for column in columns])
+    crossed = [colour(rank) for rank in range(len(levels))] if len(levels) > 1 else [VERMILLION]
+    of_any = "0.3" if len(levels) > 1 else VERMILLION
     for rank in np.unique(ranks):
         good = finite & ~failed & (ranks == rank)
         draw(across[good], values[good], MARKERS[rank % len(MARKERS)], color=colour(rank), **DOT)
-    draw(across[finite & failed], values[finite & failed], "x", color=VERMILLION, markersize=5)
+        bad = finite & failed & (ranks == rank)
+        draw(across[bad], values[bad], "x", color=crossed[rank], markersize=5)
     middles = [float(np.median(column.values)) for column in columns]
     for index, column in enumerate(columns):
         if len(column.values) > 1 and np.isfinite(middles[index]):
@@ -100,8 +103,9 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
         draw(centres, _drawn([middles[index] for index in own]), dashes(rank), color=colour(rank), linewidth=1)
     scale_scores(axes, "y" if axis else "x", values)
     low, worst = axes.get_ylim() if axis else axes.get_xlim()
-    for x in across[~finite]:  # not as one line: where it is empty the layout leaves room for it
-        draw(np.array([x]), np.array([worst]), "x", color=VERMILLION, markersize=7, markeredgewidth=2, clip_on=False)
+    lost: dict[str, Any] = {"markersize": 7, "markeredgewidth": 2}
+    for x, rank in zip(across[~finite], ranks[~finite], strict=True):  # not as one line: an empty one is left room for
+        draw(np.array([x]), np.array([worst]), "x", color=crossed[rank], clip_on=False, **lost)
     axes.grid(alpha=0.3, axis="y" if axis else "x")
     if axis:
         axes.set(xscale="log", xlabel=axis, ylabel=score, ylim=(low, worst))
@@ -117,9 +121,9 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
         if level
     ]
     handles += [Line2D([], [], color="black", linewidth=2.2, label="median")] * bool(several and np.isfinite(middles).any())
-    handles += [Line2D([], [], **CROSS, markersize=5, label="failed")] * bool((finite & failed).any())
+    handles += [Line2D([], [], color=of_any, **CROSS, markersize=5, label="failed")] * bool((finite & failed).any())
     if not finite.all():
-        handles.append(Line2D([], [], **CROSS, markersize=7, markeredgewidth=2, label="non-finite, on the frame"))
+        handles.append(Line2D([], [], color=of_any, **CROSS, **lost, label="non-finite, on the frame"))
     legend_below(figure, handles)
     add_title(figure, title)
     return figure

@@ -31,18 +31,19 @@ def cells(summary: Values, sizes: Sizes) -> dict[str, Cell]:
     return {name: Cell(summary[name], summary[f"{name}_std"], count(name, sizes)) for name in names}
 
 
-def print_metrics(console: Console, title: str, columns: dict[str, dict[str, Cell]]) -> None:
+def print_metrics(console: Console, title: str, columns: dict[str, dict[str, Cell]], draws: int = 1) -> None:
     """Prints {generator: {metric: cell}} as tables no wider than the console, a metric that a generator lacks as empty.
 
-    n is of the examples on each side, several numbers where the generators differ in it, in their order. Signs that the
-    console's encoding lacks are written in ASCII.
+    The title goes on with the number of draws that the cells are of. n is of the examples on each side, several numbers where
+    the generators differ in it, in their order. Signs that the console's encoding lacks are written in ASCII.
     """
     signs = _signs(console.encoding)
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     counts = {name: dict.fromkeys(str(own[name].n) for own in columns.values() if name in own) for name in names}
     texts = {key: [_text(own[name], signs) if name in own else "" for name in names] for key, own in columns.items()}
     labels = [f"{signs[DIRECTIONS[name]]} {name.replace('_', ' ')}" for name in names]
-    print_table(console, title, labels, texts, {"n": [" / ".join(counts[name]) for name in names]})
+    of = f"mean {signs['spread']} deviation of {draws} draws" if draws > 1 else "one draw"
+    print_table(console, f"{title}, {of}", labels, texts, {"n": [" / ".join(counts[name]) for name in names]})
     console.print(f"{signs['lower']} lower, {signs['higher']} higher is better; n examples on each side", highlight=False)
 
 

@@ -1,11 +1,12 @@
 """Runs beside each other: by setting, whose runs differ in their seed alone, as a table and as curves, with what forbids it."""
 
 import difflib
+import itertools
 import json
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ from wgan_jax.report.names import HEADLINE, SCORE, labels_of, number
 
 PANELS, CURVES = 4, 10  # metrics and settings that are drawn
 LINEAR = 0.05  # an excess up to it, which may be below 0, stands on a linear part of the axis
+REAL: tuple[Literal["--", ":", "-."], ...] = ("--", ":", "-.")  # lines of real data, where settings are of several
 BUDGETS = {"step": "generator updates", "seconds": "seconds of training"}
 PLAIN = FuncFormatter(lambda value, _: f"{value:,.10g}")
 
@@ -216,9 +218,9 @@ def draw_comparison(settings: Sequence[Setting], metrics: Sequence[str]) -> Figu
         for (unit, name), axes in zip(BUDGETS.items(), panels[:, column], strict=True):
             for index, setting in enumerate(settings):
                 _draw_setting(axes, setting, unit, metric, f"C{index}")
-            for _, run in real:
+            for (_, run), style in zip(real, itertools.cycle(REAL), strict=False):
                 if run.real.get(metric) is not None:
-                    axes.axhline(run.real[metric], color="0.3", linestyle="--", linewidth=1, label="real")
+                    axes.axhline(run.real[metric], color="0.3", linestyle=style, linewidth=1, label="real")
             axes.set(xlabel=name, xlim=(0, None))
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.xaxis.set_major_formatter(PLAIN)
@@ -229,7 +231,10 @@ def draw_comparison(settings: Sequence[Setting], metrics: Sequence[str]) -> Figu
     labels = [", ".join(filter(None, [setting.label, setting.note])) for setting in settings]
     handles = [Line2D([], [], color=f"C{index}", linewidth=2, label=label) for index, label in enumerate(labels)]
     labels = [f"real, n = {run.real_n}, on test{name}" for name, run in real]
-    handles += [Line2D([], [], color="0.3", linestyle="--", label=label) for label in labels]
+    handles += [
+        Line2D([], [], color="0.3", linestyle=style, label=label)
+        for label, style in zip(labels, itertools.cycle(REAL), strict=False)
+    ]
     if any(run.status == "non-finite" for setting in settings for run in setting.runs):
         handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="became non-finite after this"))
     widest = 0.8 + 0.08 * max(len(str(handle.get_label())) for handle in handles)  # inches

@@ -24,7 +24,7 @@ from wgan_jax.evaluation.figures import make_artist
 from wgan_jax.evaluation.tables import Cell, cells, print_metrics
 from wgan_jax.training import processes
 from wgan_jax.training.checkpoint import Checkpoints
-from wgan_jax.training.display import Display, say, span, written
+from wgan_jax.training.display import Display, say, span
 from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
@@ -156,9 +156,7 @@ def _train(
 
 
 def _tell(config: ConfigDict, workdir: Path, rows: dict[str, dict[str, Cell]], summary: dict[str, Any]) -> None:
-    draws = f"mean ± deviation of {config.eval.draws} draws" if config.eval.draws > 1 else "one draw"
-    console = rich.get_console()
-    print_metrics(console, written(f"test split, {draws}", console.encoding), rows)
+    print_metrics(rich.get_console(), "test split", rows, config.eval.draws)
     if summary["best"] is None:
         say(f"no best state: {SCORE} on validation does not exist for any checkpoint")
     say(", ".join(f"{name} {span(summary['seconds'][name])}" for name in ("startup", "compile", "train", "evaluate")))
@@ -294,10 +292,10 @@ def _final(
         return summarise([evaluator.of_generator(ema, critic, "test", draw) for draw in draws])
 
     row = summary["final"] = on_test(state)
-    rows = {f"last, step {int(state.step)}": cells(row, sizes)}
-    best = checkpoints.best()
+    best, last = checkpoints.best(), int(state.step)
+    rows = {f"{'last and best' if best == last else 'last'}, step {last}": cells(row, sizes)}
     if best is not None:
-        if best != int(state.step):
+        if best != last:
             row = on_test(checkpoints.restore(best, jax.eval_shape(lambda: state)))
             rows[f"best, step {best}"] = cells(row, sizes)
         summary["best"] = {"step": best, "metric": SCORE, "value": checkpoints.best_score(), "split": "validation", "test": row}
