@@ -139,6 +139,9 @@ def test_few_classes_are_all_counted_and_what_was_left_out_is_said():
     assert in_one_line("pets", dataset._replace(class_names=())).endswith(
         "images 4x4x3, no labels; left out: 40 .tif, 2 hidden"
     )
+    even = dataset._replace(class_names=tuple("abcdefghijkl"), train=first._replace(labels=np.arange(12)))
+    even = even._replace(validation=even.train, test=even.train)
+    assert "12 classes of 3 each;" in in_one_line("even", even)
     assert describe(dataset) == {
         "fingerprint": "f",
         "shape": [4, 4, 3],

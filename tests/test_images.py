@@ -443,6 +443,14 @@ def test_a_label_without_a_table(data, tmp_path):
     refused(folder.load, data, "'hair'", "no metadata.csv")
 
 
+def test_what_takes_long_is_said_in_a_line_where_there_is_no_terminal(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "BLOCK", 8)
+    fill(tmp_path / "images", 30)
+    folder.load(data)
+    folder.load(data)  # from the cache
+    assert capsys.readouterr().out == "decoding 30 images, once\n"
+
+
 def test_damaged_images_stop_the_run_or_are_left_out(data, tmp_path, caplog):
     fill(tmp_path / "images", 30)
     for index in range(5):

@@ -9,12 +9,13 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import rich
 from ml_collections import ConfigDict
 from rich.progress import track
 
@@ -156,7 +157,7 @@ def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, conf
     queue = [(name, read) for name in SPLITS for read in readers[name]]
     with bombs_refused(), open(building / "images.bin", "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         blocks = range(0, len(queue), BLOCK)
-        for start in track(blocks, "decoding images, once", disable=len(queue) < BLOCK, transient=True):
+        for start in _shown(blocks, len(queue)):
             block = queue[start : start + BLOCK]
             for (name, _), (record, pixels, why) in zip(block, pool.map(decode, [read for _, read in block]), strict=True):
                 if pixels is None:
@@ -184,3 +185,13 @@ def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, conf
     np.save(building / "labels.npy", stored, allow_pickle=False)
     digest.update(json.dumps([counts, shape]).encode() + stored.tobytes())
     return {"counts": counts, "shape": shape, "damaged": damaged, "sha256": digest.hexdigest()}
+
+
+def _shown(blocks: Sequence[int], images: int) -> Iterable[int]:
+    """Yields the blocks and, of more than one, says so: a bar on a terminal, elsewhere a line."""
+    console, task = rich.get_console(), f"decoding {images:,} images, once"
+    if len(blocks) > 1 and console.is_interactive:
+        return track(blocks, task, console=console, transient=True)
+    if len(blocks) > 1:
+        print(task, flush=True)
+    return blocks

@@ -74,6 +74,8 @@ def _classes(told: dict[str, Any]) -> str:
         return "no labels"
     totals = np.sum(list(told["class_counts"].values()), axis=0)
     pairs = [f"{name}: {count:,}" for name, count in zip(told["classes"], totals, strict=True)]
+    if len(pairs) > FEW_CLASSES and totals.min() == totals.max():
+        return f"{len(pairs)} classes of {totals[0]:,} each"
     if len(pairs) > FEW_CLASSES:
         pairs = [f"fewest {pairs[totals.argmin()]}", f"most {pairs[totals.argmax()]}"]
     return f"{len(totals)} classes ({', '.join(pairs)})"

@@ -87,7 +87,8 @@ def _train(
     with processes.first_before_others():
         dataset = given or load_dataset(config)
     if processes.is_first():
-        print(in_one_line("given", dataset) if given else introduce(config, dataset), flush=True)
+        line = in_one_line("given", dataset) if given else introduce(config, dataset)
+        say(line, whole=not rich.get_console().is_interactive)
     program = make_program(config, dataset)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))

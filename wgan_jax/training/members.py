@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import rich
 
 from wgan_jax.data import introduce, load_dataset
 from wgan_jax.data.dataset import Dataset, describe
@@ -25,7 +26,7 @@ from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.plan import Point, Row
 from wgan_jax.training.checkpoint import Checkpoints
-from wgan_jax.training.display import Display, members_line
+from wgan_jax.training.display import Display, members_line, say
 from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import write_lines
 from wgan_jax.training.loop import SCORE, timed, updates_in_call, updates_in_feed, variables
@@ -70,7 +71,7 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
     """
     config = points[0].config
     dataset = load_dataset(config)
-    print(introduce(config, dataset), flush=True)
+    say(introduce(config, dataset), whole=not rich.get_console().is_interactive)
     here = machine(jax.local_device_count())
     write_json(folder / "provenance.json", {**provenance(config, here), "data": describe(dataset)})
     size = _chunk_size(folder, lambda: min(len(points), members_that_fit(config, dataset)))
