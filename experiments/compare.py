@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ from wgan_jax.training.logging import read_metrics
 from wgan_jax.training.workdir import MAY_CHANGE, read_config
 
 TRAINED = ("steps", "eval_every")  # of MAY_CHANGE, what tells runs apart nevertheless
+TOLD = (
+    "on the test split, but `so far`, on validation; best is the state with the lowest excess on validation; ±: of one run "
+    "over draws of its evaluation, of several over runs"
+)
 OWN = re.compile(r"eval/\w+")  # not of the generator without averaging, eval/raw/...
 DATA = ("name", "dim", "theta", "builder", "label", "image_size", "channels", "background", "skip_damaged", "holdout")
 PROTOCOL = (*(f"data.{key}" for key in DATA), "eval.samples", "eval.features", "eval.feature_samples")
@@ -57,9 +62,9 @@ def compare(argv: list[str]) -> None:
     settings = gather([run for folder in folders for run in read_runs(folder)])
     metrics = shared_metrics(settings, flags.metric)
     draw_comparison(settings, metrics).savefig(out, dpi=110)
-    print(write_table(settings, metrics, shutil.get_terminal_size().columns))
-    print("\non the test split, but `so far`, on validation; best is the state with the lowest")
-    print("excess on validation; ±: of one run over draws of its evaluation, of several over runs")
+    width = shutil.get_terminal_size().columns
+    print(write_table(settings, metrics, width), end="\n\n")
+    print(textwrap.fill(TOLD, width))
     for line in warnings_of(settings):
         print(line)
     if len(settings) > CURVES:

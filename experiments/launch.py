@@ -151,7 +151,9 @@ def steady_output() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
         elif isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):  # else it is somebody's own
             encoding, by_line, through = stream.encoding, stream.line_buffering, stream.write_through
-            setattr(sys, name, _Steady(stream.detach(), encoding, "replace", None, by_line, through))
+            steady = _Steady(stream.detach(), encoding, "replace", None, by_line, through)
+            setattr(sys, name, steady)
+            setattr(sys, f"__{name}__", steady)  # which is asked for the terminal's width
 
 
 def settle_environment() -> None:

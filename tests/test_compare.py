@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments.compare import compare, read_runs
+from experiments.compare import TOLD, compare, read_runs
 from experiments.task import write_task
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
@@ -285,7 +285,8 @@ def test_the_table_has_as_many_metrics_as_fit(write_run, told, monkeypatch):
     write_run("b", {10_000: 10.0}, steps=10_000, **{"model.generator_activation": "tanh", "seed": 3})
     for columns, last in ((80, "recall"), (60, "precision"), (20, "wasserstein excess")):
         monkeypatch.setenv("COLUMNS", str(columns))
-        table = told("--workdir=a", "--workdir=b").partition("\n\n")[0]
+        table, _, notes = told("--workdir=a", "--workdir=b").partition("\n\n")
+        assert max(map(len, notes.splitlines()[: len(TOLD) // columns])) <= columns
         assert table.splitlines()[0].endswith(last)
         assert max(map(len, table.splitlines())) <= max(columns, 50)
         assert table.count("10.100 ± 0.020") == 4

@@ -1,8 +1,12 @@
 """What the launchers share: the cache of compiled programs, output that is never fatal, an environment that decides nothing."""
 
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 
 import jax
 import pytest
@@ -66,6 +70,16 @@ def test_no_output_is_fatal(shell, tmp_path):
     done = subprocess.run(words, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "file").read_text() == "done"
+
+
+def test_the_width_of_the_terminal_is_known_behind_a_steady_output():
+    above, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 61, 0, 0))
+    code = "import shutil; from experiments import launch; launch.steady_output(); print(shutil.get_terminal_size().columns)"
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    subprocess.run([sys.executable, "-c", code], stdout=terminal, env=environment, check=True)
+    assert os.read(above, 100).split() == [b"61"]
+    os.close(above), os.close(terminal)
 
 
 def test_what_would_decide_unseen_is_taken_out_of_the_environment(monkeypatch, capsys):

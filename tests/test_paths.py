@@ -10,7 +10,7 @@ import pytest
 
 from experiments import distance, evaluate, launch, run, sample, sweep, tags
 from wgan_jax import paths
-from wgan_jax.config import load
+from wgan_jax.config import check_data, load
 from wgan_jax.errors import UserError
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.workdir import open_workdir
@@ -104,6 +104,9 @@ def test_without_a_home_a_path_is_refused_and_a_cache_is_done_without(tmp_path, 
     with pytest.raises(UserError, match=r"^--workdir: ~/x: no home directory is known here"):
         run.run([*TINY, "--workdir=~/x"])
     config = load(f"{ROOT}/configs/wgan_gp.py:ring8", ["--config.cache_dir=~/cache"])
+    check_data(config)  # which lies nowhere
+    with pytest.raises(UserError, match=r"^~/tensorflow_datasets: no home directory is known here"):
+        check_data(load(f"{ROOT}/configs/wgan_gp.py:mnist"))
     assert config.cache_dir == "~/cache"
     assert paths.cache_folder(config.cache_dir, "it is made anew") is None
     assert caplog.messages == [

@@ -62,6 +62,12 @@ def test_the_title_says_of_how_many_draws_in_letters_that_the_console_has():
     assert titles == ["a title, one draw", "a title, mean ± deviation of 5 draws", "a title, mean +- deviation of 5 draws"]
 
 
+def test_a_name_has_three_lines_at_most():
+    lines = shown({"last and best, step 20": {"precision": Cell(0.5, math.nan, 500)}}, width=60)
+    head = lines[1 : next(index for index, line in enumerate(lines) if "─" in line)]
+    assert [line.split() for line in head] == [["last", "and"], ["best,"], ["step", "20", "n"]]
+
+
 def test_every_row_has_its_own_n():
     names = ("wasserstein_excess", "precision", "wasserstein_quantile", "estimate_heldout")
     assert [count(name, Sizes(500, 2000)) for name in names] == [500, 2000, QUANTILE_SAMPLES, 500]

@@ -422,8 +422,10 @@ def check_data(config: ConfigDict) -> None:
     data = config.data
     if data.name == "folder" and not (data.path and Path(data.path).expanduser().is_dir()):
         raise UserError(f"config.data.path: {data.path or 'empty'}: no such folder; set --config.data.path=DIR")
-    root, (name, _, version) = Path(data.data_dir or "~/tensorflow_datasets").expanduser(), data.builder.partition(":")
-    if data.name == "tfds" and not data.download and not any((root / name).glob(f"{version or '*'}/dataset_info.json")):
+    if data.name != "tfds" or data.download:
+        return
+    root, (name, _, version) = Path(paths.absolute(data.data_dir or "~/tensorflow_datasets")), data.builder.partition(":")
+    if not any((root / name).glob(f"{version or '*'}/dataset_info.json")):
         raise UserError(
             f"config.data.builder: {data.builder} is not prepared in {root}; put it there, name another place with "
             "--config.data.data_dir=DIR, or allow the download with --config.data.download=True"

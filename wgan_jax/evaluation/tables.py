@@ -1,6 +1,7 @@
 """Metrics on a terminal: a row each, with its better direction, a column per generator, as many side by side as fit."""
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from wgan_jax.evaluation import DIRECTIONS
 from wgan_jax.evaluation.evaluator import Sizes, Values, count
 
+HEAD = 3  # lines of a column's name
 GAP = 3  # between columns: a padding of 1 on either side of a divider
 SMALL = 0.01  # below it three decimals say too little
 
@@ -83,8 +85,9 @@ def _blocks(
 
 
 def _wide(name: str, texts: Sequence[str]) -> int:
-    """Returns the width of a column whose name wraps at words and whose texts do not."""
-    return max(len(text) for text in (*name.split(), *texts, ""))
+    """Returns the width of a column whose name wraps at words, to HEAD lines at most, and whose texts do not."""
+    least = max(len(text) for text in (*name.split(), *texts, ""))
+    return next(width for width in itertools.count(max(1, least)) if len(textwrap.wrap(name, width)) <= HEAD)
 
 
 def _text(cell: Cell, signs: dict[str, str]) -> str:

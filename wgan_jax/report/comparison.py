@@ -273,4 +273,4 @@ def _scale(axes: Axes, metric: str) -> None:
         axes.yaxis.set_major_locator(FixedLocator([-LINEAR, 0, LINEAR, *ticks]))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(PLAIN)
-        axes.set_ylim(max(low, -2 * LINEAR), high)
+        axes.set_ylim(max(low, -2 * LINEAR), 1.2 * high)  # a margin on the logarithmic part
