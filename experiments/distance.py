@@ -96,8 +96,8 @@ def distance(argv: list[str]) -> None:
         flag = " and ".join(name for name, wanted in differ.items() if wanted)
         hint = f"; {flag} makes those of folders alike" if real.ndim == generated.ndim == 4 else ""
         raise UserError(f"--real and --generated: examples of shape {real.shape[1:]} and {generated.shape[1:]}{hint}")
-    size = "x".join(map(str, real.shape[1:]))
-    told = [f"{name}: {getattr(flags, name)}, {len(x):,} examples {size}{in_words(left_out[name])}" for name, x in sets.items()]
+    size = f"examples {'x'.join(map(str, real.shape[1:]))}" if real.ndim == 4 else f"points of {real.shape[1]} numbers"
+    told = [f"{name}: {getattr(flags, name)}, {len(x):,} {size}{in_words(left_out[name])}" for name, x in sets.items()]
     print(*map(printable, told), sep="\n", flush=True)
     config = critic_config(flags.method, real.shape[1:], overrides)
     warn_of_idle_updates([config])

@@ -22,15 +22,18 @@ def tags(argv: list[str]) -> None:
     flags, overrides = parser.parse(argv)
     if overrides:
         raise UserError(f"{overrides[0]}: there is no config here")
-    if not Path(flags.images).is_dir():
-        raise UserError(f"--images: {flags.images}: no such folder")
+    missing = [f"--images: {flags.images}: no such folder"] * (not Path(flags.images).is_dir())
+    missing += [f"--tags: {flags.tags}: no such file"] * (not Path(flags.tags).is_file())
+    if missing:
+        raise UserError(*missing)
     from wgan_jax.data.tags import write_metadata
     from wgan_jax.data.walk import in_words
 
     made = write_metadata(Path(flags.tags), Path(flags.images))
     print(f"{made.images} images: {Path(flags.images) / 'metadata.csv'}{in_words(made.left_out)}")
     print(f"unknown: hair of {made.no_hair}, eyes of {made.no_eyes}; {made.untagged} of the images have no line of tags")
-    print(f"{made.unused} lines name no image")
+    if made.unused:
+        print(f"{made.unused} line{'s name' if made.unused > 1 else ' names'} no image")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import math
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pyte
 import pytest
 from rich.console import Console
@@ -14,6 +16,7 @@ from rich.console import Console
 import wgan_jax.training.loop as loop_module
 from experiments.run import run
 from wgan_jax.errors import Interrupted
+from wgan_jax.evaluation.evaluator import Sizes
 from wgan_jax.training import display as module
 from wgan_jax.training.display import (
     Display,
@@ -26,6 +29,7 @@ from wgan_jax.training.display import (
 )
 from wgan_jax.training.interruption import Signals
 from wgan_jax.training.logging import board_tag
+from wgan_jax.types import Player, TrainState
 
 EVALUATION = {
     "eval/wasserstein_ratio": 1.0812,
@@ -360,3 +364,25 @@ def test_an_interrupted_run_says_that_it_saves(arguments, tmp_path, capsys, monk
 )
 def test_tensorboard_groups(name, tag):
     assert board_tag(name) == tag
+
+
+def test_a_state_that_is_last_and_best_has_one_column(make_config):
+    player = Player(params={}, model_state={}, opt_state={})
+    state = TrainState(np.int32(7), np.int32(14), player, player, {}, {})
+    evaluator = SimpleNamespace(
+        sizes=lambda split: Sizes(5, 5),
+        real_sizes=lambda split: Sizes(5, 5),
+        of_generator=lambda generator, critic, split, draw: {"precision": 0.5},
+        of_real=lambda split, draw: {"precision": 0.9},
+    )
+    columns = {}
+    for best in (7, 3, None):
+        checkpoints = SimpleNamespace(best=lambda at=best: at, best_score=lambda: 0.1, restore=lambda step, target: state)
+        summary = {"best": None}
+        rows = loop_module._final(make_config(), checkpoints, evaluator, state, summary)
+        columns[best] = ([*rows], summary["best"] and summary["best"]["step"])
+    assert columns == {
+        7: (["last and best, step 7", "real data"], 7),
+        3: (["last, step 7", "best, step 3", "real data"], 3),
+        None: (["last, step 7", "real data"], None),
+    }

@@ -607,6 +607,6 @@ def test_what_is_unknown_is_counted(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         f"5 images: {table}",
         "unknown: hair of 3, eyes of 4; 2 of the images have no line of tags",
-        "1 lines name no image",
+        "1 line names no image",
     ]
     assert table.read_text(encoding="utf-8").splitlines()[1:3] == ["a/0.png,red,unknown", "a/1.png,red,green"]

@@ -77,8 +77,9 @@ def test_other_launchers_expand_their_paths(tmp_path, capsys):
     tiny = ["--seeds=1", "--config.steps=2", "--config.batch_size=4", "--config.model.width=4", "--config.cache_dir="]
     distance.distance(["--real=~/a.npy", "--generated=~/b.npy", "--out=~/distance.json", *tiny])
     assert (tmp_path / "home/distance.json").exists()
-    with pytest.raises(UserError, match=f"^--images: {tmp_path}/home/none: no such folder"):
+    with pytest.raises(UserError, match=f"^--images: {tmp_path}/home/none: no such folder") as caught:
         tags.tags(["--tags=~/tags.csv", "--images=~/none"])
+    assert caught.value.lines[1:] == (f"--tags: {tmp_path}/home/tags.csv: no such file",)
     capsys.readouterr()
 
 
