@@ -23,8 +23,9 @@ from ml_collections import ConfigDict
 
 from experiments import launch
 from experiments.restore import find_model, generator_of, load_data, restore_run
-from wgan_jax.config import check_data, rules
+from wgan_jax.config import rules
 from wgan_jax.errors import UserError
+from wgan_jax.places import check_data
 from wgan_jax.training.workdir import write_json
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ They say what a row of metrics is worth: one distance alone ranks centroids abov
 """
 
 from experiments import launch
-from wgan_jax.config import check_data, load
+from wgan_jax.config import load
 from wgan_jax.errors import UserError
+from wgan_jax.places import check_data
 
 
 def references(argv: list[str]) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 
 from experiments import launch  # noqa: E402
-from wgan_jax.config import check_data, default_workdir, load, warn_of_idle_updates  # noqa: E402
+from wgan_jax.config import default_workdir, load, warn_of_idle_updates  # noqa: E402
+from wgan_jax.places import check_data  # noqa: E402
 from wgan_jax.training.workdir import is_finished, open_workdir  # noqa: E402
 
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from experiments import launch
 from experiments.restore import Restored, find_model, generator_of, load_data, restore_run
-from wgan_jax.config import check_data
 from wgan_jax.errors import UserError
+from wgan_jax.places import check_data
 from wgan_jax.training.workdir import write_json
 
 if TYPE_CHECKING:

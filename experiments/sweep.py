@@ -18,8 +18,9 @@ from typing import Any
 from experiments import launch
 from experiments.launchers import add_flags, choose
 from experiments.task import is_done, read_task, run_task, write_task
-from wgan_jax.config import check_data, flatten, warn_of_idle_updates
+from wgan_jax.config import flatten, warn_of_idle_updates
 from wgan_jax.errors import UserError
+from wgan_jax.places import check_data
 from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
 from wgan_jax.training.workdir import open_workdir, provenance, vet_workdir, write_json
 

@@ -13,7 +13,6 @@ from wgan_jax.config import (
     IDLE,
     UserError,
     check,
-    check_data,
     default_workdir,
     described,
     flatten,
@@ -24,6 +23,7 @@ from wgan_jax.config import (
     unknown_flag,
     warn_of_idle_updates,
 )
+from wgan_jax.places import check_data
 
 WHOLE = sorted(key for key, rule in rules().items() if rule.type is int)
 REAL = sorted(key for key, rule in rules().items() if rule.type is float)
@@ -538,6 +538,14 @@ def test_a_wrong_place_of_the_data_is_told_before_it_is_read(tmp_path):
     with pytest.raises(UserError):
         check_data(with_values({**tfds, "data.builder": "mnist:9.9.9"}))
     check_data(good())
+
+
+def test_only_data_in_a_home_directory_needs_one(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it is where the system does not know the user
+    check_data(good())
+    with pytest.raises(UserError, match="no home directory is known here"):
+        check_data(with_values({"data.name": "tfds", "data.builder": "mnist"}))
 
 
 # Registries

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # From the top of the house to its bottom. A new folder, or a new file in training/, is given its room here.
 ROOMS = [
     {"wgan_jax", "wgan_jax.training"}
-    | {f"wgan_jax.{name}" for name in ("types", "config", "plan", "errors", "batching", "paths")},
+    | {f"wgan_jax.{name}" for name in ("types", "config", "plan", "errors", "batching", "paths", "places")},
     {"wgan_jax.data"},
     {"wgan_jax.ops"},
     {"wgan_jax.models"},
@@ -35,6 +35,7 @@ NEVER = {
     "wgan_jax.evaluation": ("wgan_jax.training",),
     "wgan_jax.training.checkpoint": ("wgan_jax.data", "wgan_jax.models", "wgan_jax.objectives", "wgan_jax.evaluation"),
     "wgan_jax.config": ("jax", "flax", "optax", "wgan_jax.types"),
+    "wgan_jax.places": ("jax", "flax", "optax", "wgan_jax.types"),
     "wgan_jax.plan": ("jax", "flax", "optax", "wgan_jax.types"),
     "wgan_jax.report": ("jax", "wgan_jax.data", "wgan_jax.evaluation", "wgan_jax.models", "wgan_jax.training"),
     "wgan_jax": ("configs", "experiments", "benchmarks", "tests"),

@@ -413,25 +413,6 @@ def check(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def check_data(config: ConfigDict) -> None:
-    """Answers a wrong place of the data at once: its loader would say the same, but imports jax first.
-
-    Raises:
-      UserError: no folder of images, or a dataset of TensorFlow Datasets that is not prepared and may not be downloaded.
-    """
-    data = config.data
-    if data.name == "folder" and not (data.path and Path(data.path).expanduser().is_dir()):
-        raise UserError(f"config.data.path: {data.path or 'empty'}: no such folder; set --config.data.path=DIR")
-    if data.name != "tfds" or data.download:
-        return
-    root, (name, _, version) = Path(paths.absolute(data.data_dir or "~/tensorflow_datasets")), data.builder.partition(":")
-    if not any((root / name).glob(f"{version or '*'}/dataset_info.json")):
-        raise UserError(
-            f"config.data.builder: {data.builder} is not prepared in {root}; put it there, name another place with "
-            "--config.data.data_dir=DIR, or allow the download with --config.data.download=True"
-        )
-
-
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Returns the checked config of `FILE.py[:preset]` with `--config.key=value` overrides applied.
 

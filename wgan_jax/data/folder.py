@@ -14,6 +14,7 @@ from wgan_jax.data.dataset import Dataset
 from wgan_jax.data.images import SUFFIXES
 from wgan_jax.data.walk import METADATA, in_words, printable, walk
 from wgan_jax.errors import UserError
+from wgan_jax.places import image_folder
 
 NO_LABELS = "none"  # config.data.label
 SPLIT_NAMES = {  # of folders, in any case
@@ -46,9 +47,7 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: no such folder, no images, folders whose meaning is not clear, or a metadata.csv that does not fit them.
     """
-    root = Path(config.path)
-    if not config.path or not root.is_dir():
-        raise UserError(f"config.data.path: {config.path or 'empty'}: no such folder; set --config.data.path=DIR")
+    root = image_folder(config)
     try:
         files, tables, left_out = walk(root)
     except UserError as error:

@@ -11,7 +11,7 @@ from wgan_jax.data.cache import Record, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Dataset
 from wgan_jax.errors import Interrupted, UserError
-from wgan_jax.paths import absolute
+from wgan_jax.places import builders_folder, prepared_builder
 
 
 def load(config: ConfigDict) -> Dataset:
@@ -23,10 +23,7 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: it is not there, holds no image, or cannot be read.
     """
-    root = Path(config.data_dir or absolute("~/tensorflow_datasets"))
-    folder = _prepared(root, config.builder)
-    if folder is None:
-        folder = _download(config, root)
+    folder = prepared_builder(config) or _download(config)
     files = sorted(path for path in folder.iterdir() if path.is_file())
     identity = {"tfds": config.builder, "version": folder.name, "files": stamp(files)}
     return load_source(Source(identity, lambda: _records(folder, config), _other_splits(folder)), config)
@@ -42,23 +39,11 @@ def _other_splits(folder: Path) -> dict[str, int]:
     return {f"of split {name}": size for name, size in sizes.items() if name not in ("train", "test")}
 
 
-def _prepared(root: Path, name: str) -> Path | None:
-    """Returns the folder of a builder's newest prepared version, name[/config][:version]."""
-    name, _, version = name.partition(":")
-    found = [path.parent for path in (root / name).glob(f"{version or '*'}/dataset_info.json")]
-    return max(found, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")], default=None)
-
-
-def _download(config: ConfigDict, root: Path) -> Path:
-    if not config.download:
-        raise UserError(
-            f"config.data.builder: {config.builder} is not prepared in {root}; put it there, name another place with "
-            "--config.data.data_dir=DIR, or allow the download with --config.data.download=True"
-        )
+def _download(config: ConfigDict) -> Path:
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(config.builder, data_dir=root, file_format="array_record")
+        builder = tfds.builder(config.builder, data_dir=builders_folder(config), file_format="array_record")
         builder.download_and_prepare()
     except Interrupted:
         raise
