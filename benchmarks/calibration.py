@@ -25,8 +25,8 @@ import numpy as np
 
 from experiments import launch
 from experiments.distance import critic_config, methods
-from wgan_jax.config import registered
 from wgan_jax.errors import UserError
+from wgan_jax.registries import registered
 
 SHIFT = 2.0
 FRACTION = 0.5  # of the way to its a_n that a funnel moves an example

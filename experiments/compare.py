@@ -29,7 +29,7 @@ from wgan_jax.report.comparison import (
     write_table,
 )
 from wgan_jax.training.logging import read_metrics
-from wgan_jax.training.workdir import MAY_CHANGE, read_config
+from wgan_jax.training.workdir import MAY_CHANGE, kind_of, read_config
 
 TRAINED = ("steps", "eval_every")  # of MAY_CHANGE, what tells runs apart nevertheless
 TOLD = (
@@ -91,7 +91,7 @@ def read_runs(folder: Path) -> list[Run]:
     """
     stored = flatten(read_config(folder))
     try:
-        return _read_sweep(folder) if (folder / "tasks").is_dir() else [_read_run(folder, stored)]
+        return _read_sweep(folder) if kind_of(folder) == "sweep" else [_read_run(folder, stored)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # files of another program, or damaged ones
         raise UserError(
             f"--workdir: {folder} cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
@@ -115,7 +115,8 @@ def _read_run(folder: Path, config: dict[str, Any]) -> Run:
     if status == "done":
         best = summary["best"]
         states = {"last": (step, summary["final"])} | ({"best": (best["step"], best["test"])} if best else {})
-        test = {name: {"step": at, "seconds": seconds[at], **values} for name, (at, values) in states.items()}
+        spent = {at: seconds[at] if at in seconds else at / summary["updates_per_second"] for at, _ in states.values()}
+        test = {name: {"step": at, "seconds": spent[at], **values} for name, (at, values) in states.items()}
     data, evaluation = made.get("data", {}), made.get("evaluation", {})
     sizes = {split: (size["points"], size["features"]) for split, size in evaluation.get("sizes", {}).items()}
     known = {f"images of {split}": n for split, n in data.get("examples", {}).items()} | {

@@ -139,9 +139,9 @@ def _check(flags: argparse.Namespace) -> None:
     if flags.channels not in (0, 1, 3):
         raise UserError(f"--channels: {flags.channels} is neither 1 nor 3")
     for name in ("real", "generated"):
-        if not Path(getattr(flags, name)).expanduser().exists():
+        if not Path(getattr(flags, name)).exists():
             raise UserError(f"--{name}: {getattr(flags, name)}: no such file or folder")
-    folders = any(Path(path).expanduser().is_dir() for path in (flags.real, flags.generated))
+    folders = any(Path(path).is_dir() for path in (flags.real, flags.generated))
     if (flags.image_size or flags.channels) and not folders:
         name = "--image-size" if flags.image_size else "--channels"
         raise UserError(f"{name}: of folders of images, and neither --real nor --generated is one")

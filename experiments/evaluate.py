@@ -23,8 +23,8 @@ from ml_collections import ConfigDict
 
 from experiments import launch
 from experiments.restore import find_model, generator_of, load_data, restore_run
-from wgan_jax.config import rules
 from wgan_jax.errors import UserError
+from wgan_jax.keys import rules
 from wgan_jax.places import check_data
 from wgan_jax.training.workdir import write_json
 
@@ -80,7 +80,7 @@ def evaluate(argv: list[str]) -> None:
     from wgan_jax.training.checkpoint import NoCheckpoint
 
     evaluator = make_evaluator(run.config, dataset, run.networks)
-    steps = run.steps if flags.step == "all" else [run.step]
+    steps = sorted({*run.steps, run.step}) if flags.step == "all" else [run.step]
     what = f"step {run.step}" if len(steps) == 1 else f"{len(steps)} checkpoints"
     print(f"evaluating {what} and real data, {flags.repeats} draw{'s' * (flags.repeats > 1)} of each", flush=True)
     entries, deleted, console = [], [], rich.get_console()

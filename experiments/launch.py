@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 
 from wgan_jax import paths
-from wgan_jax.config import unknown_flag
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
+from wgan_jax.keys import unknown_flag
 
 USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
 HEARTBEAT = 100  # seconds; JAX's own

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
+from experiments.launch import steady_output
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.training.interruption import Signals
 from wgan_jax.training.workdir import write_json
@@ -233,6 +234,7 @@ def _take(share: Share, log: Path) -> None:
     with log.open("a", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+    steady_output()
 
 
 def _end_with_parent() -> None:

@@ -117,7 +117,7 @@ def restore_run(model: Model, step: str) -> Restored:
         if model.point:
             from wgan_jax.training.members import restore_member
 
-            at = functools.partial(restore_member, checkpoints, fresh, model.point, *model.member, best=step == "best")
+            at = functools.partial(restore_member, checkpoints, fresh, model.point, model.member, best=step == "best")
         state = at(number)
         return Restored(config, model.folder, networks, int(state.step), state, info, checkpoints.steps(), at)
 

@@ -186,6 +186,19 @@ def test_a_run_of_several_that_became_non_finite_is_counted_and_left_out(write_r
     assert found["wgan_gp, digits, 3 runs, 1 non-finite"]["last"][2] == "0.600 ± 0.000"
 
 
+def test_seconds_of_an_end_between_two_lines_follow_from_the_pace(write_run):
+    folder = write_run("a", {50: 0.9, 100: 0.4, 130: 0.5}, steps=130)
+    path = folder / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))  # 130 is no multiple of log_every
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "updates_per_second": 20.0}))
+    (run,) = read_runs(folder)
+    assert {state: (row["step"], row["seconds"]) for state, row in run.test.items()} == {
+        "last": (130, 6.5),
+        "best": (100, 10.0),
+    }
+
+
 def test_labels_name_what_differs(write_run):
     folders = [
         write_run("a", method="wgan"),

@@ -7,23 +7,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import default
-from wgan_jax.config import (
-    ALIASES,
-    AUGMENTATIONS,
-    IDLE,
-    UserError,
-    check,
-    default_workdir,
-    described,
-    flatten,
-    load,
-    mistakes,
-    registered,
-    rules,
-    unknown_flag,
-    warn_of_idle_updates,
-)
+from wgan_jax.config import UserError, check, default_workdir, flatten, load, mistakes, warn_of_idle_updates
+from wgan_jax.keys import ALIASES, AUGMENTATIONS, IDLE, rules, unknown_flag
 from wgan_jax.places import check_data
+from wgan_jax.registries import described, registered
 
 WHOLE = sorted(key for key, rule in rules().items() if rule.type is int)
 REAL = sorted(key for key, rule in rules().items() if rule.type is float)

@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import default
-from wgan_jax.config import flatten, mistakes, rules
+from wgan_jax.config import flatten, mistakes
 from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.data.source import make_feed
 from wgan_jax.errors import UserError
+from wgan_jax.keys import rules
 from wgan_jax.training.program import make_parts, make_run_updates
 from wgan_jax.training.update import make_hyperparameters
 

@@ -35,6 +35,8 @@ launch.main(command)
 def write(workdir, task_id):
     """What a task of each name does: fails in its own way, or writes where it ran."""
     print(f"begins {task_id}", flush=True)
+    if task_id == "accented":
+        print("é")
     if task_id == "mistaken":
         raise UserError("config.x: wrong")
     if task_id == "infinite":
@@ -233,6 +235,12 @@ def test_processes_go_on_after_failures_and_a_kill(tmp_path, capfd):
     assert out.endswith("5 of 5 tasks ended, 3 failed\n")
     assert (logs / "a.log").read_text() == "begins a\n"
     assert (logs / "broken.log").read_text().startswith("begins broken\nTraceback")
+
+
+def test_letters_that_a_log_does_not_have_cost_no_task(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    launch(write, tmp_path, ["accented"], "--launcher=processes")
+    assert (tmp_path / "processes" / "accented.log").read_text() == "begins accented\n?\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the top of the house to its bottom. A new folder, or a new file in training/, is given its room here.
 ROOMS = [
-    {"wgan_jax", "wgan_jax.training"}
-    | {f"wgan_jax.{name}" for name in ("types", "config", "plan", "errors", "batching", "paths", "places")},
+    {"wgan_jax", "wgan_jax.training", "wgan_jax.types", "wgan_jax.errors", "wgan_jax.batching", "wgan_jax.registries"}
+    | {f"wgan_jax.{name}" for name in ("paths", "keys", "config", "places", "plan")},
     {"wgan_jax.data"},
     {"wgan_jax.ops"},
     {"wgan_jax.models"},
@@ -34,9 +34,10 @@ NEVER = {
     "wgan_jax.objectives": ("wgan_jax.models", "wgan_jax.data"),
     "wgan_jax.evaluation": ("wgan_jax.training",),
     "wgan_jax.training.checkpoint": ("wgan_jax.data", "wgan_jax.models", "wgan_jax.objectives", "wgan_jax.evaluation"),
-    "wgan_jax.config": ("jax", "flax", "optax", "wgan_jax.types"),
-    "wgan_jax.places": ("jax", "flax", "optax", "wgan_jax.types"),
-    "wgan_jax.plan": ("jax", "flax", "optax", "wgan_jax.types"),
+    **{
+        f"wgan_jax.{name}": ("jax", "flax", "optax", "wgan_jax.types")
+        for name in ("registries", "keys", "config", "places", "paths", "plan")
+    },
     "wgan_jax.report": ("jax", "wgan_jax.data", "wgan_jax.evaluation", "wgan_jax.models", "wgan_jax.training"),
     "wgan_jax": ("configs", "experiments", "benchmarks", "tests"),
     "configs": ("wgan_jax",),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -63,6 +64,14 @@ def test_seeds_take_the_place_of_the_points_own(ablation):
     path = ablation('[{"n_critic": n, "seed": s} for n in (1, 2) for s in (100, 101)]')
     points = load_sweep(path, seeds=3).points
     assert [(p.config.n_critic, p.config.seed) for p in points] == [(n, s) for n in (1, 2) for s in range(3)]
+
+
+def test_a_path_of_a_point_is_one_from_any_directory(ablation, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    points = load_sweep(ablation('[{"data.data_dir": "~/x"}, {"data.data_dir": "y"}]'), ["--config.data.name=tfds"]).points
+    wanted = [f"{tmp_path}/x", str(Path("y").absolute())]
+    assert [point.overrides["data.data_dir"] for point in points] == wanted
+    assert [point.config.data.data_dir for point in points] == wanted
 
 
 def test_a_method_is_swept_over_seeds(root):

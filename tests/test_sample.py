@@ -12,11 +12,11 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 
 from experiments import launch, sample
-from wgan_jax.config import registered
 from wgan_jax.data.dataset import encode
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import sampling
 from wgan_jax.models import build_networks, make_sampler
+from wgan_jax.registries import registered
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.program import make_parts
 from wgan_jax.training.workdir import write_json

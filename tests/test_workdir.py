@@ -30,6 +30,11 @@ def stored(folder):
     return json.loads((folder / "config.json").read_text())
 
 
+def test_a_folder_of_tasks_alone_is_no_sweep(tmp_path):
+    (tmp_path / "tasks").mkdir()  # as somebody may have one at home
+    assert kind_of(tmp_path) is None
+
+
 @pytest.mark.parametrize(("held", "other"), [("run", "sweep"), ("sweep", "run")])
 def test_a_directory_is_of_one_kind(begun, make_config, held, other):
     folder = begun(held)

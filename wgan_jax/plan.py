@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from wgan_jax.config import Rule, call, execute, flatten, mistakes, override, rules, unknown
+from wgan_jax.config import call, execute, flatten, mistakes, override
 from wgan_jax.errors import UserError
+from wgan_jax.keys import Rule, rules, unknown
 
 # Keys of types.Hyperparameters, and what the program never reads: points that differ in these alone train as one program.
 TRACED = (
@@ -101,7 +102,7 @@ def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
     known: set[str] = set()
     lines: dict[str, str] = {}  # mistake -> the first point that has it
     for index, given in enumerate(dicts):
-        overrides = {"seed": base.seed, **{key: _fitted(value, table.get(key)) for key, value in given.items()}}
+        overrides = {"seed": base.seed, **{key: _fitted(key, value, table.get(key)) for key, value in given.items()}}
         config = base.copy_and_resolve_references()
         wrong = [unknown(key, list(keys)) for key in given if key not in keys]
         if not wrong:
@@ -124,9 +125,13 @@ def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
     return list(points.values())
 
 
-def _fitted(value: Any, rule: Rule | None) -> Any:
-    """Returns a whole number as a float where the key's values are floats: 1 and 1.0 are one point."""
-    return float(value) if rule is not None and rule.type is float and type(value) is int else value
+def _fitted(key: str, value: Any, rule: Rule | None) -> Any:
+    """Returns a value as its key has it, so that 1 and 1.0 are one point of a rate, and a path is one from any directory."""
+    if rule is None:
+        return value
+    if rule.type is float and type(value) is int:
+        return float(value)
+    return rule.settled(key, value) if isinstance(value, str) else value
 
 
 def swept_keys(points: Iterable[Point]) -> list[str]:

@@ -14,7 +14,7 @@ from wgan_jax.errors import UserError
 
 
 class Loader(NamedTuple):
-    """A dataset. config.py reads all but `load` from the text of this file, so it is written as literals."""
+    """A dataset. wgan_jax.registries reads all but `load` from the text of this file, so it is written as literals."""
 
     load: Callable[[ConfigDict], Dataset]
     images: bool = False  # whether it is stored images, which are augmented as config.data says; else it is a law

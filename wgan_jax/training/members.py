@@ -214,15 +214,16 @@ def _progress(info: dict[str, Any]) -> Progress:
 
 
 def restore_member(
-    checkpoints: Checkpoints, fresh: TrainState, point: str, index: int, count: int, step: int, *, best: bool
+    checkpoints: Checkpoints, fresh: TrainState, point: str, member: tuple[int, int], step: int, *, best: bool
 ) -> TrainState:
-    """Returns the state of one of `count` members at a checkpoint, or its best state so far, of which no generator is kept.
+    """Returns a member's state at a checkpoint, or its best state so far, of which no generator is kept.
 
-    fresh: a state's shapes; point: the member's id.
+    fresh: a state's shapes; point: the member's id; member: its index, and how many its checkpoints stack.
 
     Raises:
       UserError: the checkpoint is damaged, the member was not finite any more, or has no best state yet.
     """
+    index, count = member
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), fresh)
     tree = checkpoints.restore(step, {"states": stacked, "best": networks(stacked)})
     progress = _progress(checkpoints.info(step))

@@ -51,7 +51,8 @@ MADE: dict[Kind, str] = {"run": "checkpoints", "sweep": "tasks"}  # a folder tha
 
 def kind_of(workdir: Path) -> Kind | None:
     """Returns what a directory holds, or None where nothing was begun in it."""
-    return next((kind for kind, folder in MADE.items() if (workdir / folder).is_dir()), None)
+    begun = (workdir / "config.json").exists()
+    return next((kind for kind, folder in MADE.items() if begun and (workdir / folder).is_dir()), None)
 
 
 def vet_workdir(workdir: Path, kind: Kind) -> None:
@@ -88,7 +89,7 @@ def open_workdir(workdir: Path, config: ConfigDict, kind: Kind = "run") -> Itera
     except OSError as error:
         raise UserError(f"--workdir: {workdir}: {error.strerror}") from error
     with lock:
-        if stored.exists() and kind_of(workdir) is not None:
+        if kind_of(workdir) is not None:
             _same(workdir, flatten(read_config(workdir)), flatten(config))
         write_json(stored, config.to_dict())
         yield
