@@ -73,6 +73,20 @@ def test_own_images_train_from_a_thread_and_go_on(tmp_path, capsys):
         train(config_of(**{"model.width": 9}), own(), tmp_path / "run")
 
 
+@pytest.mark.parametrize(("given", "flip"), [(False, True), (True, False), (False, False)])
+def test_own_images_are_augmented_as_they_or_the_config_say(given, flip, tmp_path, monkeypatch):
+    class SeenError(Exception):
+        pass
+
+    def seen(config, workdir, started, dataset):
+        assert (dataset.flip, dataset.dequantise) == (given or flip, False)
+        raise SeenError
+
+    monkeypatch.setattr("wgan_jax.training.loop.train", seen)
+    with pytest.raises(SeenError):
+        train(config_of(**{"data.flip": flip}), own()._replace(flip=given), tmp_path / "run")
+
+
 def test_without_a_dataset_it_is_the_configs(tmp_path, monkeypatch):
     class SeenError(Exception):
         pass
@@ -90,10 +104,12 @@ def test_without_a_dataset_it_is_the_configs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (own(dtype=np.float32), "dataset.train: images of float32 (40, 8, 8, 1); wanted are uint8"),
-        (own()._replace(shape=(9, 8, 1)), "dataset.train: images of uint8 (40, 8, 8, 1)"),
-        (own()._replace(test=None), "dataset.test: missing"),
-        (own()._replace(test=Split(own().test.images, np.zeros(3, np.int32))), "dataset.test: labels of int32 (3,)"),
+        (own(dtype=np.float32), "dataset: has train images of float32 (40, 8, 8, 1); wanted are uint8"),
+        (own()._replace(shape=(9, 8, 1)), "dataset: has train images of (8, 8, 1), and the dataset's shape is (9, 8, 1)"),
+        (own()._replace(test=None), "dataset: has no split test; give all three"),
+        (own()._replace(test=Split(own().test.images, np.zeros(3, np.int32))), "dataset: has test labels of int32 (3,)"),
+        (own((40, 20, 3)), "dataset: has 3 test images; each split needs 4"),
+        (own()._replace(train=None), "dataset: has neither a law"),
     ],
 )
 def test_a_dataset_that_is_none_is_a_users_mistake(dataset, message, tmp_path):

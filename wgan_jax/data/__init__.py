@@ -48,44 +48,47 @@ def load_dataset(config: ConfigDict) -> Dataset:
       UserError: of the loader, or it gives something else than stored uint8 images or a law.
     """
     name = config.data.name
-    dataset = DATASETS[name].load(config.data)
-    if not DATASETS[name].images:
-        if dataset.sample is None:
-            raise UserError(
-                f"config.data.name: the loader of {name} gives no law; where it has images, write images=True in DATASETS"
-            )
-        return dataset
-    train, validation, test = (_stored(name, split, dataset) for split in ("train", "validation", "test"))
-    stored = dataset._replace(train=train, validation=validation, test=test)
-    return stored._replace(flip=config.data.flip, dequantise=config.data.dequantise)
+    dataset, here = DATASETS[name].load(config.data), f"config.data.name: the loader of {name} gives"
+    if DATASETS[name].images:
+        return stored(dataset, config, here)
+    if dataset.sample is None:
+        raise UserError(f"{here} no law; where it has images, write images=True in DATASETS")
+    return dataset
 
 
-def _stored(name: str, which: str, dataset: Dataset) -> Split:
-    """Returns a split with int32 labels.
+def stored(dataset: Dataset, config: ConfigDict, whose: str) -> Dataset:
+    """Returns a dataset of stored images with int32 labels, augmented as it says itself or config.data does.
+
+    whose: begins the message of what is wrong, such as "dataset: has".
 
     Raises:
-      UserError: it is not what a Split of this dataset is.
+      UserError: a split is not there, or not what a Split of this dataset is.
     """
+    train, validation, test = (_vetted(dataset, which, whose) for which in ("train", "validation", "test"))
+    flip, dequantise = dataset.flip or config.data.flip, dataset.dequantise or config.data.dequantise
+    return dataset._replace(train=train, validation=validation, test=test, flip=flip, dequantise=dequantise)
+
+
+def _vetted(dataset: Dataset, which: str, whose: str) -> Split:
     split = getattr(dataset, which)
-    here = f"config.data.name: the loader of {name}"
     if split is None:
-        raise UserError(f"{here} gives no split {which}; give all three")
+        raise UserError(f"{whose} no split {which}; give all three")
     images, labels = split
     shape, most = tuple(getattr(images, "shape", ())), max(1, len(dataset.class_names)) - 1
     if getattr(images, "dtype", None) != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
         given = f"{getattr(images, 'dtype', type(images).__name__)} {shape}"
         wanted = "uint8 [N, H, W, C] with 1 or 3 channels, 0 for black and 255 for white"
-        raise UserError(f"{here} gives {which} images of {given}; wanted are {wanted}")
+        raise UserError(f"{whose} {which} images of {given}; wanted are {wanted}")
     if shape[1:] != dataset.shape:
-        raise UserError(f"{here} gives {which} images of {shape[1:]}, and the dataset's shape is {dataset.shape}")
+        raise UserError(f"{whose} {which} images of {shape[1:]}, and the dataset's shape is {dataset.shape}")
     if len(images) < LEAST:
-        raise UserError(f"{here} gives {len(images)} {which} images; each split needs {LEAST}")
+        raise UserError(f"{whose} {len(images)} {which} images; each split needs {LEAST}")
     labels = np.asarray(labels)
     whole = labels.shape == shape[:1] and labels.dtype.kind in "iu"
     if not whole or not 0 <= labels.min() <= labels.max() <= most:
         given = f"from {labels.min()} to {labels.max()}" if whole else f"{labels.shape}"
         wanted = f"whole numbers [{len(images)}] from 0 to {most}, as class_names has {len(dataset.class_names)} names"
-        raise UserError(f"{here} gives {which} labels of {labels.dtype} {given}; wanted are {wanted}")
+        raise UserError(f"{whose} {which} labels of {labels.dtype} {given}; wanted are {wanted}")
     return Split(images, labels.astype(np.int32))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.config import override
-from wgan_jax.data import load_dataset
+from wgan_jax.data import load_dataset, stored
 from wgan_jax.data.dataset import Dataset, encode
 from wgan_jax.errors import UserError
 from wgan_jax.models import Networks, make_sampler
@@ -40,7 +40,7 @@ class Trained(NamedTuple):
 
 
 def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Path | None = None) -> Trained:
-    """Trains a config on a dataset, in place of which config.data names one; prints its progress as experiments.run does.
+    """Trains a config on a dataset, by default that of config.data; prints its progress as experiments.run does.
 
     workdir: the run directory; the same call again goes on where it was stopped or, with more steps, where it ended. Without
     one it is a fresh temporary folder. JAX's own settings, such as float64, are the caller's.
@@ -53,7 +53,7 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
     started, config = time.perf_counter(), override(config.copy_and_resolve_references, [])
     if config.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UserError('config.dtype: float64 needs jax.config.update("jax_enable_x64", True) before anything is computed')
-    dataset = load_dataset(config) if dataset is None else _own(dataset)
+    dataset = load_dataset(config) if dataset is None else _own(dataset, config)
     folder = Path(absolute(str(workdir or tempfile.mkdtemp(prefix="wgan_jax-"))))
     with open_workdir(folder, config):
         summary = loop.train(config, folder, started, dataset)
@@ -64,7 +64,7 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
         return Trained(networks, state, read_metrics(folder / "metrics.jsonl"), summary, folder)
 
 
-def _own(dataset: Dataset) -> Dataset:
+def _own(dataset: Dataset, config: ConfigDict) -> Dataset:
     """Returns the caller's dataset with the fingerprint by which a run directory knows it again.
 
     Raises:
@@ -72,16 +72,9 @@ def _own(dataset: Dataset) -> Dataset:
     """
     if dataset.sample is not None:
         return dataset._replace(fingerprint=dataset.fingerprint or "a law of the caller's")
-    digest = hashlib.sha256()
-    for name in ("train", "validation", "test"):
-        split = getattr(dataset, name)
-        if split is None:
-            raise UserError(f"dataset.{name}: missing; a dataset has a law, `sample`, or the splits train, validation and test")
-        images, labels = split
-        if images.dtype != np.uint8 or len(images) == 0 or images.shape[1:] != dataset.shape or len(dataset.shape) != 3:
-            wanted = "uint8 [N, H, W, C] with H, W, C as in dataset.shape, 0 for black and 255 for white"
-            raise UserError(f"dataset.{name}: images of {images.dtype} {images.shape}; wanted are {wanted}")
-        if labels.shape != images.shape[:1] or labels.dtype != np.int32:
-            raise UserError(f"dataset.{name}: labels of {labels.dtype} {labels.shape}; wanted are int32 [{len(images)}]")
+    if dataset.train is None:
+        raise UserError("dataset: has neither a law, `sample`, nor the splits train, validation and test")
+    dataset, digest = stored(dataset, config, "dataset: has"), hashlib.sha256()
+    for images, labels in filter(None, (dataset.train, dataset.validation, dataset.test)):
         digest.update(np.ascontiguousarray(images).tobytes() + np.ascontiguousarray(labels).tobytes())
     return dataset._replace(fingerprint=dataset.fingerprint or digest.hexdigest())
