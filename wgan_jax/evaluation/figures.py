@@ -15,7 +15,10 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, decode, encode
 from wgan_jax.evaluation import DIRECTIONS, sample_law, sheets
-from wgan_jax.evaluation.drawing import (
+from wgan_jax.evaluation.features import FeatureNetwork
+from wgan_jax.models import Networks, make_sampler
+from wgan_jax.objectives.penalties import AIMS
+from wgan_jax.report.drawing import (
     BLUE,
     GREEN,
     ORANGE,
@@ -27,9 +30,6 @@ from wgan_jax.evaluation.drawing import (
     hold_spikes,
     words,
 )
-from wgan_jax.evaluation.features import FeatureNetwork
-from wgan_jax.models import Networks, make_sampler
-from wgan_jax.objectives.penalties import AIMS
 from wgan_jax.types import Params
 
 GRID_IMAGES, TOY_POINTS = 64, 2000

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from wgan_jax.evaluation.drawing import (
+from wgan_jax.report.drawing import (
     MARKERS,
     PLAIN,
     VERMILLION,

@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wgan_jax.evaluation import DIRECTIONS
+from wgan_jax.evaluation import DIRECTIONS, Direction
 from wgan_jax.evaluation.evaluator import Sizes, Values, count
+from wgan_jax.report.names import written
 
 HEAD = 3  # lines of a column's name
 GAP = 3  # between columns: a padding of 1 on either side of a divider
+SIGNS: dict[Direction, str] = {"": " ", "lower": "↓", "higher": "↑"}
 SMALL = 0.01  # below it three decimals say too little
 
 
@@ -37,16 +39,16 @@ def print_metrics(console: Console, title: str, columns: dict[str, dict[str, Cel
     """Prints {generator: {metric: cell}} as tables no wider than the console, a metric that a generator lacks as empty.
 
     The title goes on with the number of draws that the cells are of. n is of the examples on each side, several numbers where
-    the generators differ in it, in their order. Signs that the console's encoding lacks are written in ASCII.
+    the generators differ in it, in their order.
     """
-    signs = _signs(console.encoding)
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     counts = {name: dict.fromkeys(str(own[name].n) for own in columns.values() if name in own) for name in names}
-    texts = {key: [_text(own[name], signs) if name in own else "" for name in names] for key, own in columns.items()}
-    labels = [f"{signs[DIRECTIONS[name]]} {name.replace('_', ' ')}" for name in names]
-    of = f"mean {signs['spread']} deviation of {draws} draws" if draws > 1 else "one draw"
+    texts = {key: [_text(own[name]) if name in own else "" for name in names] for key, own in columns.items()}
+    labels = [f"{SIGNS[DIRECTIONS[name]]} {name.replace('_', ' ')}" for name in names]
+    of = f"mean ± deviation of {draws} draws" if draws > 1 else "one draw"
     print_table(console, f"{title}, {of}", labels, texts, {"n": [" / ".join(counts[name]) for name in names]})
-    console.print(f"{signs['lower']} lower, {signs['higher']} higher is better; n examples on each side", highlight=False)
+    told = f"{SIGNS['lower']} lower, {SIGNS['higher']} higher is better; n examples on each side"
+    console.print(written(told, console.encoding), highlight=False)
 
 
 def print_table(
@@ -58,9 +60,14 @@ def print_table(
 ) -> None:
     """Prints a row per label with its texts in the columns, as several tables where one would be wider than the console.
 
-    always: columns that stand in each of them.
+    always: columns that stand in each of them. Signs that the console's encoding lacks are written in ASCII.
     """
-    always = always or {}
+
+    def letters(columns: dict[str, list[str]]) -> dict[str, list[str]]:
+        return {name: [written(text, console.encoding) for text in texts] for name, texts in columns.items()}
+
+    title, labels = written(title, console.encoding), [written(label, console.encoding) for label in labels]
+    columns, always = letters(columns), letters(always or {})
     console.print(title, style="bold", markup=False, highlight=False)
     for block in _blocks(console.width, labels, columns, always):
         table = Table("", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
@@ -90,24 +97,10 @@ def _wide(name: str, texts: Sequence[str]) -> int:
     return next(width for width in itertools.count(max(1, least)) if len(textwrap.wrap(name, width)) <= HEAD)
 
 
-def _text(cell: Cell, signs: dict[str, str]) -> str:
+def _text(cell: Cell) -> str:
     if not np.isfinite(cell.mean):
         return "-"
     single = not np.isfinite(cell.std)
     small = 0 < abs(cell.mean) < SMALL and (single or cell.std < SMALL)
     numbers = [cell.mean] if single else [cell.mean, cell.std]
-    return f" {signs['spread']} ".join(f"{number:.2g}" if small else f"{number:.3f}" for number in numbers)
-
-
-def _signs(encoding: str) -> dict[str, str]:
-    """Returns the signs of the directions and of a spread in an encoding of the terminal."""
-    wanted = {"lower": ("↓", "v"), "higher": ("↑", "^"), "spread": ("±", "+-")}
-    return {"": " "} | {name: sign if _has(encoding, sign) else ascii_ for name, (sign, ascii_) in wanted.items()}
-
-
-def _has(encoding: str, sign: str) -> bool:
-    try:
-        sign.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    return " ± ".join(f"{number:.2g}" if small else f"{number:.3f}" for number in numbers)

@@ -12,16 +12,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from wgan_jax.errors import UserError
+from wgan_jax.report.drawing import LINEAR, PLAIN, UPDATES, colour, dashes, legend_below, scale_scores
 from wgan_jax.report.names import HEADLINE, SCORE, labels_of, number
 
 PANELS, CURVES = 4, 10  # metrics and settings that are drawn
-LINEAR = 0.05  # an excess up to it, which may be below 0, stands on a linear part of the axis
 REAL: tuple[Literal["--", ":", "-."], ...] = ("--", ":", "-.")  # lines of real data, where settings are of several
-BUDGETS = {"step": "generator updates", "seconds": "seconds of training"}
-PLAIN = FuncFormatter(lambda value, _: f"{value:,.10g}")
+BUDGETS = {"step": UPDATES, "seconds": "seconds of training"}
 
 type Row = dict[str, Any]
 
@@ -217,7 +216,7 @@ def draw_comparison(settings: Sequence[Setting], metrics: Sequence[str]) -> Figu
     for column, metric in enumerate(metrics):
         for (unit, name), axes in zip(BUDGETS.items(), panels[:, column], strict=True):
             for index, setting in enumerate(settings):
-                _draw_setting(axes, setting, unit, metric, f"C{index}")
+                _draw_setting(axes, setting, unit, metric, {"color": colour(index), "linestyle": dashes(index)})
             for (_, run), style in zip(real, itertools.cycle(REAL), strict=False):
                 if run.real.get(metric) is not None:
                     axes.axhline(run.real[metric], color="0.3", linestyle=style, linewidth=1, label="real")
@@ -227,9 +226,17 @@ def draw_comparison(settings: Sequence[Setting], metrics: Sequence[str]) -> Figu
             axes.grid(alpha=0.3)
         better = {math.inf: "\nlower is better", 0.0: "\nhigher is better", None: ""}[HEADLINE.get(metric)]
         panels[0, column].set_title(metric.replace("_", " ") + better, fontsize=11)
-        _scale(panels[0, column], metric)
+        if metric == SCORE:
+            drawn = panels[0, column].lines
+            values = np.concatenate([line.get_ydata() for line in drawn] or [np.empty(0)])
+            scale_scores(panels[0, column], "y", values)
+            if panels[0, column].get_yscale() == "symlog":  # whose margin below 0 is wide
+                panels[0, column].set_ylim(bottom=values.min() - LINEAR)
     labels = [", ".join(filter(None, [setting.label, setting.note])) for setting in settings]
-    handles = [Line2D([], [], color=f"C{index}", linewidth=2, label=label) for index, label in enumerate(labels)]
+    handles = [
+        Line2D([], [], color=colour(index), linestyle=dashes(index), linewidth=2, label=label)
+        for index, label in enumerate(labels)
+    ]
     labels = [f"real, n = {run.real_n}, on test{name}" for name, run in real]
     handles += [
         Line2D([], [], color="0.3", linestyle=style, label=label)
@@ -237,40 +244,23 @@ def draw_comparison(settings: Sequence[Setting], metrics: Sequence[str]) -> Figu
     ]
     if any(run.status == "non-finite" for setting in settings for run in setting.runs):
         handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="became non-finite after this"))
-    widest = 0.8 + 0.08 * max(len(str(handle.get_label())) for handle in handles)  # inches
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
-    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(handles) / columns))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=9)
+    legend_below(figure, handles)
     figure.supylabel("on validation, averaged generator", fontsize=10)
     return figure
 
 
-def _draw_setting(axes: Axes, setting: Setting, unit: str, metric: str, colour: str) -> None:
+def _draw_setting(axes: Axes, setting: Setting, unit: str, metric: str, look: dict[str, Any]) -> None:
     several = len(setting.runs) > 1
     by_step = [{row["step"]: row for row in run.validation if row.get(metric) is not None} for run in setting.runs]
-    style: dict[str, Any] = (
-        {"linewidth": 0.7, "alpha": 0.5} if several else {"linewidth": 1.5, "marker": ".", "label": setting.label}
-    )
+    own = {"linewidth": 0.7, "alpha": 0.5} if several else {"linewidth": 1.5, "marker": ".", "label": setting.label}
     for run, rows in zip(setting.runs, by_step, strict=True):
         spent, values = [row[unit] for row in rows.values()], [row[metric] for row in rows.values()]
-        axes.plot(spent, values, color=colour, **style)
+        axes.plot(spent, values, **look, **own)
         if run.status == "non-finite":
-            axes.plot(spent[-1:], values[-1:], "x", color=colour, markersize=8, markeredgewidth=2)
+            axes.plot(spent[-1:], values[-1:], "x", color=look["color"], markersize=8, markeredgewidth=2)
     steps = sorted(set.intersection(*map(set, by_step)))
     if several and steps:
         at = [float(np.median([rows[step][unit] for rows in by_step])) for step in steps]
         ends = np.quantile([[rows[step][metric] for rows in by_step] for step in steps], [0, 0.5, 1], axis=1)
-        axes.plot(at, ends[1], color=colour, linewidth=2, marker=".", label=setting.label)
-        axes.fill_between(at, ends[0], ends[2], color=colour, alpha=0.15, linewidth=0)
-
-
-def _scale(axes: Axes, metric: str) -> None:
-    """Scales an axis of the score, which falls over decades to about 0 and below."""
-    low, high = axes.get_ylim()
-    if metric == SCORE and high > 10 * LINEAR:
-        axes.set_yscale("symlog", linthresh=LINEAR, linscale=0.5)
-        ticks = np.outer(10.0 ** np.arange(-1, 9), (1, 2, 5)).ravel()
-        axes.yaxis.set_major_locator(FixedLocator([-LINEAR, 0, LINEAR, *ticks]))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(PLAIN)
-        axes.set_ylim(max(low, -2 * LINEAR), 1.2 * high)  # a margin on the logarithmic part
+        axes.plot(at, ends[1], **look, linewidth=2, marker=".", label=setting.label)
+        axes.fill_between(at, ends[0], ends[2], color=look["color"], alpha=0.15, linewidth=0)

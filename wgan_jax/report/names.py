@@ -1,4 +1,4 @@
-"""What reports call things: the score, the metrics they tell, the label of a setting, the text of a number."""
+"""What reports call things: the score, the metrics they tell, the label of a setting, the text of a number, signs."""
 
 import math
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ HEADLINE = {
     "recall": 0.0,
     "smallest_class": 0.0,
 }
+ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->", "↓": "v", "↑": "^"})
 
 
 def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
@@ -51,3 +52,12 @@ def number(value: Any) -> str:
     if math.isinf(value):
         return "∞"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def written(text: str, encoding: str) -> str:
+    """Returns a text with the signs put into letters that an encoding does not have: "1 +- 2" in ascii."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(ASCII)
+    return text

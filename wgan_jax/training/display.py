@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 
+from wgan_jax.report.names import written
+
 SHOWN = {  # of an evaluation, in its line
     "wasserstein_excess": "excess",
     "wasserstein_ratio": "ratio",
@@ -28,7 +30,6 @@ SHOWN = {  # of an evaluation, in its line
 SILENCE = 30.0  # seconds, at most, between the lines of a run that has no bar
 MEMORY = 30.0  # seconds of training, about, that the shown rate is a mean over
 LABEL, HEADING, GAP = 12, 10, 2  # characters: of a label at least, of a heading at most, between columns
-ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->"})
 
 
 def span(seconds: float) -> str:
@@ -79,15 +80,6 @@ def _exists(value: float | None) -> TypeGuard[float]:
 def rounded(value: float) -> str:
     """Returns a number with two decimals below 10, and at least three digits above."""
     return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
-
-
-def written(text: str, encoding: str) -> str:
-    """Returns a text with the signs put into letters that an encoding does not have: "1 +- 2" in ascii."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(ASCII)
-    return text
 
 
 def say(text: str, console: Console | None = None, *, whole: bool = True) -> None:

@@ -22,6 +22,7 @@ from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, describe, make_evaluator, summarise
 from wgan_jax.evaluation.figures import make_artist
 from wgan_jax.evaluation.tables import Cell, cells, print_metrics
+from wgan_jax.report.names import SCORE
 from wgan_jax.training import processes
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, say, span
@@ -33,7 +34,6 @@ from wgan_jax.training.workdir import machine, now, provenance, write_json
 from wgan_jax.types import Params, Player, TrainState
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
-SCORE = "wasserstein_excess"  # `best` has its lowest value on validation
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
 
 

@@ -25,11 +25,12 @@ from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.plan import Point, Row
+from wgan_jax.report.names import SCORE
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, members_line, say
 from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import write_lines
-from wgan_jax.training.loop import SCORE, timed, updates_in_call, updates_in_feed, variables
+from wgan_jax.training.loop import timed, updates_in_call, updates_in_feed, variables
 from wgan_jax.training.program import make_members, members_that_fit
 from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.training.workdir import chunk_size, machine, provenance, write_json

@@ -13,13 +13,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 # Okabe and Ito's, which colour-blind people tell apart; without their yellow, too light for lines
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, "0.35")  # vermillion is for failures and for what is generated
-DASHES = ("-", "--", ":")  # of the first, second, ... round of colours
+type Dash = Literal["-", "--", ":"]
+DASHES: tuple[Dash, ...] = ("-", "--", ":")  # of the first, second, ... round of colours
 MARKERS = ("o", "s", "^", "D", "v", "P", "*")  # seven to six colours: no two of forty look the same
 PLAIN = FuncFormatter(lambda value, _: f"{value:,.10g}")
 UPDATES = "generator updates"
 LETTER = 0.085  # inches of one in a legend, at most on average
 LINEAR = 0.05  # scores up to it, where some are about 0 or below, stand on a linear part of the axis
-
 
 # Names of values that say too little with their underscores as spaces.
 WORDS = {
@@ -57,7 +57,7 @@ def colour(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
-def dashes(index: int) -> str:
+def dashes(index: int) -> Dash:
     """Returns the style of the line of the index-th of several: of those with one colour each has its own."""
     return DASHES[index // len(PALETTE) % len(DASHES)]
 
