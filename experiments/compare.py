@@ -7,7 +7,6 @@ shaded from the least to the greatest. Curves are on validation, against generat
 """
 
 import json
-import os
 import re
 import shutil
 import textwrap
@@ -55,7 +54,9 @@ def compare(argv: list[str]) -> None:
     if overrides:
         raise UserError(f"{overrides[0]}: runs are compared as they are; this command takes no config")
     out, folders = Path(flags.out), [Path(name) for name in flags.workdir]
-    _check_out(out)
+    if out.suffix != ".png":
+        raise UserError(f"--out: {out} does not end in .png")
+    launch.check_file("--out", out)
     for index, folder in enumerate(folders):
         if folder.resolve() in [other.resolve() for other in folders[:index]]:
             raise UserError(f"--workdir: {folder} is given twice")
@@ -70,17 +71,6 @@ def compare(argv: list[str]) -> None:
     if len(settings) > CURVES:
         print(f"drawn are the first {CURVES} of {len(settings)} settings")
     print(f"curves: {out}")
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix != ".png":
-        raise UserError(f"--out: {out} does not end in .png")
-    if out.is_dir():
-        raise UserError(f"--out: {out} is a directory")
-    if not out.parent.is_dir():
-        raise UserError(f"--out: no directory {out.parent}")
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise UserError(f"--out: {out} cannot be written: permission denied")
 
 
 def read_runs(folder: Path) -> list[Run]:

@@ -145,10 +145,8 @@ def _check(flags: argparse.Namespace) -> None:
     if (flags.image_size or flags.channels) and not folders:
         name = "--image-size" if flags.image_size else "--channels"
         raise UserError(f"{name}: of folders of images, and neither --real nor --generated is one")
-    if flags.out is not None and Path(flags.out).is_dir():
-        raise UserError(f"--out: {flags.out}: name a file, not a folder")
-    if flags.out is not None and not Path(flags.out).parent.is_dir():
-        raise UserError(f"--out: no directory {Path(flags.out).parent}")
+    if flags.out is not None:
+        launch.check_file("--out", Path(flags.out))
 
 
 def critic_config(method: str, shape: tuple[int, ...], overrides: list[str]) -> ConfigDict:

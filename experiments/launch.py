@@ -54,10 +54,10 @@ class Parser(argparse.ArgumentParser):
         """
         overrides: list[str] = []
         others: list[str] = []
-        for word in argv:
+        for before, word in zip(["", *argv], argv, strict=False):
             if word.startswith("--config."):
                 overrides.append(word)
-            elif overrides and "=" not in overrides[-1] and not word.startswith("--"):
+            elif before.startswith("--config.") and "=" not in before and not word.startswith("--"):
                 overrides[-1] += f"={word}"
             else:
                 others.append(word)
@@ -83,6 +83,20 @@ def path(text: str) -> str:
         return paths.absolute(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def check_file(flag: str, path: Path) -> None:
+    """Checks that a file can be written where a flag says, before the work that fills it.
+
+    Raises:
+      UserError: it is a folder, or in none, or may not be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{flag}: {path}: name a file, not a folder")
+    if not path.parent.is_dir():
+        raise UserError(f"{flag}: no directory {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{flag}: {path} cannot be written: permission denied")
 
 
 def main(program: Callable[[list[str]], None]) -> NoReturn:

@@ -119,7 +119,8 @@ def restore_run(model: Model, step: str) -> Restored:
 
             at = functools.partial(restore_member, checkpoints, fresh, model.point, model.member, best=step == "best")
         state = at(number)
-        return Restored(config, model.folder, networks, int(state.step), state, info, checkpoints.steps(), at)
+        reached = int(state.step) if model.point else number  # a point's best state is of a step before its checkpoint
+        return Restored(config, model.folder, networks, reached, state, info, checkpoints.steps(), at)
 
     return checkpoints.reading("latest" if model.point and step == "best" else step, read)
 

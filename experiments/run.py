@@ -39,6 +39,8 @@ def run(argv: list[str]) -> None:
     config = load(flags.config, overrides)
     warn_of_idle_updates([config])
     workdir = Path(flags.workdir or launch.path(default_workdir(config)))
+    if not is_finished(workdir, config):
+        check_data(config)
     if flags.distributed:
         _run_together(config, workdir, flags)
         return
@@ -46,7 +48,6 @@ def run(argv: list[str]) -> None:
         if is_finished(workdir, config):
             print(f"already done: {config.steps} of {config.steps} steps; summary.json and figures/: {workdir}")
             return
-        check_data(config)
         print(f"run directory: {workdir}", flush=True)
         launch.configure_jax(config)
         from wgan_jax.training.loop import train

@@ -23,7 +23,7 @@ from experiments import launch
 from experiments.restore import Restored, find_model, generator_of, load_data, restore_run
 from wgan_jax.errors import UserError
 from wgan_jax.places import check_data
-from wgan_jax.training.workdir import write_json
+from wgan_jax.training.workdir import write_json, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,12 +107,11 @@ def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def _check_places(flags: argparse.Namespace, form: str) -> None:
     """Raises UserError of a place that cannot be written to, or holds what writing there would spoil."""
-    if flags.export is not None and _format(flags.export) == "/":
-        raise UserError(f"--export: {flags.export}: name a file, not a folder")
     for name in ("out", "export"):
-        path = Path(getattr(flags, name) or flags.workdir)
-        if not path.parent.is_dir():
-            raise UserError(f"--{name}: no directory {path.parent}")
+        if getattr(flags, name) is not None and (name, form) != ("out", "/"):
+            launch.check_file(f"--{name}", Path(getattr(flags, name)))
+    if form == "/" and not Path(flags.out).parent.is_dir():
+        raise UserError(f"--out: no directory {Path(flags.out).parent}")
     if form == "/" and Path(flags.out).is_file():
         raise UserError(f"--out: {flags.out} is not a directory")
     if form == "/" and any(Path(flags.out).glob("*.png")):
@@ -145,9 +144,7 @@ def _export(flags: argparse.Namespace, restored: Restored, variables: "Params") 
     from wgan_jax.export import describe_generator, export_generator
 
     config, path = restored.config, Path(flags.export)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(export_generator(restored.networks, variables, config.latent.dim))
-    temporary.rename(path)
+    write_whole(path, export_generator(restored.networks, variables, config.latent.dim))
     generator = "raw" if flags.raw else "ema"
     write_json(_described(path), describe_generator(config, tuple(restored.info["shape"]), restored.step, generator))
     print(f"generator of step {restored.step}: {path}, {_described(path)}")

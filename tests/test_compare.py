@@ -321,7 +321,7 @@ def test_the_table_has_as_many_metrics_as_fit(write_run, told, monkeypatch):
         (["--workdir=damaged"], "--workdir: HERE/damaged cannot be read: "),
         (["--workdir=a", "--out=x.pdf"], "--out: HERE/x.pdf does not end in .png"),
         (["--workdir=a", "--out=nowhere/x.png"], "--out: no directory HERE/nowhere"),
-        (["--workdir=a", "--out=dir.png"], "--out: HERE/dir.png is a directory"),
+        (["--workdir=a", "--out=dir.png"], "--out: HERE/dir.png: name a file, not a folder"),
         (["--workdir=a", "--config.seed=3"], "--config.seed=3: runs are compared as they are"),
         (["--workdir=sweep"], "sweep is a sweep of which nothing was evaluated yet"),
     ],

@@ -51,6 +51,13 @@ def test_a_damaged_cache_entry_is_deleted_and_rebuilt(tmp_path):
     assert "rebuilt" not in message
 
 
+def test_a_key_without_a_value_takes_none_from_another_flag():
+    parser = launch.Parser("toy", "")
+    parser.add_argument("--workdir")
+    flags, overrides = parser.parse(["--config.seed", "3", "--config.data.flip", "--workdir", "x"])
+    assert (flags.workdir, overrides) == ("x", ["--config.seed=3", "--config.data.flip"])
+
+
 STEADY = """
 import pathlib, sys, time
 from experiments import launch

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -364,19 +365,19 @@ MISTAKES = {
     "fewer": (["--num=-3"], "--num: -3 is not"),
     "a seed": (["--seed=-1"], "--seed: -1 is not"),
     "a format": (["--out=x.jpg"], "ends neither in .png nor in .npz, .gif or /"),
-    "no name": (["--out="], "--out:  ends neither"),
-    "no folder": (["--out=nowhere/x.png"], "--out: no directory nowhere"),
-    "no folder's folder": (["--out=nowhere/x/"], "--out: no directory nowhere"),
-    "a file as folder": (["--out=README.md/"], "--out: README.md/ is not a directory"),
+    "no name": (["--out="], "--out: is empty; name a path"),
+    "no folder": (["--out=nowhere/x.png"], "--out: no directory HERE/nowhere"),
+    "no folder's folder": (["--out=nowhere/x/"], "--out: no directory HERE/nowhere"),
+    "a file as folder": (["--out=README.md/"], "--out: HERE/README.md/ is not a directory"),
     "one step": (["--interpolate=1"], "--interpolate: 1 is not a whole number of at least 2"),
-    "an npz of ways": (["--interpolate=3", "--out=x.npz"], "--interpolate: makes a .png, not --out=x.npz"),
-    "a film of neighbours": (["--nearest=3", "--out=x.gif"], "--nearest: makes a .png, not --out=x.gif"),
+    "an npz of ways": (["--interpolate=3", "--out=x.npz"], "--interpolate: makes a .png, not --out=HERE/x.npz"),
+    "a film of neighbours": (["--nearest=3", "--out=x.gif"], "--nearest: makes a .png, not --out=HERE/x.gif"),
     "no neighbour": (["--nearest=0"], "--nearest: 0 is not"),
     "two pictures": (["--nearest=3", "--interpolate=3"], "choose one"),
     "an unknown step": (["--step=3"], "--step: no checkpoint '3'"),
-    "export nowhere": (["--export=nowhere/generator"], "--export: no directory nowhere"),
-    "export into a folder": (["--export=configs"], "--export: configs: name a file"),
-    "export to no name": (["--export="], "--export: empty: name a file"),
+    "export nowhere": (["--export=nowhere/generator"], "--export: no directory HERE/nowhere"),
+    "export into a folder": (["--export=configs"], "--export: HERE/configs: name a file"),
+    "export to no name": (["--export="], "--export: is empty; name a path"),
     "another model": (["--nearest=3", "--config.model.width=3"], "config.model.width: is the run's own"),
     "data for nothing": (["--config.data.path=images"], "only --nearest reads its data"),
     "a place without a value": (["--nearest=3", "--config.data.path"], "config.data.path: no value"),
@@ -392,7 +393,7 @@ def test_a_mistake_is_one_line(run, call, mistake):
     with pytest.raises(UserError) as caught:
         call(run, *arguments)
     assert len(caught.value.lines) == 1
-    assert message in caught.value.lines[0]
+    assert message.replace("HERE", str(Path.cwd())) in caught.value.lines[0]
 
 
 @pytest.mark.parametrize("flag", ["--out=x.gif", "--out=x/", "--interpolate=3", "--nearest=1"])

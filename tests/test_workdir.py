@@ -119,6 +119,14 @@ def test_a_finished_run_is_left_as_it_is(begun, root, capsys):
     assert {path.name for path in folder.iterdir()} == {".lock", "config.json", "checkpoints", "summary.json"}
 
 
+def test_data_that_is_not_there_leaves_no_directory(root, tmp_path):
+    flags = [f"--config={root}/configs/wgan_gp.py:folder", f"--config.data.path={tmp_path}/no", f"--workdir={tmp_path}/run"]
+    for more in ([], ["--distributed"]):
+        with pytest.raises(UserError, match=f"^config.data.path: {tmp_path}/no: no such folder"):
+            command.run([*flags, *more])
+    assert not (tmp_path / "run").exists()
+
+
 # Runs, with learning rates that fall to 0 within them
 
 

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, decode, encode
+from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import DIRECTIONS, sample_law, sheets
 from wgan_jax.evaluation.features import FeatureNetwork
 from wgan_jax.models import Networks, make_sampler
@@ -41,7 +42,7 @@ REAL, GENERATED = "black", VERMILLION
 def run_title(config: ConfigDict, step: int | None = None) -> str:
     """Returns what a run's picture is of, such as "wgan_gp on ring8, seed 0, step 2,000"."""
     data = config.data.builder if config.data.name == "tfds" else config.data.name
-    source = f" {Path(config.data.path).name}" if config.data.path else ""
+    source = f" {printable(Path(config.data.path).name)}" if config.data.path else ""
     return f"{config.method} on {data}{source}, seed {config.seed}" + ("" if step is None else f", step {step:,}")
 
 

@@ -1,4 +1,4 @@
-"""What a run records: metrics.jsonl, and TensorBoard (the same, with the config and pictures of samples)."""
+"""What a run records: metrics.jsonl, and TensorBoard (its curves, with the config and pictures of samples)."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from wgan_jax.training.workdir import to_json
+from wgan_jax.training.workdir import to_json, write_whole
 
 COUNTERS = {"step", "critic_step", "examples", "seconds"}  # of a metrics line: they say when, and are no curves
 FLUSH = 20  # seconds after which TensorBoard's reader sees what was written, at most
@@ -76,9 +76,7 @@ def board_tag(name: str) -> str:
 
 def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
     """Writes JSON lines, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(_line(line) for line in lines), encoding="utf-8")
-    temporary.rename(path)
+    write_whole(path, "".join(map(_line, lines)).encode())
 
 
 def _line(values: dict[str, Any]) -> str:

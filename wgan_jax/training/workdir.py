@@ -162,8 +162,13 @@ def _same(workdir: Path, stored: dict[str, Any], new: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all, as `to_json` has it."""
+    write_whole(path, (to_json(value, indent=1) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(to_json(value, indent=1) + "\n", encoding="utf-8")
+    temporary.write_bytes(content)
     temporary.rename(path)
 
 
