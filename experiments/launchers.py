@@ -109,8 +109,6 @@ def attempt(run_task: RunTask, workdir: str, task_id: str) -> str | None:
         run_task(workdir, task_id)
     except (UserError, NonFiniteError) as error:
         return str(error)
-    except Interrupted:
-        raise
     except Exception as error:
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 from unittest import mock
 
 import jax
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Split, encode, flatten
-from wgan_jax.errors import UserError
+from wgan_jax.errors import Interrupted, UserError
 from wgan_jax.evaluation import DIRECTIONS, METRICS, Generated, distances_to_train, make_reference
 from wgan_jax.evaluation.critic import CRITIC_VALUES, make_critic_statistics
 from wgan_jax.evaluation.evaluator import USUAL, _say_left_out, left_out, make_evaluator, protocol, summarise
@@ -313,3 +314,14 @@ def test_a_failure_costs_its_metric_alone_and_is_said_with_its_place(small, capl
     assert f"{__file__}, line {bug.__code__.co_firstlineno + 1})" in said[1]
     assert len(said) == 2
     assert any(record.exc_info for record in caplog.records if record.levelno == logging.DEBUG)
+
+
+def test_a_signal_within_a_metric_ends_the_run(small, monkeypatch):
+    config, networks, _, _ = small
+
+    def interrupted(reference, generated):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setitem(METRICS, "wasserstein", METRICS["wasserstein"]._replace(compute=interrupted))
+    with pytest.raises(Interrupted):
+        make_evaluator(config, DIGITS, networks).of_real("test", 0)

@@ -15,7 +15,7 @@ class NonFiniteError(Exception):
     """Training became non-finite: exit code 3."""
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+class Interrupted(BaseException):  # as KeyboardInterrupt is: what catches any error of a metric or a decoder lets it pass
     """A signal ended the run, after saving where there was something to save: exit code 128 + signum."""
 
     def __init__(self, signum: int) -> None:

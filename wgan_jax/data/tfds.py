@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from wgan_jax.data.cache import Record, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Dataset
-from wgan_jax.errors import Interrupted, UserError
+from wgan_jax.errors import UserError
 from wgan_jax.places import builders_folder, prepared_builder
 
 
@@ -45,8 +45,6 @@ def _download(config: ConfigDict) -> Path:
     try:
         builder = tfds.builder(config.builder, data_dir=builders_folder(config), file_format="array_record")
         builder.download_and_prepare()
-    except Interrupted:
-        raise
     except Exception as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if "tensorflow" in f"{error} {error.__cause__}":
