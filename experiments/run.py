@@ -20,7 +20,7 @@ from pathlib import Path  # noqa: E402
 
 from ml_collections import ConfigDict  # noqa: E402
 
-from experiments import launch  # noqa: E402
+from experiments import distributed, launch  # noqa: E402
 from wgan_jax.config import default_workdir, load, warn_of_idle_updates  # noqa: E402
 from wgan_jax.places import check_data  # noqa: E402
 from wgan_jax.training.workdir import is_finished, open_workdir  # noqa: E402
@@ -33,9 +33,9 @@ def run(argv: list[str]) -> None:
     parser.add_argument(
         "--workdir", type=launch.path, metavar="DIR", help="the run directory (default: runs/<method>-<preset>-seed<seed>)"
     )
-    launch.add_process_flags(parser)
+    distributed.add_flags(parser)
     flags, overrides = parser.parse(argv)
-    launch.check_process_flags(flags)
+    distributed.check_flags(flags)
     config = load(flags.config, overrides)
     warn_of_idle_updates([config])
     workdir = Path(flags.workdir or launch.path(default_workdir(config)))
@@ -56,7 +56,7 @@ def run(argv: list[str]) -> None:
 
 
 def _run_together(config: ConfigDict, workdir: Path, flags: Namespace) -> None:
-    launch.join_processes(config, flags)
+    distributed.join(config, flags)
     from wgan_jax.training import processes
     from wgan_jax.training.loop import train
 

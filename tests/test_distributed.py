@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments import launch
+from experiments import distributed, launch
 from wgan_jax.errors import UserError
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.logging import read_metrics
@@ -216,9 +216,9 @@ def test_flags_that_do_not_fit(flags, message):
 
 def _parse(flags):
     parser = launch.Parser("experiments.run", None)
-    launch.add_process_flags(parser)
+    distributed.add_flags(parser)
     parsed, _ = parser.parse(flags)
-    launch.check_process_flags(parsed)
+    distributed.check_flags(parsed)
     return parsed
 
 
