@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgan_jax.evaluation.statistics import Condition, Row, failed
+from wgan_jax.evaluation.statistics import Condition, failed
+from wgan_jax.plan import Row
 from wgan_jax.report.names import HEADLINE, SCORE, labels_of
 
 

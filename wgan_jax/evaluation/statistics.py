@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.stats import binom, binomtest, bootstrap
@@ -17,6 +17,7 @@ from scipy.stats import binom, binomtest, bootstrap
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import METRICS
 from wgan_jax.evaluation.critic import CRITIC_VALUES
+from wgan_jax.plan import Row
 
 BOOTSTRAP_LEAST = 30  # runs; at 15 % of collapsing ones BCa covers 95 % there (percentile 91 %), and 51 % at 5
 BOOTSTRAP_RESAMPLES = 10_000
@@ -28,7 +29,6 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
 }
 
-type Row = dict[str, Any]  # one evaluation of one point of a sweep
 type Unit = Literal["step", "critic_step", "seconds"]
 
 

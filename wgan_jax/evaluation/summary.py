@@ -9,7 +9,8 @@ import numpy as np
 
 from wgan_jax.evaluation import statistics, sweep_figures
 from wgan_jax.evaluation.settings import Run, Setting, gather, value_of, values_of
-from wgan_jax.evaluation.statistics import Condition, Interval, Row, Unit
+from wgan_jax.evaluation.statistics import Condition, Interval, Unit
+from wgan_jax.plan import Row
 from wgan_jax.report.names import HEADLINE, SCORE, labels_of, number
 
 UNITS: dict[Unit, str] = {"step": "generator updates", "critic_step": "critic steps", "seconds": "seconds of a device"}
