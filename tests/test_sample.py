@@ -400,7 +400,8 @@ def test_a_mistake_is_one_line(run, call, mistake):
 def test_points_have_no_pictures_of_images(toy, call, flag):
     with pytest.raises(UserError, match="this run makes points") as caught:
         call(toy, flag)
-    assert caught.value.lines == (f"{flag}: of images, and this run makes points; a .png plots them, an .npz holds them",)
+    told = flag.replace("--out=", f"--out={Path.cwd()}/")
+    assert caught.value.lines == (f"{told}: of images, and this run makes points; a .png plots them, an .npz holds them",)
 
 
 def test_other_images_than_those_of_the_run_are_refused(run, call, tmp_path):
