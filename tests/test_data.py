@@ -308,7 +308,7 @@ def test_every_epoch_is_a_permutation_and_flows_into_the_next(examples, size):
 
 @pytest.mark.parametrize("name", sorted(SHIPPED | {"folder"}))
 def test_a_loader_reads_what_its_line_says(name, tmp_path):
-    """The keys that it does not read are refused by config.py."""
+    """The keys that it does not read are refused by wgan_jax.config."""
     read = set()
 
     class Recorder:
