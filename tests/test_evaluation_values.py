@@ -16,7 +16,7 @@ N, MANY = 40, 70  # points of a comparison; examples of which mean and deviation
 
 
 def generated_points(params, key, count):
-    """The generator of the gaussian preset in NumPy, of latents that are functions of the key and their number alone: [n, 1]."""
+    """The generator of the gaussian preset in NumPy, of latents that are functions of key and number alone: [n, 1]."""
     draw = jax.vmap(lambda index: jax.random.uniform(jax.random.fold_in(key, index), (1,), np.float32, 0, 5))
     return hidden(params, np.asarray(draw(np.arange(count)), np.float64)) @ np.asarray(params["Dense_0"]["kernel"], np.float64)
 

@@ -334,6 +334,21 @@ def test_how_calls_are_cut_does_not_show(cell, devices, mapping):
         equal((rest, metrics), whole[:2])
 
 
+def test_every_update_draws_latents_of_its_own():
+    """At rate 0 and of one batch alone metrics differ by the latents only, which are a function of the key and the step."""
+    case = build("wgan")
+    feed = case.feed._replace(rows=case.program.place(np.repeat(np.asarray(case.feed.rows)[:1], POSITIONS, axis=0)))
+    still = {"critic_learning_rate": 0.0, "generator_learning_rate": 0.0, "clip": 100.0}
+    found = [run(case, n, feed=feed, **still)[:2] for n in range(1, 6)]
+    equal(found[-1][0].critic.params, case.start.critic.params)
+    for name in ("generator_loss", "wasserstein_estimate"):
+        values = np.sort([metrics[name] for _, metrics in found])
+        assert np.diff(values).min() > 1e-3 * np.ptp(values)
+    state, metrics = run(case, 2, state=found[2][0], feed=feed, **still)[:2]  # the fourth and the fifth
+    assert state.step == 5
+    equal(metrics, found[-1][1])
+
+
 def test_no_update_is_no_change():
     case = build("dragan")
     state, metrics, done = run(case, 0)
