@@ -17,10 +17,8 @@ from wgan_jax.training.program import make_program
 from wgan_jax.training.update import make_hyperparameters
 
 BATCH, N_CRITIC, UPDATES, LATENT, RATE, WEIGHT, CLIP = 8, 2, 4, 3, 1e-3, 10.0, 0.1
-TINY = {
-    **{"batch_size": BATCH, "n_critic": N_CRITIC, "latent.dim": LATENT, "model.width": 6, "model.depth": 1, "devices": 1},
-    **{"critic.learning_rate": RATE, "generator.learning_rate": RATE, "decay_steps": 0, "warmup.critic_steps": 0},
-}
+TINY = {"batch_size": BATCH, "n_critic": N_CRITIC, "latent.dim": LATENT, "model.width": 6, "model.depth": 1, "devices": 1}
+TINY |= {"critic.learning_rate": RATE, "generator.learning_rate": RATE, "decay_steps": 0, "warmup.critic_steps": 0}
 CELLS = {
     "wgan": {"clip": CLIP},
     "wgan_gp": {"penalty.points": "real", "penalty.weight": WEIGHT, "critic.beta1": 0.5, "generator.beta1": 0.5},

@@ -44,18 +44,33 @@ PLAYERS = {"": "ema", "raw/": "generator"}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A run of the first seed and a sweep over both, on digits."""
-    folder = tmp_path_factory.mktemp("values")
+def made(tmp_path_factory):
+    """The folder of a run of the first seed and of a sweep over both, on digits, and where the feeds of each began."""
+    folder, feeds, begun = tmp_path_factory.mktemp("values"), {"run": [], "sweep": []}, []
     (folder / "tiny.py").write_text(CONFIG)
+
+    def make_feed(dataset, resident, seed, first, positions, size):
+        begun.append((seed, first))
+        assert positions == ROOM
+        return source_make_feed(dataset, resident, seed, first, positions, size)
+
+    source_make_feed = source.make_feed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "configure_jax", lambda config: None)  # the tests' own settings stay
         patch.setattr(source, "ROWS_PER_FEED", ROOM * BATCH)
+        patch.setattr(source, "make_feed", make_feed)
         patch.setattr(loop, "make_artist", lambda *_: Artist(*[lambda *_: None] * 3))  # pictures take seconds
         patch.setattr(sweep, "report", lambda *_: None)
         run.run([f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}", f"--config.seed={SEEDS[0]}"])
+        feeds["run"], begun[:] = list(begun), []
         sweep.sweep([f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'sweep'}"])
-    return folder
+        feeds["sweep"] = list(begun)
+    return folder, feeds
+
+
+@pytest.fixture(scope="module")
+def folder(made):
+    return made[0]
 
 
 @pytest.fixture(autouse=True)
@@ -199,10 +214,17 @@ def as_replayed(players, state):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
 
 
-def test_a_run_is_that_of_its_seed_whatever_its_feeds_hold(states, replayed):
+def test_a_run_is_that_of_its_seed_from_feed_to_feed(states, replayed):
     as_replayed(states[STEPS], replayed[0])
     with pytest.raises(AssertionError):
         as_replayed(states[STEPS], replayed[1])
+
+
+def test_a_feed_ends_before_the_update_that_it_cannot_hold(made):
+    """Of 8 batches two updates take three each, and the third would read past the end: silently the wrong rows."""
+    begun = (0, 6, 12, 18)
+    assert made[1]["run"] == [(SEEDS[0], first) for first in begun]
+    assert made[1]["sweep"] == [(seed, first) for first in begun for seed in SEEDS]
 
 
 @pytest.mark.parametrize(("words", "player"), [([], "ema"), (["--raw"], "generator")])
