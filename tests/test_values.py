@@ -227,6 +227,20 @@ def test_a_feed_ends_before_the_update_that_it_cannot_hold(made):
     assert made[1]["sweep"] == [(seed, first) for first in begun for seed in SEEDS]
 
 
+def test_the_updates_that_a_feed_holds(make_config):
+    """By hand: three batches each, seven in the warm-up's first step; the feed ends before batch `end`."""
+    config = make_config("wgan.py:digits", {"n_critic": 2, "warmup.critic_steps": 0})
+    assert [loop.updates_in_feed(config, 5, 4, 10, end) for end in (12, 13, 15, 16, 99)] == [
+        (0, 10),
+        (1, 13),
+        (1, 13),
+        (2, 16),
+        (4, 22),
+    ]
+    config = make_config("wgan.py:digits", {"n_critic": 2, "warmup.critic_steps": 6, "warmup.first": 1})
+    assert [loop.updates_in_feed(config, 0, 4, 0, end) for end in (6, 7, 9, 10)] == [(0, 0), (1, 7), (1, 7), (2, 10)]
+
+
 @pytest.mark.parametrize(("words", "player"), [([], "ema"), (["--raw"], "generator")])
 def test_samples_are_of_the_generator_asked_for(folder, states, words, player):
     out = folder / "samples.npz"
