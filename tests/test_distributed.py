@@ -23,9 +23,10 @@ TINY = (
     *("--config.dtype=float64", "--config.model.width=8", "--config.batch_size=8", "--config.keep=1000000"),
     *("--config.eval.metrics=wasserstein", "--config.eval.samples=50", "--config.eval.draws=1", "--config.checkpoint_every=2"),
 )
-RING = ("--config=configs/wgan_gp.py:ring8", *TINY, "--config.log_every=1000000")
+RING = ("--config=configs/wgan_gp.py:ring8", "--config.decay_steps=8000", *TINY, "--config.log_every=1000000")
 DIGITS = (
     "--config=configs/wgan_gp.py:digits",
+    "--config.decay_steps=3000",  # a shorter run is the beginning of a longer one
     *TINY,
     "--config.log_every=1",
     "--config.eval_every=4",

@@ -10,8 +10,9 @@ import pytest
 
 from experiments import distance, evaluate, launch, run, sample, sweep, tags
 from wgan_jax import paths
-from wgan_jax.config import check_data, load
+from wgan_jax.config import load
 from wgan_jax.errors import UserError
+from wgan_jax.places import check_data
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.workdir import open_workdir
 

@@ -153,4 +153,4 @@ def test_a_folder_without_images_says_what_it_has(tmp_path):
         with pytest.raises(UserError, match=wanted):
             read()
     with pytest.raises(UserError, match=r"^--images: no images in .*; left out: 2 \.tif$"):
-        tags([f"--tags={tmp_path / 'tags.csv'}", f"--images={tmp_path}"])
+        tags([f"--tags={__file__}", f"--images={tmp_path}"])
