@@ -10,7 +10,7 @@ FILES = ("config.json", "provenance.json", "metrics.jsonl", "summary.json", "ten
 
 readme, printed = Path("README.md").read_text(encoding="utf-8"), Path(sys.argv[1]).read_text(encoding="utf-8")
 stated = " ".join(re.search(r"The command's row lies within:(.+?)\n\n", readme, re.DOTALL)[1].split())
-ranges = {name: (float(low), float(high)) for name, low, high in re.findall(r"([a-z ]+) (-?[\d.]+) to (-?[\d.]+)", stated)}
+ranges = {name: (float(low), float(high)) for name, low, high in re.findall(r"([a-z ]+) (-?\d+\.\d+) to (-?\d+\.\d+)", stated)}
 wrong = [f"{RUN}: lacks {name}" for name in FILES if not (RUN / name).exists()]
 summary = json.loads((RUN / "summary.json").read_text(encoding="utf-8"))
 for name, (low, high) in ranges.items():
