@@ -182,7 +182,7 @@ class JaxSide:
         import jax
 
         start = time.perf_counter()
-        self.state, _, done = jax.block_until_ready(self.compiled(self.state, np.int32(updates), *self.rest))
+        self.state, _, done, _ = jax.block_until_ready(self.compiled(self.state, np.int32(updates), *self.rest))
         seconds = time.perf_counter() - start
         if int(done) != updates:
             raise RuntimeError(f"JAX's side became non-finite after {int(done)} updates of a call")
@@ -306,44 +306,41 @@ def update_and_noise(
 ) -> tuple[Any, Any, dict[str, np.ndarray]]:
     """Returns the state before and after a `whole` update, or its critic updates, in JAX, and the noise that it used.
 
-    real: its examples [n_critic, B, *shape]. Latents and epsilons are drawn again here with the keys that the update makes.
+    real: its examples [n_critic, B, *shape].
     """
     import jax
     import jax.numpy as jnp
 
     from wgan_jax.batching import example_keys
-    from wgan_jax.models import param_dtype
-    from wgan_jax.models.latent import sample_latents
-    from wgan_jax.objectives.penalties import POINTS
-    from wgan_jax.training.program import make_parts
-    from wgan_jax.training.update import make_hyperparameters
+    from wgan_jax.models import build_networks
+    from wgan_jax.objectives import make_objective
+    from wgan_jax.objectives.penalties import penalty_points
+    from wgan_jax.training.update import make_hyperparameters, make_steps
     from wgan_jax.types import Batch
 
-    dtype, size, count = param_dtype(config), config.batch_size, config.n_critic
-    _, steps = make_parts(config, shape)
-    hyper = make_hyperparameters(config)
-    key_state, key_critic, key_generator = jax.random.split(jax.random.key(config.seed), 3)
+    count, size = real.shape[:2]
+    networks, hyper, label = build_networks(config, shape), make_hyperparameters(config), jnp.zeros(size, jnp.int32)
+    key, key_state, key_latents = jax.random.split(jax.random.key(config.seed), 3)
+    latents = networks.latents(example_keys(key_latents, (count + 1) * size)).reshape(count + 1, size, -1)
+    given = networks._replace(latents=lambda keys: latents[count])  # those of the generator's update
+    steps = make_steps(config, given, make_objective(config, given))
 
-    def latents(key: jax.Array) -> jax.Array:
-        return sample_latents(example_keys(key, size, None), config, dtype)
+    @jax.jit
+    def critic_step(state: Any, x: Any, z: Any, key: Any) -> tuple[Any, Any]:
+        generated, _ = networks.generator(state.generator.params, state.generator.model_state, z, label)
+        one = jnp.ones((size, 1), x.dtype)
+        epsilons = penalty_points("interpolates", "", hyper.noise_scale, key, one, 0 * one, None)  # eps 1 + (1 - eps) 0
+        return steps.critic_step(state, Batch(x, label), Batch(generated, label), key, hyper)[0], epsilons
 
-    def epsilons(key: jax.Array) -> jax.Array:
-        one = jnp.ones((size, 1), dtype)
-        return POINTS["interpolates"](example_keys(key, size, None), one, 0 * one, None)  # eps 1 + (1 - eps) 0
-
-    key_latents, key_objective, _ = jax.random.split(key_critic, 3)
-    batches = Batch(real, jnp.zeros((count, size), jnp.int32))
-    noise = {
-        "real": batches.x,
-        "latents": jax.vmap(latents)(jax.random.split(key_latents, count)),
-        "epsilons": jax.vmap(epsilons)(jax.random.split(key_objective, count)),
-    }
-    before = jax.jit(steps.init_state)(key_state)
-    after, _ = jax.jit(steps.critic_phase)(before, batches, key_critic, hyper)
+    before = after = jax.jit(steps.init_state)(key_state)
+    epsilons = []
+    for step in range(count):
+        after, own = critic_step(after, real[step], latents[step], jax.random.fold_in(key, step))
+        epsilons.append(own)
+    noise = {"real": real, "latents": latents[:count], "epsilons": np.stack(epsilons)}
     if whole:
-        noise["generator_latents"] = latents(jax.random.split(key_generator)[0])
-        batch = jax.tree.map(lambda stacked: stacked[0], batches)
-        after, _ = jax.jit(steps.generator_update)(after, batch, key_generator, hyper)
+        noise["generator_latents"] = latents[count]
+        after, _ = jax.jit(steps.generator_update)(after, Batch(real[0], label), key, hyper)
     return before, after, {name: np.asarray(array) for name, array in noise.items()}
 
 

@@ -102,7 +102,7 @@ def evaluate(argv: list[str]) -> None:
             except NoCheckpoint:
                 deleted.append(str(step))
                 continue
-            critic: Params = {"params": state.critic.params, **state.critic.model_state}
+            critic: Params = state.critic.variables
             generator = generator_of(state, raw=flags.raw)
             began = time.perf_counter()
             of_generator = functools.partial(evaluator.of_generator, generator, critic, flags.split)

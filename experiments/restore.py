@@ -52,7 +52,7 @@ def generator_of(state: "TrainState", *, raw: bool) -> "Params":
     """
     if raw and state.generator is None:
         raise UserError("--raw: of the best state of a sweep's point only the average is kept; use --step=latest")
-    return {"params": state.generator.params, **state.generator.model_state} if raw else state.ema
+    return state.generator.variables if raw else state.ema
 
 
 def find_model(workdir: Path, point: str | None, overrides: Sequence[str] = (), keys: Sequence[str] = ()) -> Model:

@@ -56,7 +56,7 @@ def build(config):
     state = jax.eval_shape(steps.init_state, jax.random.key(0))
     feed = make_feed(dataset, dataset.train, 0, 0, 16, config.batch_size)
     hyper = make_hyperparameters(config)
-    new_state, metrics, done = jax.eval_shape(
+    new_state, metrics, done, _ = jax.eval_shape(
         make_run_updates(config, dataset), state, jnp.int32(1), hyper, jax.random.key(1), feed
     )
     return state, new_state, metrics, done

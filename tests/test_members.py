@@ -61,8 +61,9 @@ def alone(config, n):
     program = make_program(config, dataset)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     feed = program.shard(make_feed(dataset, program.place(dataset.train), config.seed, 0, 3 * n, config.batch_size))
-    state, _, done = program.run_updates(program.init_state(init_key), np.int32(n), make_hyperparameters(config), run_key, feed)
-    assert done == n
+    arguments = (program.init_state(init_key), np.int32(n), make_hyperparameters(config), run_key, feed)
+    state, _, done, finite = program.run_updates(*arguments)
+    assert (done, finite) == (n, True)
     return jax.device_get(state)
 
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wgan_jax.models import build_networks
+from wgan_jax.models import Networks, build_networks
 from wgan_jax.objectives import make_objective
 from wgan_jax.objectives.constraints import CLIP_SCOPES, clip_parameters
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.penalties import PENALTIES, POINTS
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.types import CriticOutput
+from wgan_jax.types import Batch, CriticOutput, Latents, Player, TrainState
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -55,19 +55,30 @@ def compose(make_config):
 
     def make(changes=None, critic=linear, penalty_critic=None, generator=shift, axis_name=None):
         config = make_config("gan.py:ring8", {"loss": "non_saturating", **(changes or {})})
-        return make_objective(config, generator, critic, penalty_critic or critic, axis_name), make_hyperparameters(config)
+        networks = Networks(None, None, generator, critic, penalty_critic or critic, None, None, None)
+        return make_objective(config, networks, axis_name), make_hyperparameters(config)
 
     return make
 
 
 def of_critic(objective, hyper, params, real=REAL, generated=GENERATED, labels=NO_LABELS, state=None, key=KEY):
-    """Returns loss, (model_state, objective_state, metrics) of the critic."""
-    return objective.critic(params, state or {}, real, generated, labels, jnp.int32(0), key, hyper, {})
+    """Returns loss, (model_state, memory, metrics) of the critic."""
+    train_state = state_of(Player(None, state or {}, None))  # whose parameters nobody reads: they are given apart
+    return objective.critic(params, train_state, Batch(real, labels), Batch(generated, labels), key, hyper)
 
 
 def of_generator(objective, hyper, params, critic_params, latents=REAL, labels=NO_LABELS, state=None):
-    args = (critic_params, {"critic": jnp.int32(7)}, latents, REAL, labels, jnp.int32(0), KEY, hyper, {})
-    return objective.generator(params, state or {}, *args)
+    train_state = state_of(Player(critic_params, {"critic": jnp.int32(7)}, None), Player(None, state or {}, None))
+    return objective.generator(params, train_state, Latents(latents, labels), Batch(REAL, labels), KEY, hyper)
+
+
+def norm_of(objective, hyper, params):
+    batches = Batch(REAL, NO_LABELS), Batch(GENERATED, NO_LABELS)
+    return objective.gradient_norm(state_of(Player(params, {}, None)), *batches, KEY, hyper)
+
+
+def state_of(critic, generator=None):
+    return TrainState(jnp.int32(0), jnp.int32(0), critic, generator, None, {"memory": jnp.int32(3)})
 
 
 # Every combination, on the gradients of the losses
@@ -119,14 +130,14 @@ def test_a_wasserstein_critic_by_hand(compose, points):
     """-(3.5 + 1.5) + 2 * 16 = 27."""
     changes = {"loss": "wasserstein", "penalty.name": "two_sided", "penalty.weight": 2.0, "penalty.points": points}
     objective, hyper = compose(changes)
-    value, (state, objective_state, metrics) = of_critic(objective, hyper, W, **PAIR)
+    value, (state, memory, metrics) = of_critic(objective, hyper, W, **PAIR)
     wanted = {"critic_loss": 27.0, "wasserstein_estimate": 5.0, "penalty": 16.0, "critic_input_gradient_norm": 5.0}
     assert metrics.keys() == wanted.keys()
     for name, number in wanted.items():
         np.testing.assert_allclose(metrics[name], number, rtol=1e-6)
         assert (metrics[name].shape, metrics[name].dtype) == ((), jnp.float32)
     assert value == metrics["critic_loss"]
-    assert (state, objective_state) == ({}, {})
+    assert (state, memory) == ({}, {"memory": 3})
 
 
 @pytest.mark.parametrize("penalty", sorted(PENALTIES))
@@ -171,9 +182,9 @@ def test_the_generator_follows_the_critic(compose):
 
     objective, hyper = compose({"loss": "wasserstein", "clip": 0.1}, generator=counting)
     loss = functools.partial(of_generator, objective, hyper, critic_params=W, state={"generator": jnp.int32(2)})
-    value, (state, objective_state, metrics) = loss({"shift": jnp.zeros(2)}, latents=HAND_REAL, labels=jnp.zeros(2, jnp.int32))
+    value, (state, memory, metrics) = loss({"shift": jnp.zeros(2)}, latents=HAND_REAL, labels=jnp.zeros(2, jnp.int32))
     assert value == metrics["generator_loss"] == -3.5
-    assert (state, objective_state) == ({"generator": 3}, {})
+    assert (state, memory) == ({"generator": 3}, {"memory": 3})
     gradient, _ = jax.grad(loss, has_aux=True)({"shift": jnp.zeros(2)})
     np.testing.assert_allclose(gradient["shift"], [-3, -4], rtol=1e-6)
 
@@ -182,14 +193,14 @@ def test_the_generator_follows_the_critic(compose):
 def test_the_gradient_norm_where_the_penalty_looks(compose, penalty):
     changes = {"penalty.name": penalty, "penalty.points": "interpolates"}
     objective, hyper = compose(changes, network)
-    norm = objective.gradient_norm(NETWORK, {}, REAL, GENERATED, NO_LABELS, KEY, hyper)
+    norm = norm_of(objective, hyper, NETWORK)
     if objective.penalised:
         assert norm == of_critic(objective, hyper, NETWORK)[1][2]["critic_input_gradient_norm"]
     else:  # nothing looks anywhere: between the examples, whatever config.penalty.points says
         elsewhere, _ = compose(changes | {"penalty.points": "real"}, network)
-        assert norm == elsewhere.gradient_norm(NETWORK, {}, REAL, GENERATED, NO_LABELS, KEY, hyper)
+        assert norm == norm_of(elsewhere, hyper, NETWORK)
     straight, _ = compose(changes)
-    np.testing.assert_allclose(straight.gradient_norm(W, {}, REAL, GENERATED, NO_LABELS, KEY, hyper), 5, rtol=1e-6)
+    np.testing.assert_allclose(norm_of(straight, hyper, W), 5, rtol=1e-6)
     assert norm.shape == ()
 
 
@@ -224,7 +235,7 @@ def test_batch_norm_sees_real_and_generated_apart(compose):
 def test_a_batch_normalised_critic_equals_two_passes_and_not_one(make_config):
     config = make_config("gan.py:ring8", {"model.critic_normalization": "batch", "model.width": 8, "model.depth": 1})
     networks = build_networks(config, (2,))
-    objective = make_objective(config, networks.generator, networks.critic, networks.penalty_critic)
+    objective = make_objective(config, networks)
     variables = jax.jit(networks.init_critic)(KEY)
     params, state = variables["params"], {"batch_stats": variables["batch_stats"]}
     critic = jax.jit(networks.critic)
@@ -249,7 +260,7 @@ def test_the_penalty_pass_is_not_rounded(make_config):
     def penalty_and_estimate(dtype):
         config = make_config("wgan_gp.py:ring8", changes | {"dtype": dtype})
         networks = build_networks(config, (2,))
-        objective = make_objective(config, networks.generator, networks.critic, networks.penalty_critic)
+        objective = make_objective(config, networks)
 
         def penalty(params):
             metrics = of_critic(objective, make_hyperparameters(config), params)[1][2]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from configs import default
+from wgan_jax.batching import warmup_phases
 from wgan_jax.models import build_networks
 from wgan_jax.objectives import make_objective
 from wgan_jax.objectives.penalties import POINTS, penalty_points
-from wgan_jax.training.update import OPTIMIZERS, make_hyperparameters, make_steps, warmup_phases
-from wgan_jax.types import Batch
+from wgan_jax.training.update import OPTIMIZERS, make_hyperparameters, make_steps
+from wgan_jax.types import Batch, CriticOutput
 
 WEIGHT = np.array([0.5, -1.0, 2.0, 0.0])
 # gradients of three updates: ordinary, zero, and so small that the place of epsilon shows
@@ -37,22 +38,22 @@ def make_config(**changes):
 
 def build(config, shape=(2,)):
     networks = build_networks(config, shape)
-    return networks, make_objective(config, networks.generator, networks.critic, networks.penalty_critic)
+    return networks, make_objective(config, networks)
 
 
 def toy_steps(config):
     """Steps of two players with one weight vector w each and the loss <w, mean x>: their gradient is the mean of the batch."""
 
     def linear(params, real):
-        return jnp.sum(params["w"] * jnp.mean(real, axis=0))
+        return jnp.sum(params["w"] * jnp.mean(real.x, axis=0))
 
-    def critic(params, model_state, real, generated, labels, step, key, hyper, objective_state):
+    def critic(params, state, real, generated, key, hyper):
         value = linear(params, real)
-        return value, (model_state, objective_state, {"critic_loss": value})
+        return value, (state.critic.model_state, state.memory, {"critic_loss": value})
 
-    def generator(params, model_state, critic_params, critic_state, latents, real, labels, step, key, hyper, objective_state):
+    def generator(params, state, latents, real, key, hyper):
         value = linear(params, real)
-        return value, (model_state, objective_state, {"generator_loss": value})
+        return value, (state.generator.model_state, state.memory, {"generator_loss": value})
 
     networks, objective = build(config)
     networks = networks._replace(
@@ -206,7 +207,7 @@ def test_the_average_warms_up():
     for t in range(9):
         state, _ = update(state, batch_at(t), jax.random.key(t), hyper)
         decay = min(0.4, (1 + t) / (10 + t))
-        new = {"params": state.generator.params, **state.generator.model_state}
+        new = state.generator.variables
         ema = jax.tree.map(lambda average, leaf, d=decay: d * average + (1 - d) * leaf, ema, new)
         close(state.ema, ema)
     assert moved(state.ema["params"], state.generator.params)
@@ -286,19 +287,17 @@ class Spy:
             x, new_state = self.networks.generator(params, model_state, latents, label)
             return jnp.concatenate([x, latents], axis=1), new_state
 
-        def critic(params, model_state, real, generated, labels, step, key, hyper, objective_state):
-            self.note(self.critic, real=real, generated=generated[:, :2], latents=generated[:, 2:], key=key)
-            return self.objective.critic(params, model_state, real, generated[:, :2], labels, step, key, hyper, objective_state)
+        def critic(params, state, real, generated, key, hyper):
+            generated, latents = generated._replace(x=generated.x[:, :2]), generated.x[:, 2:]
+            self.note(self.critic, real=real.x, generated=generated, latents=latents, key=key)
+            return self.objective.critic(params, state, real, generated, key, hyper)
 
-        def generator(params, model_state, critic_params, critic_state, latents, real, *rest):
-            self.note(self.generator, latents=latents, real=real, key=rest[2])
-            return self.objective.generator(params, model_state, critic_params, critic_state, latents, real, *rest)
-
-        def gradient_norm(params, model_state, real, generated, *rest):
-            return self.objective.gradient_norm(params, model_state, real, generated[:, :2], *rest)
+        def generator(params, state, latents, real, key, hyper):
+            self.note(self.generator, latents=latents.z, real=real.x, key=key)
+            return self.objective.generator(params, state, latents, real, key, hyper)
 
         networks = self.networks._replace(generator=with_latents)
-        objective = self.objective._replace(critic=critic, generator=generator, gradient_norm=gradient_norm)
+        objective = self.objective._replace(critic=critic, generator=generator)
         self.steps = make_steps(config, networks, objective)
 
     def note(self, log, *, key, **arrays):
@@ -415,9 +414,8 @@ def test_the_fused_phase_equals_single_updates(cell):
     params, model_state, opt_state = start.critic.params, start.critic.model_state, start.critic.opt_state
     for real, label, entry in zip(*batches, spy.critic, strict=True):
         key = jax.random.wrap_key_data(jnp.asarray(entry["key"]))
-        (_, (model_state, _, expected)), gradients = loss(
-            params, model_state, real, entry["generated"], label, start.step, key, hyper, {}
-        )
+        now = start.replace(critic=start.critic.replace(model_state=model_state))
+        (_, (model_state, _, expected)), gradients = loss(params, now, Batch(real, label), entry["generated"], key, hyper)
         updates, opt_state = optimizer.update(gradients, opt_state)
         params = jax.tree.map(lambda p, u: p + u, params, updates)
         if config.clip:
@@ -426,7 +424,7 @@ def test_the_fused_phase_equals_single_updates(cell):
     close(state.critic.opt_state, opt_state)
     expected["critic_gradient_norm"] = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradients)))
     close({name: metrics[name] for name in expected}, expected)
-    assert set(metrics) == {*expected, "critic_input_gradient_norm"}
+    assert set(metrics) == set(expected)
 
 
 def test_the_generators_update_descends_on_its_own_latents():
@@ -462,9 +460,9 @@ def test_generated_examples_are_normalised_per_minibatch():
         return spy.networks.generator(state.generator.params, state.generator.model_state, latents, None)[0]
 
     for entry in spy.critic:
-        close(entry["generated"], generate(entry["latents"]))
+        close(entry["generated"].x, generate(entry["latents"]))
     together = generate(np.concatenate([entry["latents"] for entry in spy.critic]))
-    assert not np.allclose(together[:4], spy.critic[0]["generated"], rtol=1e-3)
+    assert not np.allclose(together[:4], spy.critic[0]["generated"].x, rtol=1e-3)
 
 
 def test_only_the_generators_own_update_moves_its_running_statistics():
@@ -482,44 +480,103 @@ def test_only_the_generators_own_update_moves_its_running_statistics():
     np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * hidden.var(axis=0), rtol=1e-12)
 
 
-# --- measure ---
+# --- critic steps, memory, and what is only looked at ---
 
 
-@pytest.mark.parametrize("cell", ["wgan", "gan, batch norm in both"])
-def test_measure_only_drops_the_input_gradients_norm(cell):
-    config = make_config(**CELLS[cell])
+def test_a_critic_step_counts_itself_and_leaves_the_generator():
+    config = make_config(**NORMALIZED)
     steps, hyper = make_steps(config, *build(config)), make_hyperparameters(config)
-    start = jax.jit(steps.init_state)(jax.random.key(0))
-    phase = jax.jit(steps.critic_phase)
-    state, metrics = phase(start, stacked_batches(3), jax.random.key(1), hyper, True)
-    unmeasured_state, unmeasured = phase(start, stacked_batches(3), jax.random.key(1), hyper, False)
-    equal(unmeasured_state, state)
-    assert metrics.pop("critic_input_gradient_norm") > 0
-    assert unmeasured.pop("critic_input_gradient_norm") == 0
-    equal(unmeasured, metrics)
+    start = jax.jit(steps.init_state)(jax.random.key(0)).replace(critic_step=jnp.int32(7))
+    state, metrics = jax.jit(steps.critic_step)(start, batch_at(0), batch_at(1), jax.random.key(1), hyper)
+    assert state.critic_step == 8
+    equal((state.generator, state.ema, state.step), (start.generator, start.ema, start.step))
+    assert moved(state.critic.params, start.critic.params)
+    assert metrics.keys() == {"critic_loss", "wasserstein_estimate", "critic_gradient_norm"}
 
 
-def test_a_penalised_critic_has_its_input_gradients_norm_anyway():
+def test_memory_reaches_every_objective_and_is_not_averaged_over_devices():
+    """Of two devices, each with a batch and an integer of its own: a mean would be neither."""
     config = make_config(**GP)
-    steps, hyper = make_steps(config, *build(config)), make_hyperparameters(config)
-    start = jax.jit(steps.init_state)(jax.random.key(0))
-    phase = jax.jit(steps.critic_phase)
-    results = [phase(start, stacked_batches(3), jax.random.key(1), hyper, measure) for measure in (True, False)]
-    equal(*results)
-    assert results[0][1]["critic_input_gradient_norm"] > 0
+    networks = build_networks(config, (2,))
+    objective = make_objective(config, networks, "data")
+
+    def remembering(function, base):
+        def remember(params, state, *rest):
+            value, (model_state, memory, metrics) = function(params, state, *rest)
+            return value, (model_state, {"seen": base * memory["seen"] + state.critic_step}, metrics)
+
+        return remember
+
+    objective = objective._replace(
+        memory={"seen": jnp.int32(1)},
+        critic=remembering(objective.critic, 10),
+        generator=remembering(objective.generator, 100),
+    )
+    steps, hyper = make_steps(config, networks, objective, "data"), make_hyperparameters(config)
+    start = steps.init_state(jax.random.key(0))
+    assert start.memory == {"seen": 1}
+
+    def both(seen, batches):
+        state, _ = steps.critic_phase(start.replace(memory={"seen": seen}), batches, jax.random.key(1), hyper)
+        state, _ = steps.generator_update(state, jax.tree.map(lambda x: x[0], batches), jax.random.key(2), hyper)
+        return state
+
+    batches = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), stacked_batches(3))
+    state = jax.jit(jax.vmap(both, axis_name="data"))(jnp.array([1, 4], jnp.int32), batches)
+    # three critic updates see their own count: 10 (10 (10 m + 0) + 1) + 2; the generator's sees 3
+    assert state.memory["seen"].tolist() == [101203, 401203]
+    equal(*(jax.tree.map(lambda leaf, i=i: leaf[i], state.critic.params) for i in range(2)))
 
 
-def test_the_measured_norm_is_the_last_critics_on_the_last_batch(monkeypatch):
+def test_what_is_looked_at_is_the_critic_on_the_given_batch(monkeypatch):
     """Unpenalised, at interpolates: here with epsilon 1, the real examples, so that the mean norm is computed by hand."""
     monkeypatch.setitem(POINTS, "interpolates", lambda keys, real, generated, noise: real)
     config = make_config(clip=0.5, critic__learning_rate=0.05)
     networks, objective = build(config)
-    steps, batches = make_steps(config, networks, objective), stacked_batches(3)
+    steps, batches, hyper = make_steps(config, networks, objective), stacked_batches(3), make_hyperparameters(config)
     start = jax.jit(steps.init_state)(jax.random.key(0))
-    state, metrics = jax.jit(steps.critic_phase)(start, batches, jax.random.key(1), make_hyperparameters(config))
+    state, _ = jax.jit(steps.critic_phase)(start, batches, jax.random.key(1), hyper)
+    last = jax.tree.map(lambda x: x[-1], batches)
+    seen = jax.jit(steps.look)(state, last, jax.random.key(2), hyper)
 
     def score(x):
         return networks.critic(state.critic.params, {}, x[None], None)[0].score[0]
 
-    norms = [np.linalg.norm(jax.grad(score)(x)) for x in batches.x[-1]]
-    close(metrics["critic_input_gradient_norm"], np.mean(norms))
+    norms = [np.linalg.norm(jax.grad(score)(x)) for x in last.x]
+    close(seen["critic_input_gradient_norm"], np.mean(norms))
+    for player in ("critic", "generator"):
+        squares = [np.sum(np.square(leaf)) for leaf in jax.tree.leaves(getattr(state, player).params)]
+        close(seen[f"{player}_parameter_norm"], np.sqrt(np.sum(squares)))
+
+
+def test_what_is_looked_at_is_between_real_and_new_examples_of_this_generator(monkeypatch):
+    """Here at the generated examples: f(x) = <w, x>^2 / 2 has the slope |<w, x>| |w|, and x is the generator's."""
+    monkeypatch.setitem(POINTS, "interpolates", lambda keys, real, generated, noise: generated)
+    config = make_config(clip=0.5)
+    networks = build_networks(config, (2,))
+
+    def critic(params, model_state, x, label):
+        return CriticOutput(jnp.square(x @ jnp.array([3.0, 4.0])) / 2, x, None), model_state
+
+    def generator(params, model_state, latents, label):
+        return jnp.broadcast_to(params["x"], latents.shape), model_state
+
+    networks = networks._replace(
+        penalty_critic=critic, generator=generator, init_generator=lambda key: {"params": {"x": jnp.array([1.0, 2.0])}}
+    )
+    steps = make_steps(config, networks, make_objective(config, networks))
+    state = steps.init_state(jax.random.key(0))
+    values = steps.look(state, batch_at(0), jax.random.key(2), make_hyperparameters(config))
+    close(values["critic_input_gradient_norm"], 11 * 5)  # <w, (1, 2)> = 11
+
+
+def test_a_penalised_critic_is_not_looked_at_again():
+    config = make_config(**GP)
+    steps, hyper = make_steps(config, *build(config)), make_hyperparameters(config)
+    state = jax.jit(steps.init_state)(jax.random.key(0))
+    assert set(jax.jit(steps.look)(state, batch_at(0), jax.random.key(1), hyper)) == {
+        "critic_parameter_norm",
+        "generator_parameter_norm",
+    }
+    _, metrics = jax.jit(steps.critic_phase)(state, stacked_batches(3), jax.random.key(1), hyper)
+    assert metrics["critic_input_gradient_norm"] > 0

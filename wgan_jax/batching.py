@@ -1,4 +1,5 @@
-"""What depends on the batch as a whole: means and per-example randomness, the same on one device and on many; and its parts.
+"""What depends on the batch as a whole: means and per-example randomness, the same on one device and on many; its parts; and
+how many batches an update takes.
 
 `axis_name` names the mapped device axis, each device holding an equal share of the global batch; None means one device.
 """
@@ -10,6 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from ml_collections import ConfigDict
+
+
+def warmup_phases(config: ConfigDict, step: jax.Array | int) -> jax.Array | int:
+    """Returns the number of critic phases before the generator update of a step: 1, or more where the warm-up asks."""
+    warm = (step < config.warmup.first) | (step % config.warmup.every == 0)
+    return jnp.where(warm, config.warmup.critic_steps // config.n_critic, 1) if config.warmup.critic_steps else 1
+
+
+def batches_per_update(config: ConfigDict, step: int) -> int:
+    """Returns how many batches the update of a step takes, a critic update one, and the generator's; step 0 takes the most."""
+    return int(warmup_phases(config, step)) * config.n_critic + 1
 
 
 def batch_mean[T](tree: T, axis_name: str | None) -> T:

@@ -17,6 +17,13 @@ class Batch(NamedTuple):
     label: jax.Array  # [B] int32, 0 where the dataset has no labels
 
 
+class Latents(NamedTuple):
+    """What a generator is fed."""
+
+    z: jax.Array  # [B, Z]
+    label: jax.Array  # [B] int32, of the example that is to become of it
+
+
 class CriticOutput(NamedTuple):
     score: jax.Array  # [B], unbounded: the critic's value or the discriminator's logit
     features: jax.Array  # [B, F], the last hidden layer
@@ -30,6 +37,11 @@ class Player(flax.struct.PyTreeNode):
     model_state: Params  # batch statistics; {} without
     opt_state: Params
 
+    @property
+    def variables(self) -> Params:
+        """The network's variables as flax takes them."""
+        return {"params": self.params, **self.model_state}
+
 
 class TrainState(flax.struct.PyTreeNode):
     """Everything the next update needs, checkpointed whole. Keys are not in it: they follow from the step."""
@@ -39,7 +51,7 @@ class TrainState(flax.struct.PyTreeNode):
     critic: Player
     generator: Player
     ema: Params  # the generator's variables {"params": ..., ...}, averaged
-    objective_state: Params  # of objectives with memory; {} without
+    memory: Params  # of objectives that have one, equal on all devices; {} without
 
 
 class Hyperparameters(flax.struct.PyTreeNode):

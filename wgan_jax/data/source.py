@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import example_keys
+from wgan_jax.batching import batches_per_update, example_keys
 from wgan_jax.data.dataset import Dataset, Split, decode
 from wgan_jax.types import Batch
 
@@ -134,7 +134,7 @@ def plan_feeds(
     resident = None if streamed else place(Split(*map(np.asarray, dataset.train)))
     if streamed:
         _expect_random_reads(dataset.train.images)
-    least = max(config.n_critic, config.warmup.critic_steps) + 1
+    least = batches_per_update(config, 0)
     together = len(seeds) if seeds and streamed else 1  # whose pixels share the memory
     room = positions_per_feed(dataset, config.batch_size * together, least, streamed=streamed)
 

@@ -15,9 +15,9 @@ from wgan_jax.data.dataset import decode, flatten
 from wgan_jax.errors import NonFiniteError
 from wgan_jax.evaluation.critic import POINT_VALUES, Score, make_critic_statistics
 from wgan_jax.evaluation.transport import empirical_wasserstein, wasserstein_excess
-from wgan_jax.models import Networks, build_networks, param_dtype
-from wgan_jax.objectives import make_objective
-from wgan_jax.training.update import make_hyperparameters, make_steps
+from wgan_jax.models import Networks, param_dtype
+from wgan_jax.training.program import make_parts
+from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.types import Batch, Hyperparameters, Params, TrainState
 
 UNITLESS = ("lipschitz_q99", "wasserstein_excess")  # the other values are lengths
@@ -37,12 +37,7 @@ def make_fit(config: ConfigDict, shape: tuple[int, ...]) -> tuple[Networks, Call
     blocks of n_critic updates on real[rows[s]] and generated[generated_rows[s]], drawn with replacement, and sees nothing else.
     One compiled call fits one critic after the other: side by side, convolutions would lose their fast kernels on a CPU.
     """
-    config = config.copy_and_resolve_references()
-    config.latent.update({"name": "uniform", "dim": 1, "low": 0.0, "high": 1.0})
-    networks, dtype = build_networks(config, shape), param_dtype(config)
-
-    def units(x: jax.Array) -> jax.Array:
-        return decode(x, dtype) if x.dtype == jnp.uint8 else x.astype(dtype)
+    (networks, steps), dtype = make_parts(config, shape), param_dtype(config)
 
     def fit_critic(
         hyper: Hyperparameters,
@@ -52,25 +47,22 @@ def make_fit(config: ConfigDict, shape: tuple[int, ...]) -> tuple[Networks, Call
         rows: jax.Array,
         generated_rows: jax.Array,
     ) -> Params:
-        def generator(params: Params, model_state: Params, latent: jax.Array, label: jax.Array) -> tuple[jax.Array, Params]:
-            """The generated examples as a generator: u in [0, 1) to the row floor(n u)."""
-            del params, label
-            row = (latent[:, 0] * len(generated_rows)).astype(jnp.int32)
-            return units(generated[generated_rows[row]]), model_state
+        def draw(key: jax.Array, examples: jax.Array, rows: jax.Array) -> Batch:
+            x = examples[jax.random.choice(key, rows, (config.batch_size,))]
+            return Batch(decode(x, dtype) if x.dtype == jnp.uint8 else x.astype(dtype), jnp.zeros(len(x), jnp.int32))
 
-        fixed = networks._replace(init_generator=lambda key: {"params": {}}, generator=generator)
-        steps = make_steps(config, fixed, make_objective(config, fixed.generator, fixed.critic, fixed.penalty_critic))
+        def update(state: TrainState, key: jax.Array) -> tuple[TrainState, None]:
+            key_real, key_generated, key_step = jax.random.split(key, 3)
+            batches = draw(key_real, real, rows), draw(key_generated, generated, generated_rows)
+            return steps.critic_step(state, *batches, key_step, hyper)[0], None
 
         def block(state: TrainState, key: jax.Array) -> tuple[TrainState, None]:
-            key_rows, key_phase = jax.random.split(key)
-            row = jax.random.randint(key_rows, (config.n_critic, config.batch_size), 0, len(rows))
-            batches = Batch(units(real[rows[row]]), jnp.zeros(row.shape, jnp.int32))
-            state, _ = steps.critic_phase(state, batches, key_phase, hyper, measure=False)
+            state, _ = jax.lax.scan(update, state, jax.random.split(key, config.n_critic))
             return state.replace(step=state.step + jnp.int32(1)), None
 
         key_init, key_run = jax.random.split(key)
         state, _ = jax.lax.scan(block, steps.init_state(key_init), jax.random.split(key_run, config.steps))
-        return {"params": state.critic.params, **state.critic.model_state}
+        return state.critic.variables
 
     @jax.jit
     def fit_critics(

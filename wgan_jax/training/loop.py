@@ -13,6 +13,7 @@ import numpy as np
 import rich
 from ml_collections import ConfigDict
 
+from wgan_jax.batching import batches_per_update
 from wgan_jax.config import flatten
 from wgan_jax.data import introduce, load_dataset
 from wgan_jax.data.dataset import Dataset, in_one_line
@@ -29,9 +30,9 @@ from wgan_jax.training.display import Display, say, span
 from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
-from wgan_jax.training.update import make_hyperparameters, warmup_phases
+from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.training.workdir import machine, now, provenance, write_json
-from wgan_jax.types import Params, Player, TrainState
+from wgan_jax.types import TrainState
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
@@ -44,6 +45,7 @@ class Call(NamedTuple):
     critic_step: int
     state: TrainState  # until the next call, which takes its buffers
     metrics: dict[str, np.ndarray]  # at its last update
+    finite: bool
     per_update: float  # seconds
     received: int  # a signal after which the run ends, or 0
 
@@ -96,7 +98,7 @@ def _train(
     calls_from = functools.partial(_calls, config, dataset, program, run_key, started, signals, summary)
     if not processes.is_first():
         for call in calls_from(state):
-            _check_finite(call.step, call.metrics, checkpoints)
+            _check_finite(call, checkpoints)
         return {}
     seconds = summary["seconds"]
     evaluator, seconds["evaluate"] = timed(lambda: make_evaluator(config, dataset, program.networks))
@@ -114,8 +116,9 @@ def _train(
     ):
         signals.tell = display.interrupted
         display.begin(int(state.step))
-        for step, critic_step, state, metrics, per_update, received in calls:
-            _check_finite(step, metrics, checkpoints)
+        for call in calls:
+            _check_finite(call, checkpoints)
+            step, critic_step, state, metrics, _, per_update, received = call
             display.show(step, 1 / per_update, float(metrics["wasserstein_estimate"]))
             trained = round(seconds_before + seconds["train"], 3)
             values = {"step": step, "critic_step": critic_step, "examples": critic_step * config.batch_size, "seconds": trained}
@@ -133,7 +136,7 @@ def _train(
                 log.write(values)
             if step % config.sample_every == 0:
                 picture = workdir / "samples" / f"step_{step:08d}.png"
-                artist.draw(picture, step, *jax.device_get((state.ema, variables(state.critic))))
+                artist.draw(picture, step, *jax.device_get((state.ema, state.critic.variables)))
                 log.write_picture(picture, step)
             improved = evaluated and info["score"] < best_score  # never by NaN
             if improved or step % config.checkpoint_every == 0 or step >= config.steps or received:
@@ -149,7 +152,7 @@ def _train(
         seconds["evaluate"] += seconds_final
         display.state("writing")
         figures = workdir / "figures"
-        artist.draw_last(figures, int(state.step), state.ema, variables(state.critic), evaluator.network)
+        artist.draw_last(figures, int(state.step), state.ema, state.critic.variables, evaluator.network)
         artist.draw_curves(figures, read_metrics(workdir / "metrics.jsonl"), evaluator.sizes("validation").points)
         write_json(workdir / "provenance.json", {**record, "end": now()})
         display.state("done")
@@ -202,16 +205,16 @@ def _calls(
         count = updates_in_call(step, config.steps, intervals, per_update, CALL_SECONDS)
         n, position = updates_in_feed(config, step, count, step + critic_step, feed_end)
         began = time.perf_counter()
-        state, metrics, done = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
+        state, metrics, done, finite = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
         if position + least > feed_end:  # the next update may not fit any more: read on while the device works
             feed, feed_end = feed_at(position), position + room
-        metrics, done, critic_step = jax.device_get((metrics, done, state.critic_step))
+        metrics, done, finite, critic_step = jax.device_get((metrics, done, finite, state.critic_step))
         per_update = (time.perf_counter() - began) / int(done)
         seconds["train"] += per_update * int(done)
         step, critic_step = step + int(done), int(critic_step)
         summary |= {"step": step, "critic_step": critic_step, "updates_per_second": (step - first) / seconds["train"]}
         per_update, received = processes.agree(per_update, signals.received)
-        yield Call(step, critic_step, state, metrics, per_update, received)
+        yield Call(step, critic_step, state, metrics, bool(finite), per_update, received)
         if received:
             raise Interrupted(received)
 
@@ -254,30 +257,26 @@ def updates_in_feed(config: ConfigDict, step: int, count: int, position: int, en
     The first one's data begins at `position`, the feed ends before `end`.
     """
     for fits, later in enumerate(range(step, step + count)):
-        needed = int(warmup_phases(config, later)) * config.n_critic + 1
+        needed = batches_per_update(config, later)
         if position + needed > end:
             return fits, position
         position += needed
     return count, position
 
 
-def _check_finite(step: int, metrics: dict[str, Any], checkpoints: Checkpoints) -> None:
-    if bad := [name for name, value in metrics.items() if not np.isfinite(value)]:
+def _check_finite(call: Call, checkpoints: Checkpoints) -> None:
+    if not call.finite:
+        bad = [name for name, value in call.metrics.items() if not np.isfinite(value)]
         checkpoints.wait()
         first = next((name for name in CAUSES if name in bad), bad[0])
         steps = checkpoints.steps()
         kept = f"checkpoints up to step {max(steps)} are kept" if steps else "no checkpoint was due yet"
-        raise NonFiniteError(f"training became non-finite at step {step}: {first} is {metrics[first]}; {kept}")
-
-
-def variables(player: Player) -> Params:
-    """Returns a network's variables as flax takes them."""
-    return {"params": player.params, **player.model_state}
+        raise NonFiniteError(f"training became non-finite at step {call.step}: {first} is {call.metrics[first]}; {kept}")
 
 
 def _evaluate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
     """Returns eval/x of the averaged generator and eval/raw/x of the generator itself, on validation."""
-    ema, generator, critic = jax.device_get((state.ema, variables(state.generator), variables(state.critic)))
+    ema, generator, critic = jax.device_get((state.ema, state.generator.variables, state.critic.variables))
     averaged, raw = (evaluator.of_generator(player, critic, "validation", 0) for player in (ema, generator))
     return {f"eval/{name}": x for name, x in averaged.items()} | {f"eval/raw/{name}": x for name, x in raw.items()}
 
@@ -289,7 +288,7 @@ def _final(
     draws, sizes = range(config.eval.draws), evaluator.sizes("test")
 
     def on_test(state: TrainState) -> dict[str, float]:
-        ema, critic = jax.device_get((state.ema, variables(state.critic)))
+        ema, critic = jax.device_get((state.ema, state.critic.variables))
         return summarise([evaluator.of_generator(ema, critic, "test", draw) for draw in draws])
 
     row = summary["final"] = on_test(state)

@@ -30,7 +30,7 @@ from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, members_line, say
 from wgan_jax.training.interruption import Signals, in_background
 from wgan_jax.training.logging import write_lines
-from wgan_jax.training.loop import timed, updates_in_call, updates_in_feed, variables
+from wgan_jax.training.loop import timed, updates_in_call, updates_in_feed
 from wgan_jax.training.program import make_members, members_that_fit
 from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.training.workdir import chunk_size, machine, provenance, write_json
@@ -38,8 +38,6 @@ from wgan_jax.types import Params, Player, TrainState
 
 CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
 EVALUATED_AT_ONCE = 2  # assignments, most of an evaluation, run outside Python's lock on a core each
-# of the last update of a call alone: how calls are cut must not decide what is finite
-NOT_OF_EVERY_UPDATE = {"critic_input_gradient_norm", "critic_parameter_norm", "generator_parameter_norm"}
 
 type Tell = Callable[[list[Row]], None]
 type Values = dict[str, float]
@@ -164,16 +162,15 @@ def _train(
         wanted = updates_in_call(step, config.steps, (config.eval_every, config.checkpoint_every), per_update, CALL_SECONDS)
         n, position = updates_in_feed(config, step, wanted, step + critic_step, feed_end)
         began = time.perf_counter()
-        states, metrics, _ = run_updates(states, updates_of(progress.alive, n), hyper, run_keys, feed)
+        states, _, _, finite = run_updates(states, updates_of(progress.alive, n), hyper, run_keys, feed)
         if position + least > feed_end:  # the next update may not fit any more: read on while the devices work
             feed, feed_end = feed_at(position), position + room
-        metrics, steps, critic_steps = jax.device_get((metrics, states.step, states.critic_step))
+        finite, steps, critic_steps = jax.device_get((finite, states.step, states.critic_step))
         spent = time.perf_counter() - began
         per_update = spent / n
         seconds["train"] += spent
         step, critic_step = step + n, position - step - n
         living = progress.living()
-        finite = np.all([np.isfinite(metrics[name]) for name in metrics.keys() - NOT_OF_EVERY_UPDATE], axis=0)
         for i in living:
             progress.seconds[i] += spent * members.devices / len(living)
             if not finite[i]:
@@ -250,7 +247,7 @@ def first(states: TrainState, count: int) -> TrainState:
 
 def networks(states: TrainState) -> dict[str, Params]:
     """Returns what an evaluation reads of states: variables of the averaged generator and of the critic."""
-    return {"ema": states.ema, "critic": variables(states.critic)}
+    return {"ema": states.ema, "critic": states.critic.variables}
 
 
 def _validate(

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from wgan_jax.batching import batches_per_update
 from wgan_jax.data.dataset import Dataset
 from wgan_jax.data.source import Feed, draw, make_feed
 from wgan_jax.errors import UserError
@@ -21,10 +21,11 @@ from wgan_jax.training.update import Steps, make_hyperparameters, make_steps
 from wgan_jax.types import Batch, Hyperparameters, Metrics, TrainState
 
 AXIS = "data"
+LOOK = 2  # the part of a step's key that no update draws from: they split it into 0 and 1
 FILLED = 0.6  # of the memory, by members: the rest is the data's, the metrics' and the compiler's
 
-# (state, n, hyper, run_key, feed) -> (state, metrics at the last update, updates done)
-type RunUpdates = Callable[..., tuple[TrainState, Metrics, jax.Array]]
+# (state, n, hyper, run_key, feed) -> (state, metrics at the last update, updates done, whether all is finite)
+type RunUpdates = Callable[..., tuple[TrainState, Metrics, jax.Array, jax.Array]]
 
 
 class Program(NamedTuple):
@@ -41,40 +42,44 @@ class Program(NamedTuple):
 def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None = None, shards: int = 1) -> RunUpdates:
     """Returns the pure function that takes up to n updates; n is traced, so that one compilation serves every n.
 
-    It stops early after an update whose losses or gradients are not finite. Metrics are those of the last update.
+    It stops early after an update whose losses or gradients are not finite, and says whether these and the parameters are.
+    Metrics are those of the last update.
     """
     _, steps = make_parts(config, dataset.shape, axis_name)
     size = config.batch_size // shards
 
     def run_updates(
         state: TrainState, n: jax.Array, hyper: Hyperparameters, run_key: jax.Array, feed: Feed
-    ) -> tuple[TrainState, Metrics, jax.Array]:
+    ) -> tuple[TrainState, Metrics, jax.Array, jax.Array]:
         def take(position: jax.Array, key: jax.Array, count: int) -> Batch:
             return draw(dataset, feed, position, key, count, size, axis_name, param_dtype(config))
 
-        def body(carry: tuple) -> tuple:
-            done, state, _, _ = carry
-            key = jax.random.fold_in(run_key, state.step)
-            state, metrics = steps.update(state, take, key, hyper, measure=done + 1 == n)
-            finite = jnp.all(jnp.isfinite(jnp.stack(list(metrics.values()))))
-            return done + 1, state, metrics, finite
+        def update(state: TrainState) -> tuple[TrainState, Metrics]:
+            return steps.update(state, take, jax.random.fold_in(run_key, state.step), hyper)
 
-        shapes = jax.eval_shape(lambda s: steps.update(s, take, run_key, hyper)[1], state)
-        metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        def body(carry: tuple) -> tuple:
+            done, state, metrics = carry[0] + 1, *update(carry[1])
+            return done, state, metrics, _all_finite(metrics)
+
+        metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(update, state)[1])
         carry = (jnp.zeros((), jnp.int32), state, metrics, jnp.asarray(True))
-        done, state, metrics, _ = jax.lax.while_loop(lambda c: (c[0] < n) & c[3], body, carry)
-        metrics["critic_parameter_norm"] = optax.tree.norm(state.critic.params)
-        metrics["generator_parameter_norm"] = optax.tree.norm(state.generator.params)
-        return state, metrics, done
+        done, state, metrics, finite = jax.lax.while_loop(lambda c: (c[0] < n) & c[3], body, carry)
+        key_batch, key_look = jax.random.split(jax.random.fold_in(jax.random.fold_in(run_key, state.step), LOOK))
+        batches = take(state.critic_step + state.step - 1, key_batch, 1)  # the last one that was taken, if any was
+        seen = steps.look(state, jax.tree.map(lambda stacked: stacked[0], batches), key_look, hyper)
+        return state, metrics | seen, done, finite & _all_finite(seen)
 
     return run_updates
+
+
+def _all_finite(metrics: Metrics) -> jax.Array:
+    return jnp.all(jnp.isfinite(jnp.stack(list(metrics.values()))))
 
 
 def make_parts(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None) -> tuple[Networks, Steps]:
     """Returns the networks of a config for examples of a shape, and the pieces of its update."""
     networks = build_networks(config, shape, axis_name)
-    objective = make_objective(config, networks.generator, networks.critic, networks.penalty_critic, axis_name)
-    return networks, make_steps(config, networks, objective, axis_name)
+    return networks, make_steps(config, networks, make_objective(config, networks, axis_name), axis_name)
 
 
 def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") -> Program:
@@ -222,7 +227,7 @@ def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = 
     state = jax.eval_shape(steps.init_state, key)
     size = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     if not on_cpu if vectorised is None else vectorised:
-        feed = make_feed(dataset, dataset.train, 0, 0, config.n_critic + 1, config.batch_size)
+        feed = make_feed(dataset, dataset.train, 0, 0, batches_per_update(config, 0), config.batch_size)
         lowered = jax.jit(make_run_updates(config, dataset)).lower(state, np.int32(1), make_hyperparameters(config), key, feed)
         analysis = lowered.compile().memory_analysis()
         size += analysis.temp_size_in_bytes if analysis else size
