@@ -109,8 +109,9 @@ def test_examples_that_do_not_fit_are_refused(networks, name, shape, wanted):
 
 
 def style(**changes):
-    plain = Style(8, 1, "relu", "he_normal", "none", False, None, jnp.dtype("float32"), jnp.dtype("float32"))
-    return plain._replace(**changes)
+    kinds = {"activation": "relu", "initializer": "he_normal", "normalization": "none", "normalize_first": False}
+    dtypes = {"dtype": jnp.dtype("float32"), "param_dtype": jnp.dtype("float32")}
+    return Style(**{"width": 8, "depth": 1, "axis_name": None, **kinds, **dtypes, **changes})
 
 
 def test_layer_normalisation_is_over_the_whole_example():

@@ -275,6 +275,15 @@ def test_batch_normalisation_in_training_and_in_evaluation(tiny):
     np.testing.assert_allclose(networks.score(variables, x), (np.tanh(sums / np.sqrt(1 + 1e-5)) @ last)[:, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("normalization", sorted(NORMALIZATIONS))
+def test_a_critic_says_whether_it_mixes_the_examples_of_a_batch(tiny, normalization):
+    _, networks = tiny(critic_normalization=normalization, critic_activation="tanh", depth=1)
+    params, state = split(initial(networks, "critic"))
+    x = uniform(1, 6, 2)
+    among, among_others = (networks.critic(params, state, y, labels(y))[0].score[0] for y in (x, x.at[1:].add(1)))
+    assert networks.mixes_examples == (abs(among - among_others) > 1e-4)
+
+
 def test_layer_normalisation_is_per_example(tiny):
     _, networks = tiny(critic_normalization="layer", critic_activation="tanh", depth=1)
     params, state = split(initial(networks, "critic"))

@@ -53,9 +53,9 @@ def shift(params, state, latents, label):
 def compose(make_config):
     """Returns ({dotted key: value}, critic, ...) -> an objective and its hyperparameters; non-saturating by default."""
 
-    def make(changes=None, critic=linear, penalty_critic=None, generator=shift, axis_name=None):
+    def make(changes=None, critic=linear, penalty_critic=None, generator=shift, axis_name=None, mixes_examples=False):
         config = make_config("gan.py:ring8", {"loss": "non_saturating", **(changes or {})})
-        networks = Networks(None, None, generator, critic, penalty_critic or critic, None, None, None)
+        networks = Networks(None, None, generator, critic, penalty_critic or critic, mixes_examples, None, None, None)
         return make_objective(config, networks, axis_name), make_hyperparameters(config)
 
     return make
@@ -226,8 +226,8 @@ def test_one_pass_serves_both_and_the_penalty_leaves_the_state(compose, penalty,
     assert new_state == {"passes": 1, "seen": 2 * BATCH}
 
 
-def test_batch_norm_sees_real_and_generated_apart(compose):
-    objective, hyper = compose({"model.critic_normalization": "batch"}, counting(1))
+def test_a_critic_that_mixes_examples_sees_real_and_generated_apart(compose):
+    objective, hyper = compose(critic=counting(1), mixes_examples=True)
     _, (new_state, _, _) = of_critic(objective, hyper, W, state={"passes": jnp.int32(0), "seen": jnp.int32(0)})
     assert new_state == {"passes": 2, "seen": BATCH}
 

@@ -154,7 +154,7 @@ def build(cell, devices=1, mapping="auto", dtype="float64"):
 
 
 def run(case, n=N, state=None, feed=None, key=None, **hyper):
-    """Returns the state, the metrics, how many updates were done and whether all is finite: n updates from a state on the host."""
+    """Returns the state, the metrics, the updates done and whether all is finite, after n updates from a state on the host."""
     numbers = {name: np.asarray(value, case.hyper.clip.dtype) for name, value in hyper.items()}
     results = case.program.run_updates(
         case.program.place(case.start if state is None else state),

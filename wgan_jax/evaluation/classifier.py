@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from wgan_jax.data.dataset import Dataset, Split, decode
-from wgan_jax.models.layers import Convolution, Style, dense
+from wgan_jax.models.layers import Convolution, Dense, Style
 from wgan_jax.paths import cache_folder
 from wgan_jax.types import Params
 
@@ -30,7 +30,17 @@ VERSION = 1  # of the network and its training: another one trains anew
 STEPS, BATCH, RATE, CALL = 1500, 128, 2e-3, 50  # updates, images each, the first learning rate, updates per compiled call
 WIDTH = 128  # of the features
 SILENCE = 15.0  # seconds between lines where no bar can be shown
-STYLE = Style(32, 0, "relu", "he_normal", "none", False, None, np.float32, np.float32)
+STYLE = Style(
+    width=32,
+    depth=0,
+    activation="relu",
+    initializer="he_normal",
+    normalization="none",
+    normalize_first=False,
+    axis_name=None,
+    dtype=np.float32,
+    param_dtype=np.float32,
+)
 
 
 class Classifier(NamedTuple):
@@ -51,8 +61,8 @@ class Network(nn.Module):
         while x.shape[1] > 4:  # halved down to about the size from which a DCGAN starts
             width = min(2 * width, WIDTH)
             x = nn.relu(Convolution(width, STYLE, taps=3, stride=2)(x))
-        features = nn.relu(dense(WIDTH, STYLE)(x.reshape(len(x), -1)))
-        return features, dense(self.classes, STYLE)(features)
+        features = nn.relu(Dense(WIDTH, STYLE)(x.reshape(len(x), -1)))
+        return features, Dense(self.classes, STYLE)(features)
 
 
 def cached_classifier(dataset: Dataset, folder: Path) -> Classifier:

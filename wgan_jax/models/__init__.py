@@ -50,6 +50,7 @@ class Networks(NamedTuple):
     generator: Apply  # latent [B, Z] -> [B, *shape]
     critic: Apply  # x [B, *shape] -> CriticOutput
     penalty_critic: Apply  # the critic computed in the parameters' dtype, whatever config.dtype
+    mixes_examples: bool  # whether the critic's score of an example depends on the others of its batch
     latents: Any  # keys [B] -> [B, Z]
     generate: Any  # generator variables, latents [B, Z] -> [B, *shape], in evaluation mode
     score: Any  # critic variables, x [B, *shape] -> [B], in evaluation mode
@@ -71,10 +72,17 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         raise UserError(f"config.model.name: {model.name} is for {architecture.wanted}, not for examples of shape {shape}")
 
     def style(player: str) -> Style:
-        activation, normalization = model[f"{player}_activation"], model[f"{player}_normalization"]
-        dtype = jnp.dtype(config.dtype)
-        first = model.normalize_first
-        return Style(model.width, model.depth, activation, model.initializer, normalization, first, axis_name, dtype, wide)
+        return Style(
+            width=model.width,
+            depth=model.depth,
+            activation=model[f"{player}_activation"],
+            initializer=model.initializer,
+            normalization=model[f"{player}_normalization"],
+            normalize_first=model.normalize_first,
+            axis_name=axis_name,
+            dtype=jnp.dtype(config.dtype),
+            param_dtype=wide,
+        )
 
     generator, critic = architecture.generator(style("generator"), shape), architecture.critic(style("critic"))
     penalty_critic = architecture.critic(style("critic")._replace(dtype=wide))
@@ -100,6 +108,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         generator=_train_apply(generator),
         critic=_train_apply(critic),
         penalty_critic=_train_apply(penalty_critic),
+        mixes_examples=style("critic").mixes_examples,
         latents=lambda keys: sample_latents(keys, config, wide),
         generate=generate,
         score=score,

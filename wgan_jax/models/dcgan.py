@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Style, TransposedConvolution, dense, score
+from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Dense, Style, TransposedConvolution, score
 from wgan_jax.types import CriticOutput
 
 SMALLEST = 4
@@ -36,7 +36,7 @@ class Generator(nn.Module):
         style, sizes = self.style, ladder(self.shape[0])
         widths = [self.shape[-1], *(style.width * 2**i for i in range(len(sizes) - 1))]
         hidden = style.normalization == "none"  # no bias before a normalisation
-        x = dense(sizes[-1] ** 2 * widths[-1], style, use_bias=hidden)(latent)
+        x = Dense(sizes[-1] ** 2 * widths[-1], style, hidden)(latent)
         x = x.reshape(-1, sizes[-1], sizes[-1], widths[-1])
         for size, width in reversed(list(zip(sizes[:-1], widths[:-1], strict=True))):
             x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization](x, style, train))

@@ -24,6 +24,11 @@ class Style(NamedTuple):
     dtype: jax.typing.DTypeLike  # of the computation
     param_dtype: jax.typing.DTypeLike  # of parameters, normalisations and outputs
 
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether what a network says of an example in training depends on the others of its batch."""
+        return self.normalization == "batch"
+
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -62,21 +67,37 @@ NORMALIZATIONS: dict[str, Callable[[jax.Array, Style, bool], jax.Array]] = {
 }
 
 
-def dense(features: int, style: Style, *, initializer: str = "", use_bias: bool = True) -> nn.Dense:
-    """Returns a dense layer, with the style's initialiser unless another is named."""
-    kernel_init = INITIALIZERS[initializer or style.initializer](1)
-    return nn.Dense(features, use_bias, kernel_init=kernel_init, dtype=style.dtype, param_dtype=style.param_dtype)
+def _kernel(module: nn.Module, shape: tuple[int, ...], share: float = 1, *, swapped: bool = False) -> jax.Array:
+    """Makes the kernel [..., inputs, outputs] of any layer that has a style, [..., outputs, inputs] if `swapped`, in its dtype.
+
+    share: of the kernel's taps, that an output sees.
+    """
+    style: Style = module.style
+    law = INITIALIZERS[style.initializer](share)
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
+        return jnp.swapaxes(law(key, (*shape[:-2], *shape[:-3:-1]), dtype), -2, -1) if swapped else law(key, shape, dtype)
+
+    return module.param("kernel", init, shape, style.param_dtype).astype(style.dtype)
 
 
-def score(features: jax.Array, style: Style, *, initializer: str = "") -> CriticOutput:
-    """Returns a critic's end, a linear score of features [B, F]; without a sigmoid. Called inside a compact method."""
-    value = dense(1, style, initializer=initializer)(features)
-    return CriticOutput(value[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)
-
-
-def _bias(module: "Convolution | TransposedConvolution") -> jax.Array:
+def _biased(module: "Dense | Convolution | TransposedConvolution", y: jax.Array) -> jax.Array:
+    if not module.use_bias:
+        return y
     bias = module.param("bias", nn.initializers.zeros, (module.features,), module.style.param_dtype)
-    return bias.astype(module.style.dtype).reshape(1, 1, 1, -1)
+    return y + bias.astype(module.style.dtype).reshape(*[1] * (y.ndim - 1), -1)
+
+
+class Dense(nn.Module):
+    """A linear layer: [B, inputs] to [B, features] in style.dtype."""
+
+    features: int
+    style: Style
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return _biased(self, x.astype(self.style.dtype) @ _kernel(self, (x.shape[-1], self.features)))
 
 
 class Convolution(nn.Module):
@@ -90,10 +111,8 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        style, shape = self.style, (self.taps, self.taps, x.shape[-1], self.features)
-        kernel = self.param("kernel", INITIALIZERS[style.initializer](1), shape, style.param_dtype)
-        y = convolve(x.astype(style.dtype), kernel.astype(style.dtype), self.stride)
-        return y + _bias(self) if self.use_bias else y
+        kernel = _kernel(self, (self.taps, self.taps, x.shape[-1], self.features))
+        return _biased(self, convolve(x.astype(self.style.dtype), kernel, self.stride))
 
 
 class TransposedConvolution(nn.Module):
@@ -108,12 +127,12 @@ class TransposedConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, y: jax.Array) -> jax.Array:
-        style, inputs = self.style, y.shape[-1]
+        shape = (self.taps, self.taps, self.features, y.shape[-1])  # that convolution's: its input is the kernel's output
+        kernel = _kernel(self, shape, 1 / self.stride**2, swapped=True)
+        return _biased(self, convolve_transpose(y.astype(self.style.dtype), kernel, (self.size, self.size), self.stride))
 
-        def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
-            law = INITIALIZERS[style.initializer](1 / self.stride**2)
-            return jnp.swapaxes(law(key, (*shape[:2], inputs, self.features), dtype), 2, 3)  # its input is the kernel's output
 
-        kernel = self.param("kernel", init, (self.taps, self.taps, self.features, inputs), style.param_dtype)
-        x = convolve_transpose(y.astype(style.dtype), kernel.astype(style.dtype), (self.size, self.size), self.stride)
-        return x + _bias(self) if self.use_bias else x
+def score(features: jax.Array, style: Style) -> CriticOutput:
+    """Returns a critic's end, a linear score of features [B, F]; without a sigmoid. Called inside a compact method."""
+    value = Dense(1, style)(features)
+    return CriticOutput(value[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)

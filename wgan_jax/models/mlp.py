@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Style, dense, score
+from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Style, score
 from wgan_jax.types import CriticOutput
 
 
@@ -20,10 +20,15 @@ class Hidden(nn.Module):
         style = self.style
         for _ in range(style.depth):
             use_bias = style.normalization == "none"
-            x = dense(style.width, style, use_bias=use_bias)(x)
+            x = Dense(style.width, style, use_bias)(x)
             x = NORMALIZATIONS[style.normalization](x, style, train)
             x = ACTIVATIONS[style.activation](x)
         return x
+
+
+def last(style: Style) -> Style:
+    """Returns the style of an output layer, which no activation follows."""
+    return style._replace(initializer="glorot_uniform")
 
 
 class Generator(nn.Module):
@@ -36,7 +41,7 @@ class Generator(nn.Module):
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
         del label
         h = Hidden(self.style)(latent, train)
-        x = dense(math.prod(self.shape), self.style, initializer="glorot_uniform")(h)
+        x = Dense(math.prod(self.shape), last(self.style))(h)
         x = x.astype(self.style.param_dtype).reshape(-1, *self.shape)
         return jnp.tanh(x) if len(self.shape) == 3 else x
 
@@ -50,7 +55,7 @@ class Critic(nn.Module):
     def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
         del label
         h = Hidden(self.style)(x.reshape(x.shape[0], -1), train)
-        return score(h, self.style, initializer="glorot_uniform")
+        return score(h, last(self.style))
 
 
 def four_layers(style: Style, shape: tuple[int, ...]) -> Generator:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Style, dense, score
+from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Dense, Style, score
 from wgan_jax.types import CriticOutput
 
 SMALLEST, CONSTANT, WIDEST = 4, 32, 8  # start size; largest image with one width; largest multiple of the width
@@ -82,7 +82,7 @@ class Generator(nn.Module):
         del label
         style = self.style
         inwards = widths(self.shape[0], style.width)
-        x = dense(SMALLEST**2 * inwards[-1], style)(latent).reshape(-1, SMALLEST, SMALLEST, inwards[-1])
+        x = Dense(SMALLEST**2 * inwards[-1], style)(latent).reshape(-1, SMALLEST, SMALLEST, inwards[-1])
         for features in reversed(inwards[:-1]):
             x = Block(features, style, "up")(x, train)
         x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization](x, style, train))

@@ -39,7 +39,7 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
     loss, penalty = LOSSES[config.loss], PENALTIES[config.penalty.name]
 
     def scores(params: Params, model_state: Params, real: Batch, generated: Batch) -> tuple[jax.Array, jax.Array, Params]:
-        if config.model.critic_normalization == "batch":  # real and generated as batches of their own
+        if networks.mixes_examples:  # real and generated as batches of their own
             output, model_state = networks.critic(params, model_state, *real)
             generated_output, model_state = networks.critic(params, model_state, *generated)
             return output.score, generated_output.score, model_state
