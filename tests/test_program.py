@@ -354,7 +354,9 @@ def test_no_update_is_no_change():
     state, metrics, done, finite = run(case, 0)
     assert (done, finite) == (0, True)
     equal(state, case.start)
-    assert metrics["critic_parameter_norm"] > 0
+    for player in BOTH:
+        squares = [np.sum(np.square(leaf)) for leaf in jax.tree.leaves(getattr(state, player).params)]
+        np.testing.assert_allclose(metrics[f"{player}_parameter_norm"], np.sqrt(np.sum(squares)), rtol=1e-12)
 
 
 @pytest.fixture
@@ -444,3 +446,10 @@ def test_a_run_stops_at_the_first_bad_update(devices, mapping, bad, updates, sho
     assert (done, finite) == (updates, False)
     assert not np.isfinite(metrics[shows])
     assert still_good is None or np.isfinite(metrics[still_good])
+
+
+def test_parameters_that_are_not_finite_are_said_before_any_loss_shows_them():
+    _, metrics, done, finite = run(build("dragan"), 1, generator_learning_rate=np.inf)
+    assert (done, finite) == (1, False)
+    assert np.isfinite(metrics["generator_loss"])
+    assert not np.isfinite(metrics["generator_parameter_norm"])

@@ -544,9 +544,6 @@ def test_what_is_looked_at_is_the_critic_on_the_given_batch(monkeypatch):
 
     norms = [np.linalg.norm(jax.grad(score)(x)) for x in last.x]
     close(seen["critic_input_gradient_norm"], np.mean(norms))
-    for player in ("critic", "generator"):
-        squares = [np.sum(np.square(leaf)) for leaf in jax.tree.leaves(getattr(state, player).params)]
-        close(seen[f"{player}_parameter_norm"], np.sqrt(np.sum(squares)))
 
 
 def test_what_is_looked_at_is_between_real_and_new_examples_of_this_generator(monkeypatch):
@@ -574,9 +571,6 @@ def test_a_penalised_critic_is_not_looked_at_again():
     config = make_config(**GP)
     steps, hyper = make_steps(config, *build(config)), make_hyperparameters(config)
     state = jax.jit(steps.init_state)(jax.random.key(0))
-    assert set(jax.jit(steps.look)(state, batch_at(0), jax.random.key(1), hyper)) == {
-        "critic_parameter_norm",
-        "generator_parameter_norm",
-    }
+    assert steps.look(state, batch_at(0), jax.random.key(1), hyper) == {}
     _, metrics = jax.jit(steps.critic_phase)(state, stacked_batches(3), jax.random.key(1), hyper)
     assert metrics["critic_input_gradient_norm"] > 0

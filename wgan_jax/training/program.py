@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -67,7 +68,8 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
         key_batch, key_look = jax.random.split(jax.random.fold_in(jax.random.fold_in(run_key, state.step), LOOK))
         batches = take(state.critic_step + state.step - 1, key_batch, 1)  # the last one that was taken, if any was
         seen = steps.look(state, jax.tree.map(lambda stacked: stacked[0], batches), key_look, hyper)
-        return state, metrics | seen, done, finite & _all_finite(seen)
+        norms = {f"{name}_parameter_norm": optax.tree.norm(getattr(state, name).params) for name in ("critic", "generator")}
+        return state, metrics | norms | seen, done, finite & _all_finite(norms)
 
     return run_updates
 

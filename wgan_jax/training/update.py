@@ -147,16 +147,15 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         return state, {**metrics, **generator_metrics}
 
     def look(state: TrainState, real: Batch, key: jax.Array, hyper: Hyperparameters) -> Metrics:
-        """Returns what no update needs: parameter norms and, where no penalty tells it, the critic's mean input gradient norm.
+        """Returns what no update needs: where no penalty tells it, the critic's mean input gradient norm.
 
         That is between real examples [B, ...] and newly generated ones.
         """
-        metrics = {f"{name}_parameter_norm": optax.tree.norm(getattr(state, name).params) for name in ("critic", "generator")}
-        if not objective.penalised:
-            key_latents, key_points = jax.random.split(key)
-            generated = generate(state.generator, draw_latents(key_latents, real.label))
-            norm = objective.gradient_norm(state, real, generated, key_points, hyper)
-            metrics["critic_input_gradient_norm"] = batch_mean(norm, axis_name)
-        return metrics
+        if objective.penalised:
+            return {}
+        key_latents, key_points = jax.random.split(key)
+        generated = generate(state.generator, draw_latents(key_latents, real.label))
+        norm = objective.gradient_norm(state, real, generated, key_points, hyper)
+        return {"critic_input_gradient_norm": batch_mean(norm, axis_name)}
 
     return Steps(init_state, critic_step, critic_phase, generator_update, update, look)
