@@ -15,8 +15,7 @@ from wgan_jax.training.workdir import MAY_CHANGE, chunk_size, kind_of, read_conf
 
 if TYPE_CHECKING:
     from wgan_jax.data.dataset import Dataset
-    from wgan_jax.models import Networks
-    from wgan_jax.types import Params, TrainState
+    from wgan_jax.types import Networks, Params, TrainState
 
 PLACES = tuple(key for key in MAY_CHANGE if key.startswith("data."))  # where a run's data may lie elsewhere
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wgan_jax.models import Networks, build_networks
+from wgan_jax.models import build_networks
 from wgan_jax.objectives import make_objective
 from wgan_jax.objectives.constraints import CLIP_SCOPES, clip_parameters
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.penalties import PENALTIES, POINTS
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.types import Batch, CriticOutput, Latents, Player, TrainState
+from wgan_jax.types import Batch, CriticOutput, Latents, Networks, Player, TrainState
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.models import Networks
-from wgan_jax.types import Params
+from wgan_jax.types import Networks, Params
 
 FORMAT, PLATFORMS = "jax.export", ("cpu", "cuda")
 TO_UINT8 = "round((clip(x, -1, 1) + 1) * 127.5)"  # data/dataset.py encode

@@ -72,3 +72,17 @@ class Hyperparameters(flax.struct.PyTreeNode):
 
 # apply(params, model_state, x [B, ...], label [B]) -> (output, new model_state), in training mode
 type Apply = Callable[[Params, Params, jax.Array, jax.Array], tuple[Any, Params]]
+
+
+class Networks(NamedTuple):
+    """The two networks as pure functions of their variables."""
+
+    init_generator: Any  # key -> variables {"params": ..., ...}
+    init_critic: Any
+    generator: Apply  # latent [B, Z] -> [B, *shape]
+    critic: Apply  # x [B, *shape] -> CriticOutput
+    penalty_critic: Apply  # the critic computed in the parameters' dtype, whatever config.dtype
+    mixes_examples: bool  # whether the critic's score of an example depends on the others of its batch
+    latents: Any  # keys [B] -> [B, Z]
+    generate: Any  # generator variables, latents [B, Z] -> [B, *shape], in evaluation mode
+    score: Any  # critic variables, x [B, *shape] -> [B], in evaluation mode

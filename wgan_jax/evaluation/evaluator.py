@@ -26,8 +26,8 @@ from wgan_jax.evaluation import (
 )
 from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.evaluation.features import FEATURES, FeatureNetwork, Features
-from wgan_jax.models import Networks, make_sampler, param_dtype
-from wgan_jax.types import Params
+from wgan_jax.models import make_sampler, param_dtype
+from wgan_jax.types import Networks, Params
 
 SAMPLE_VALUES = 2**22  # generated at once: 340 images 64 x 64 x 3
 PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,000 images 28 x 28, 680 of 64 x 64 x 3

@@ -17,7 +17,7 @@ from wgan_jax.data.dataset import Dataset, decode, encode
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import DIRECTIONS, sample_law, sheets
 from wgan_jax.evaluation.features import FeatureNetwork
-from wgan_jax.models import Networks, make_sampler
+from wgan_jax.models import make_sampler
 from wgan_jax.objectives.penalties import AIMS
 from wgan_jax.report.drawing import (
     BLUE,
@@ -31,7 +31,7 @@ from wgan_jax.report.drawing import (
     hold_spikes,
     words,
 )
-from wgan_jax.types import Params
+from wgan_jax.types import Networks, Params
 
 GRID_IMAGES, TOY_POINTS = 64, 2000
 CLASS_IMAGES = 300  # that the sheet by class is chosen from

@@ -9,8 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from wgan_jax.batching import example_keys
 from wgan_jax.data.dataset import encode
-from wgan_jax.models import Networks
-from wgan_jax.types import Params
+from wgan_jax.types import Networks, Params
 
 CHUNK = 64  # examples generated at once, always so many: an example's bits do not depend on how many are asked for
 COMPARED_VALUES = 2**24  # of training images compared at once

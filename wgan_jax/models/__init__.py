@@ -15,7 +15,7 @@ from wgan_jax.errors import UserError
 from wgan_jax.models import dcgan, mlp, resnet
 from wgan_jax.models.latent import sample_latents
 from wgan_jax.models.layers import Style
-from wgan_jax.types import Apply, CriticOutput, Params
+from wgan_jax.types import Apply, CriticOutput, Networks, Params
 
 
 class Architecture(NamedTuple):
@@ -40,20 +40,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         resnet.Generator, resnet.Critic, lambda shape: _square(shape) and resnet.fits(shape[0]), "square images 4 * 2^k wide"
     ),
 }
-
-
-class Networks(NamedTuple):
-    """The two networks as pure functions of their variables."""
-
-    init_generator: Any  # key -> variables {"params": ..., ...}
-    init_critic: Any
-    generator: Apply  # latent [B, Z] -> [B, *shape]
-    critic: Apply  # x [B, *shape] -> CriticOutput
-    penalty_critic: Apply  # the critic computed in the parameters' dtype, whatever config.dtype
-    mixes_examples: bool  # whether the critic's score of an example depends on the others of its batch
-    latents: Any  # keys [B] -> [B, Z]
-    generate: Any  # generator variables, latents [B, Z] -> [B, *shape], in evaluation mode
-    score: Any  # critic variables, x [B, *shape] -> [B], in evaluation mode
 
 
 def param_dtype(config: ConfigDict) -> Any:

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.models import Networks
 from wgan_jax.objectives.constraints import clip_parameters
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.penalties import PENALTIES, penalty_points, safe_norm, squared_gradient_norm
-from wgan_jax.types import Batch, Hyperparameters, Latents, Metrics, Params, TrainState
+from wgan_jax.types import Batch, Hyperparameters, Latents, Metrics, Networks, Params, TrainState
 
 # loss, (the player's model_state, memory, metrics)
 type Value = tuple[jax.Array, tuple[Params, Params, Metrics]]

@@ -14,14 +14,14 @@ from wgan_jax.config import override
 from wgan_jax.data import load_dataset, stored
 from wgan_jax.data.dataset import Dataset, encode
 from wgan_jax.errors import UserError
-from wgan_jax.models import Networks, make_sampler
+from wgan_jax.models import make_sampler
 from wgan_jax.paths import absolute
 from wgan_jax.training import loop
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.logging import read_metrics
 from wgan_jax.training.program import make_parts
 from wgan_jax.training.workdir import open_workdir
-from wgan_jax.types import TrainState
+from wgan_jax.types import Networks, TrainState
 
 
 class Trained(NamedTuple):

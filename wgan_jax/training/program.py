@@ -16,10 +16,10 @@ from wgan_jax.batching import batches_per_update
 from wgan_jax.data.dataset import Dataset
 from wgan_jax.data.source import Feed, draw, make_feed
 from wgan_jax.errors import UserError
-from wgan_jax.models import Networks, build_networks, param_dtype
+from wgan_jax.models import build_networks, param_dtype
 from wgan_jax.objectives import make_objective
 from wgan_jax.training.update import Steps, make_hyperparameters, make_steps
-from wgan_jax.types import Batch, Hyperparameters, Metrics, TrainState
+from wgan_jax.types import Batch, Hyperparameters, Metrics, Networks, TrainState
 
 AXIS = "data"
 LOOK = 2  # the part of a step's key that no update draws from: they split it into 0 and 1

@@ -9,9 +9,9 @@ import optax
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import batch_mean, example_keys, warmup_phases
-from wgan_jax.models import Networks, param_dtype
+from wgan_jax.models import param_dtype
 from wgan_jax.objectives import Objective, Value
-from wgan_jax.types import Batch, Hyperparameters, Latents, Metrics, Params, Player, TrainState
+from wgan_jax.types import Batch, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
 
 # (learning rate, beta1, beta2), which may be traced -> optimizer
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
