@@ -45,7 +45,6 @@ class Call(NamedTuple):
     critic_step: int
     state: TrainState  # until the next call, which takes its buffers
     metrics: dict[str, np.ndarray]  # at its last update
-    finite: bool
     per_update: float  # seconds
     received: int  # a signal after which the run ends, or 0
 
@@ -118,7 +117,7 @@ def _train(
         display.begin(int(state.step))
         for call in calls:
             _check_finite(call, checkpoints)
-            step, critic_step, state, metrics, _, per_update, received = call
+            step, critic_step, state, metrics, per_update, received = call
             display.show(step, 1 / per_update, float(metrics["wasserstein_estimate"]))
             trained = round(seconds_before + seconds["train"], 3)
             values = {"step": step, "critic_step": critic_step, "examples": critic_step * config.batch_size, "seconds": trained}
@@ -205,16 +204,16 @@ def _calls(
         count = updates_in_call(step, config.steps, intervals, per_update, CALL_SECONDS)
         n, position = updates_in_feed(config, step, count, step + critic_step, feed_end)
         began = time.perf_counter()
-        state, metrics, done, finite = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
+        state, metrics, done, _ = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
         if position + least > feed_end:  # the next update may not fit any more: read on while the device works
             feed, feed_end = feed_at(position), position + room
-        metrics, done, finite, critic_step = jax.device_get((metrics, done, finite, state.critic_step))
+        metrics, done, critic_step = jax.device_get((metrics, done, state.critic_step))
         per_update = (time.perf_counter() - began) / int(done)
         seconds["train"] += per_update * int(done)
         step, critic_step = step + int(done), int(critic_step)
         summary |= {"step": step, "critic_step": critic_step, "updates_per_second": (step - first) / seconds["train"]}
         per_update, received = processes.agree(per_update, signals.received)
-        yield Call(step, critic_step, state, metrics, bool(finite), per_update, received)
+        yield Call(step, critic_step, state, metrics, per_update, received)
         if received:
             raise Interrupted(received)
 
@@ -265,8 +264,7 @@ def updates_in_feed(config: ConfigDict, step: int, count: int, position: int, en
 
 
 def _check_finite(call: Call, checkpoints: Checkpoints) -> None:
-    if not call.finite:
-        bad = [name for name, value in call.metrics.items() if not np.isfinite(value)]
+    if bad := [name for name, value in call.metrics.items() if not np.isfinite(value)]:  # the parameters' norms are among them
         checkpoints.wait()
         first = next((name for name in CAUSES if name in bad), bad[0])
         steps = checkpoints.steps()

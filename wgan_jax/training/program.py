@@ -25,7 +25,7 @@ AXIS = "data"
 LOOK = 2  # the part of a step's key that no update draws from: they split it into 0 and 1
 FILLED = 0.6  # of the memory, by members: the rest is the data's, the metrics' and the compiler's
 
-# (state, n, hyper, run_key, feed) -> (state, metrics at the last update, updates done, whether all is finite)
+# (state, n, hyper, run_key, feed) -> (state, metrics at the last update, updates done, whether it was finite)
 type RunUpdates = Callable[..., tuple[TrainState, Metrics, jax.Array, jax.Array]]
 
 
@@ -43,8 +43,8 @@ class Program(NamedTuple):
 def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None = None, shards: int = 1) -> RunUpdates:
     """Returns the pure function that takes up to n updates; n is traced, so that one compilation serves every n.
 
-    It stops early after an update whose losses or gradients are not finite, and says whether these and the parameters are.
-    Metrics are those of the last update.
+    It stops early after an update whose losses or gradients are not finite, and says so: a matter of updates, however they are
+    cut into calls. Metrics are those of the last update, and, of the state after the call, the norms of its parameters.
     """
     _, steps = make_parts(config, dataset.shape, axis_name)
     size = config.batch_size // shards
@@ -69,7 +69,7 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
         batches = take(state.critic_step + state.step - 1, key_batch, 1)  # the last one that was taken, if any was
         seen = steps.look(state, jax.tree.map(lambda stacked: stacked[0], batches), key_look, hyper)
         norms = {f"{name}_parameter_norm": optax.tree.norm(getattr(state, name).params) for name in ("critic", "generator")}
-        return state, metrics | norms | seen, done, finite & _all_finite(norms)
+        return state, metrics | norms | seen, done, finite
 
     return run_updates
 
