@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import launch
+from experiments import command
 from experiments.distance import critic_config, methods
+from wgan_jax import runtime
 from wgan_jax.errors import UserError
 from wgan_jax.registries import registered
 
@@ -100,12 +101,12 @@ LAWS: dict[str, Callable[[int, np.random.Generator, int], Problem]] = {
 def calibration(argv: list[str]) -> None:
     """Parses the flags, fits and judges all critics, prints a table."""
     penalties = [name for name in registered("objectives/penalties.py", "PENALTIES") if name != "none"]
-    parser = launch.Parser("benchmarks.calibration", __doc__)
+    parser = command.Parser("benchmarks.calibration", __doc__)
     parser.add_argument("--dimensions", default="1,2,8,64", metavar="D,D,...", help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="laws and critics of a cell (default: 5)")
     parser.add_argument("--methods", default=",".join([*penalties, "clip"]), metavar="M,M,...", help="default: %(default)s")
     parser.add_argument(
-        "--out", type=launch.path, metavar="DIR", help="an existing folder for calibration.json and calibration.png"
+        "--out", type=command.path, metavar="DIR", help="an existing folder for calibration.json and calibration.png"
     )
     flags, overrides = parser.parse(argv)
     dimensions = [int(part) if part.isdecimal() else 0 for part in flags.dimensions.split(",")]
@@ -123,7 +124,7 @@ def calibration(argv: list[str]) -> None:
             raise UserError(f"--methods: no {method!r}; some of: {', '.join(known)}")
         chosen = [f"--config.penalty.name={method}"] if method in penalties else []
         configs[method] = critic_config("gp" if chosen else method, (1,), [*chosen, *overrides])
-    launch.configure_jax(next(iter(configs.values())))
+    runtime.configure_jax(next(iter(configs.values())))
 
     from wgan_jax.training.workdir import machine, write_json
 
@@ -152,7 +153,7 @@ def measure_cells(configs: dict[str, Any], dimensions: list[int], seeds: int) ->
     import jax
 
     from wgan_jax.batching import example_keys
-    from wgan_jax.training.distance import Halves, empirical_values, in_units, make_critic_values, make_fit, standardise
+    from wgan_jax.distance import Halves, empirical_values, in_units, make_critic_values, make_fit, standardise
 
     chosen = next(iter(configs.values())).seed
     fitted = np.arange(FITTED)
@@ -198,7 +199,7 @@ def _distance(gradient: np.ndarray, true: np.ndarray) -> float:
 
 def line(cell: dict[str, Any]) -> str:
     """Returns a cell as a line of the table: means over seeds with half of their 95 % t-interval."""
-    from wgan_jax.training.distance import t_interval
+    from wgan_jax.distance import t_interval
 
     intervals = [t_interval([seed[name] for seed in cell["seeds"]]) for name in COLUMNS]
     shown = (f"{f'{mean:.2f} ±{half:.2f}':>14}" for mean, half in intervals)
@@ -242,4 +243,4 @@ def save_figure(path: Path, cells: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    launch.main(calibration)
+    command.main(calibration)

@@ -22,7 +22,8 @@ from unittest import mock
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import launch
+from experiments import command
+from wgan_jax import runtime
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
 
@@ -31,7 +32,7 @@ RESIDENT = 2000  # images of the resident set
 
 def data(argv: list[str]) -> None:
     """Parses the flags, measures, prints."""
-    parser = launch.Parser("benchmarks.data", __doc__)
+    parser = command.Parser("benchmarks.data", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE:PRESET")
     parser.add_argument("--sparse-gb", type=float, default=0, metavar="GB", help="stream from a sparse file of this size")
     parser.add_argument("--updates", type=int, default=100, help="generator updates of each training (default: 100)")
@@ -83,7 +84,7 @@ def trained(config: ConfigDict, folder: Path, images: int, shape: tuple[int, ...
     from wgan_jax.data.dataset import Dataset, Split
     from wgan_jax.training import loop
 
-    launch.configure_jax(config)
+    runtime.configure_jax(config)
     path = folder / f"{images}.bin"
     with path.open("wb") as file:
         file.truncate(images * int(np.prod(shape)))
@@ -114,4 +115,4 @@ def stream(config: ConfigDict, folder: Path, size: int, updates: int) -> None:
 
 
 if __name__ == "__main__":
-    launch.main(data)
+    command.main(data)

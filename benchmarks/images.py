@@ -31,8 +31,8 @@ from ml_collections import ConfigDict
 
 from benchmarks.toy import JaxSide, Matmul, TorchSide, distance, open_torch, optimizer_settings, summary, update_flops
 from configs import wgan_gp
-from experiments.launch import choose_matmul_library
 from wgan_jax.config import check
+from wgan_jax.runtime import choose_matmul_library
 
 TORCH_SIDE = "benchmarks.images_torch"
 SHAPES = "28x28x1:32,32x32x1:32,32x32x3:64,64x64x3:32"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import launch
+from experiments import command
 from wgan_jax.errors import UserError
 
 SUBSET = 1000  # examples of the kernel distance's subsets
@@ -29,7 +29,7 @@ TRANSPORT = ("assignment", "optimal transport")
 def _metrics() -> dict[str, Callable[[np.ndarray, np.ndarray], Any]]:
     from scipy.special import softmax
 
-    from wgan_jax.evaluation import divergences, fidelity, kernels, transport
+    from wgan_jax.metrics import divergences, fidelity, kernels, transport
 
     return {
         "nothing": lambda x, y: None,
@@ -50,7 +50,7 @@ def _metrics() -> dict[str, Callable[[np.ndarray, np.ndarray], Any]]:
 
 def measure(metric: str, samples: int, features: int) -> tuple[float, float]:
     """Returns the seconds of a metric and the largest resident set of this process, in MiB."""
-    from wgan_jax.evaluation.transport import optimal_transport
+    from wgan_jax.metrics.transport import optimal_transport
 
     compute = _metrics()[metric]
     x, y = np.random.default_rng(0).standard_normal((2, samples, features), np.float32)
@@ -65,7 +65,7 @@ def measure(metric: str, samples: int, features: int) -> tuple[float, float]:
 
 def metrics(argv: list[str]) -> None:
     """Parses the flags, measures every metric, prints a table."""
-    parser = launch.Parser("benchmarks.metrics", __doc__)
+    parser = command.Parser("benchmarks.metrics", __doc__)
     parser.add_argument("--samples", type=int, default=10_000, metavar="N", help="examples of each side (default: 10000)")
     parser.add_argument("--features", default="128,2048", metavar="F,...", help="features of an example (default: 128,2048)")
     flags, overrides = parser.parse(argv)
@@ -100,4 +100,4 @@ def metrics(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    launch.main(metrics)
+    command.main(metrics)

@@ -21,8 +21,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments import launch
-from experiments.launchers import visible_cores
+from experiments import command
+from wgan_jax import runtime
 from wgan_jax.config import load
 from wgan_jax.plan import Point, resolve
 
@@ -38,7 +38,7 @@ def get_sweep(preset):
 
 def benchmark(argv: list[str]) -> None:
     """Parses the flags, measures, prints."""
-    parser = launch.Parser("benchmarks.sweep", __doc__)
+    parser = command.Parser("benchmarks.sweep", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE:PRESET")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--check", action="store_true", help="compare states in float64")
@@ -46,8 +46,8 @@ def benchmark(argv: list[str]) -> None:
     config = load(flags.config, [*overrides, *(["--config.dtype=float64"] if flags.check else [])])
     points = resolve(config, [{"penalty.weight": weight, "seed": seed} for weight in WEIGHTS for seed in SEEDS])
     several = config.copy_and_resolve_references()
-    several.devices = len(visible_cores())
-    launch.configure_jax(several)
+    several.devices = len(runtime.visible_cores())
+    runtime.configure_jax(several)
     print(f"{flags.config} {' '.join(overrides)}: {len(points)} members, width {config.model.width}, batch {config.batch_size}")
     if flags.check:
         check(points)
@@ -142,7 +142,8 @@ def end_to_end(spec: str, overrides: Sequence[str], config: ConfigDict) -> None:
             _told(parts),
             flush=True,
         )
-        for label, at_once in (("one after another", 1), (f"{len(visible_cores())} at once", len(visible_cores()))):
+        cores = len(runtime.visible_cores())
+        for label, at_once in (("one after another", 1), (f"{cores} at once", cores)):
             folders = [Path(folder) / f"{at_once}-{i}" for i in range(ALONE)]
             own = [[f"--config.seed={i}", f"--config.penalty.weight={weight}"] for i, weight in enumerate(WEIGHTS[:ALONE])]
             commands = [
@@ -176,4 +177,4 @@ def _told(parts: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    launch.main(benchmark)
+    command.main(benchmark)

@@ -36,8 +36,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import wgan_gp
-from experiments.launch import choose_matmul_library, choose_threads
 from wgan_jax.config import check
+from wgan_jax.runtime import choose_matmul_library, choose_threads
 
 TORCH_SIDE = "benchmarks.toy_torch"
 MATMUL_SIZES = (1024, 2048)

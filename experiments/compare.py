@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments import launch
-from experiments.task import read_task
+from experiments import command
+from experiments.launchers.task import read_task
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.report.comparison import (
@@ -42,12 +42,12 @@ PROTOCOL = (*(f"data.{key}" for key in DATA), "eval.samples", "eval.features", "
 
 def compare(argv: list[str]) -> None:
     """Parses the flags, reads the directories, prints the table, draws the figure."""
-    parser = launch.Parser("experiments.compare", __doc__)
+    parser = command.Parser("experiments.compare", __doc__)
     parser.add_argument(
-        "--workdir", required=True, action="append", type=launch.path, metavar="DIR", help="of a run or a sweep; once for each"
+        "--workdir", required=True, action="append", type=command.path, metavar="DIR", help="of a run or a sweep; once for each"
     )
     parser.add_argument(
-        "--out", default="compare.png", type=launch.path, metavar="FILE", help="the figure, a .png (default: compare.png)"
+        "--out", default="compare.png", type=command.path, metavar="FILE", help="the figure, a .png (default: compare.png)"
     )
     parser.add_argument("--metric", metavar="NAME", help="compared by (default: wasserstein_excess where all have it)")
     flags, overrides = parser.parse(argv)
@@ -56,7 +56,7 @@ def compare(argv: list[str]) -> None:
     out, folders = Path(flags.out), [Path(name) for name in flags.workdir]
     if out.suffix != ".png":
         raise UserError(f"--out: {out} does not end in .png")
-    launch.check_file("--out", out)
+    command.check_file("--out", out)
     for index, folder in enumerate(folders):
         if folder.resolve() in [other.resolve() for other in folders[:index]]:
             raise UserError(f"--workdir: {folder} is given twice")
@@ -189,4 +189,4 @@ def _counted(points: int, features: int) -> str:
 
 
 if __name__ == "__main__":
-    launch.main(compare)
+    command.main(compare)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from experiments import launch
+from experiments import command
+from wgan_jax import runtime
 from wgan_jax.config import load, warn_of_idle_updates
 from wgan_jax.errors import UserError
 
@@ -61,18 +62,18 @@ CAVEAT = (
 
 def distance(argv: list[str]) -> None:
     """Parses the flags, reads both sets, fits the critics, prints a table."""
-    parser = launch.Parser("experiments.distance", __doc__)
+    parser = command.Parser("experiments.distance", __doc__)
     parser.add_argument(
-        "--real", type=launch.path, required=True, metavar="PATH", help="an .npz, an .npy or a folder of images"
+        "--real", type=command.path, required=True, metavar="PATH", help="an .npz, an .npy or a folder of images"
     )
-    parser.add_argument("--generated", type=launch.path, required=True, metavar="PATH", help="the other set")
+    parser.add_argument("--generated", type=command.path, required=True, metavar="PATH", help="the other set")
     parser.add_argument("--method", default="gp", help="gp, lp, clip or another file of configs/ (default: gp)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="critics, each with a split of its own (default: 5)")
     parser.add_argument(
         "--image-size", type=int, default=0, metavar="N", help="of folders: cut and resize to N (default: as stored)"
     )
     parser.add_argument("--channels", type=int, default=0, metavar="1|3", help="of folders: grey or RGB (default: as stored)")
-    parser.add_argument("--out", type=launch.path, metavar="FILE.json", help="where to write every seed's values")
+    parser.add_argument("--out", type=command.path, metavar="FILE.json", help="where to write every seed's values")
     flags, overrides = parser.parse(argv)
     _check(flags)
     critic_config(flags.method, (1,), overrides)  # mistakes that no data is needed for
@@ -101,12 +102,12 @@ def distance(argv: list[str]) -> None:
     print(*map(printable, told), sep="\n", flush=True)
     config = critic_config(flags.method, real.shape[1:], overrides)
     warn_of_idle_updates([config])
-    launch.configure_jax(config)
+    runtime.configure_jax(config)
 
     from rich.console import Console
     from rich.table import Table
 
-    from wgan_jax.training.distance import heldout_size, measure, shared_rows, t_interval
+    from wgan_jax.distance import heldout_size, measure, shared_rows, t_interval
     from wgan_jax.training.interruption import in_background
     from wgan_jax.training.workdir import write_json
 
@@ -146,7 +147,7 @@ def _check(flags: argparse.Namespace) -> None:
         name = "--image-size" if flags.image_size else "--channels"
         raise UserError(f"{name}: of folders of images, and neither --real nor --generated is one")
     if flags.out is not None:
-        launch.check_file("--out", Path(flags.out))
+        command.check_file("--out", Path(flags.out))
 
 
 def critic_config(method: str, shape: tuple[int, ...], overrides: list[str]) -> ConfigDict:
@@ -181,4 +182,4 @@ def methods() -> list[str]:
 
 
 if __name__ == "__main__":
-    launch.main(distance)
+    command.main(distance)

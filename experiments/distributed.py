@@ -9,7 +9,8 @@ import threading
 
 from ml_collections import ConfigDict
 
-from experiments import launch
+from experiments import command
+from wgan_jax import runtime
 from wgan_jax.errors import UserError
 
 HEARTBEAT = 100  # seconds; JAX's own
@@ -35,7 +36,7 @@ def join(config: ConfigDict, flags: argparse.Namespace) -> None:
     """
     if flags.process == 0:
         _check_port(int(flags.coordinator.rpartition(":")[2]))
-    launch.set_jax(config)
+    runtime.set_jax(config)
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
@@ -44,7 +45,7 @@ def join(config: ConfigDict, flags: argparse.Namespace) -> None:
 
     def give_up() -> None:
         print(f"error: {where}: not all processes came within {heartbeat} seconds (--heartbeat)", file=sys.stderr, flush=True)
-        os._exit(launch.USAGE)  # what waits is compiled code, which would end in a stack trace
+        os._exit(command.USAGE)  # what waits is compiled code, which would end in a stack trace
 
     timer = threading.Timer(heartbeat, give_up)
     timer.start()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from ml_collections import ConfigDict
 
-from experiments import launch
+from experiments import command
 from experiments.restore import find_model, generator_of, load_data, restore_run
 from wgan_jax.errors import UserError
 from wgan_jax.keys import rules
@@ -43,9 +43,9 @@ FEWEST_RANKED = 5  # checkpoints for a rank correlation to mean anything
 
 def evaluate(argv: list[str]) -> None:
     """Parses the flags, evaluates, writes evaluation.json, prints a table."""
-    parser = launch.Parser("experiments.evaluate", __doc__)
+    parser = command.Parser("experiments.evaluate", __doc__)
     parser.add_argument(
-        "--workdir", type=launch.path, required=True, metavar="DIR", help="the directory of a run, or of a sweep"
+        "--workdir", type=command.path, required=True, metavar="DIR", help="the directory of a run, or of a sweep"
     )
     parser.add_argument("--point", metavar="ID", help="of a sweep: a point's id, or as much of its beginning as no other has")
     parser.add_argument("--metrics", metavar="A,B", help="names, or all (default: the run's config.eval.metrics)")
@@ -215,4 +215,4 @@ def _print_ranks(console: "Console", entries: Sequence[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    launch.main(evaluate)
+    command.main(evaluate)

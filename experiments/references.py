@@ -5,7 +5,8 @@
 They say what a row of metrics is worth: one distance alone ranks centroids above real data.
 """
 
-from experiments import launch
+from experiments import command
+from wgan_jax import runtime
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
 from wgan_jax.places import check_data
@@ -13,7 +14,7 @@ from wgan_jax.places import check_data
 
 def references(argv: list[str]) -> None:
     """Parses the flags, evaluates every reference generator on the test split, prints a table."""
-    parser = launch.Parser("experiments.references", __doc__)
+    parser = command.Parser("experiments.references", __doc__)
     parser.add_argument("--config", default="configs/wgan_gp.py", metavar="FILE[:PRESET]", help="names the dataset")
     parser.add_argument("--draws", type=int, default=5, metavar="N", help="draws to average (default: 5)")
     flags, overrides = parser.parse(argv)
@@ -21,7 +22,7 @@ def references(argv: list[str]) -> None:
         raise UserError(f"--draws: {flags.draws} is not a whole number of at least 1")
     config = load(flags.config, overrides)
     check_data(config)
-    launch.configure_jax(config)
+    runtime.configure_jax(config)
 
     from rich.console import Console
     from rich.progress import track
@@ -41,4 +42,4 @@ def references(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    launch.main(references)
+    command.main(references)

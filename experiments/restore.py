@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments import launch
-from experiments.task import read_task
+from experiments.launchers.task import read_task
+from wgan_jax import runtime
 from wgan_jax.config import check, override
 from wgan_jax.errors import UserError
 from wgan_jax.training.workdir import MAY_CHANGE, chunk_size, kind_of, read_config
@@ -98,7 +98,7 @@ def restore_run(model: Model, step: str) -> Restored:
       UserError: no such checkpoint, or a damaged one.
     """
     config = model.config
-    launch.configure_jax(config)
+    runtime.configure_jax(config)
     import jax
 
     from wgan_jax.training.checkpoint import Checkpoints

@@ -20,7 +20,8 @@ from pathlib import Path  # noqa: E402
 
 from ml_collections import ConfigDict  # noqa: E402
 
-from experiments import distributed, launch  # noqa: E402
+from experiments import command, distributed  # noqa: E402
+from wgan_jax import runtime  # noqa: E402
 from wgan_jax.config import default_workdir, load, warn_of_idle_updates  # noqa: E402
 from wgan_jax.places import check_data  # noqa: E402
 from wgan_jax.training.workdir import is_finished, open_workdir  # noqa: E402
@@ -28,17 +29,17 @@ from wgan_jax.training.workdir import is_finished, open_workdir  # noqa: E402
 
 def run(argv: list[str]) -> None:
     """Parses the flags, checks the config, trains."""
-    parser = launch.Parser("experiments.run", __doc__)
+    parser = command.Parser("experiments.run", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="a file of configs/ and its preset")
     parser.add_argument(
-        "--workdir", type=launch.path, metavar="DIR", help="the run directory (default: runs/<method>-<preset>-seed<seed>)"
+        "--workdir", type=command.path, metavar="DIR", help="the run directory (default: runs/<method>-<preset>-seed<seed>)"
     )
     distributed.add_flags(parser)
     flags, overrides = parser.parse(argv)
     distributed.check_flags(flags)
     config = load(flags.config, overrides)
     warn_of_idle_updates([config])
-    workdir = Path(flags.workdir or launch.path(default_workdir(config)))
+    workdir = Path(flags.workdir or command.path(default_workdir(config)))
     if not is_finished(workdir, config):
         check_data(config)
     if flags.distributed:
@@ -49,7 +50,7 @@ def run(argv: list[str]) -> None:
             print(f"already done: {config.steps} of {config.steps} steps; summary.json and figures/: {workdir}")
             return
         print(f"run directory: {workdir}", flush=True)
-        launch.configure_jax(config)
+        runtime.configure_jax(config)
         from wgan_jax.training.loop import train
 
         train(config, workdir, STARTED)
@@ -68,4 +69,4 @@ def _run_together(config: ConfigDict, workdir: Path, flags: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    launch.main(run)
+    command.main(run)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import launch
+from experiments import command
 from experiments.restore import Restored, find_model, generator_of, load_data, restore_run
 from wgan_jax.errors import UserError
 from wgan_jax.places import check_data
@@ -37,22 +37,22 @@ STOPS, STEPS, MILLISECONDS = 4, 16, 80  # of a walk: latents, frames from each t
 
 def sample(argv: list[str]) -> None:
     """Parses the flags, restores the generator, writes the files."""
-    parser = launch.Parser("experiments.sample", __doc__)
+    parser = command.Parser("experiments.sample", __doc__)
     parser.add_argument(
-        "--workdir", type=launch.path, required=True, metavar="DIR", help="the directory of a run, or of a sweep"
+        "--workdir", type=command.path, required=True, metavar="DIR", help="the directory of a run, or of a sweep"
     )
     parser.add_argument("--point", metavar="ID", help="of a sweep: a point's id, or as much of its beginning as no other has")
     numbers = ", ".join(f"{count} {kind}" for kind, count in NUM.items())
     parser.add_argument("--num", type=int, metavar="N", help=f"how many (default: {numbers})")
     parser.add_argument(
-        "--out", type=launch.path, metavar="FILE", help="a .png, .npz, .gif or FOLDER/ (default: a .png in DIR/samples)"
+        "--out", type=command.path, metavar="FILE", help="a .png, .npz, .gif or FOLDER/ (default: a .png in DIR/samples)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the latents (default: 0)")
     parser.add_argument("--step", default="latest", help="latest, best, or a step with a checkpoint (default: latest)")
     parser.add_argument("--raw", action="store_true", help="the generator itself, not its average")
     parser.add_argument("--interpolate", type=int, metavar="STEPS", help="images of each row from one latent to another")
     parser.add_argument("--nearest", type=int, metavar="K", help="training images beside each sample")
-    parser.add_argument("--export", type=launch.path, metavar="FILE", help="the generator for other programs, and FILE.json")
+    parser.add_argument("--export", type=command.path, metavar="FILE", help="the generator for other programs, and FILE.json")
     flags, overrides = parser.parse(argv)
     _check(flags, overrides)
     model = find_model(Path(flags.workdir), flags.point, overrides)
@@ -109,7 +109,7 @@ def _check_places(flags: argparse.Namespace, form: str) -> None:
     """Raises UserError of a place that cannot be written to, or holds what writing there would spoil."""
     for name in ("out", "export"):
         if getattr(flags, name) is not None and (name, form) != ("out", "/"):
-            launch.check_file(f"--{name}", Path(getattr(flags, name)))
+            command.check_file(f"--{name}", Path(getattr(flags, name)))
     if form == "/" and not Path(flags.out).parent.is_dir():
         raise UserError(f"--out: no directory {Path(flags.out).parent}")
     if form == "/" and Path(flags.out).is_file():
@@ -221,4 +221,4 @@ def _training_images(restored: Restored, least: int) -> "np.ndarray":
 
 
 if __name__ == "__main__":
-    launch.main(sample)
+    command.main(sample)

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import launch
+from experiments import command
 from experiments.launchers import add_flags, choose
-from experiments.task import is_done, read_task, run_task, write_task
+from experiments.launchers.task import is_done, read_task, run_task, write_task
 from wgan_jax.config import flatten, warn_of_idle_updates
 from wgan_jax.errors import UserError
 from wgan_jax.places import check_data
@@ -29,10 +29,10 @@ MEMBERS = 64  # of a task: what a kill loses since the last checkpoint, and the 
 
 def sweep(argv: list[str]) -> None:
     """Parses the flags, plans, launches what is missing, writes the results."""
-    parser = launch.Parser("experiments.sweep", __doc__)
+    parser = command.Parser("experiments.sweep", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="an ablation file, or a method's with --seeds")
     parser.add_argument(
-        "--workdir", type=launch.path, metavar="DIR", help="the sweep's directory (default: runs/sweep-<file>[-<preset>])"
+        "--workdir", type=command.path, metavar="DIR", help="the sweep's directory (default: runs/sweep-<file>[-<preset>])"
     )
     parser.add_argument("--list", action="store_true", help="print the points and their tasks, train nothing")
     parser.add_argument("--seeds", type=int, metavar="N", help="take every point at the seeds 0 to N - 1 in place of its own")
@@ -53,11 +53,12 @@ def sweep(argv: list[str]) -> None:
     warn_of_idle_updates(point.config for point in described.points)
     path, _, preset = flags.config.partition(":")
     name = "-".join(["sweep", Path(path).stem, *filter(None, [preset.replace(",", "-")])])
-    workdir = Path(flags.workdir or launch.path(f"runs/{name}"))
+    workdir = Path(flags.workdir or command.path(f"runs/{name}"))
     vet_workdir(workdir, "sweep")
-    from wgan_jax.evaluation.statistics import parse_conditions  # imports jax
+    from wgan_jax.evaluation.registry import check_judged  # imports jax
+    from wgan_jax.report.statistics import parse_conditions
 
-    parse_conditions(config.eval.fail)
+    check_judged(condition.metric for condition in parse_conditions(config.eval.fail))
     with open_workdir(workdir, config, "sweep"):
         print(f"sweep directory: {workdir}", flush=True)
         stages = [described.points]
@@ -118,7 +119,7 @@ def report(workdir: Path, stages: Sequence[Sequence[Point]], fail: str, title: s
     rows, points = rows_of(workdir, stages), [point for stage in stages for point in stage]
     if not rows:
         return
-    from wgan_jax.evaluation.summary import write_summary
+    from wgan_jax.report.summary import write_summary
     from wgan_jax.training.display import print_summary
     from wgan_jax.training.logging import write_lines
 
@@ -151,4 +152,4 @@ def _short(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    launch.main(sweep)
+    command.main(sweep)

@@ -8,16 +8,16 @@ Then train with --config.data.path=DIR --config.data.label=hair (or eyes). Lines
 
 from pathlib import Path
 
-from experiments import launch
+from experiments import command
 from wgan_jax.errors import UserError
 
 
 def tags(argv: list[str]) -> None:
     """Parses the flags and writes metadata.csv."""
-    parser = launch.Parser("experiments.tags", __doc__)
-    parser.add_argument("--tags", type=launch.path, required=True, metavar="FILE", help="the archive's file of tags")
+    parser = command.Parser("experiments.tags", __doc__)
+    parser.add_argument("--tags", type=command.path, required=True, metavar="FILE", help="the archive's file of tags")
     parser.add_argument(
-        "--images", type=launch.path, required=True, metavar="DIR", help="the folder of images, each named by its id"
+        "--images", type=command.path, required=True, metavar="DIR", help="the folder of images, each named by its id"
     )
     flags, overrides = parser.parse(argv)
     if overrides:
@@ -37,4 +37,4 @@ def tags(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    launch.main(tags)
+    command.main(tags)

@@ -25,12 +25,13 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import launch, launchers
+from experiments.command import main
 from wgan_jax import config as configuration
+from wgan_jax import runtime
 
 ROOT = Path(__file__).parent.parent
 
-launch.choose_matmul_library()  # as every command does
+runtime.choose_matmul_library()  # as every command does
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # [B, 1] against [B] is an error
 jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/wgan_jax").expanduser()))  # that of the commands
@@ -41,7 +42,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """A worker per core that this process may use; each takes up to 2 GiB."""
-    return min(len(launchers.visible_cores()), 8)
+    return min(len(runtime.visible_cores()), 8)
 
 
 @pytest.fixture
@@ -96,10 +97,10 @@ def command() -> Callable[..., tuple[int, str, str]]:
                 patch.setattr(sys, "argv", [name, *arguments])
                 patch.setattr(logging.root, "handlers", [])  # so that what is logged goes to stderr
                 patch.setattr(
-                    launch, "configure_jax", lambda config: jax.config.update("jax_enable_x64", config.dtype == "float64")
+                    runtime, "configure_jax", lambda config: jax.config.update("jax_enable_x64", config.dtype == "float64")
                 )
                 with pytest.raises(SystemExit) as ended:
-                    launch.main(program)
+                    main(program)
         finally:
             jax.config.update("jax_enable_x64", False)
             for number, handler in handlers.items():

@@ -9,7 +9,7 @@ from benchmarks import calibration
 from benchmarks.calibration import COLUMNS, LAWS, gradient_values, line, measure_cells, save_figure
 from experiments.distance import critic_config
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation.transport import empirical_wasserstein
+from wgan_jax.metrics.transport import empirical_wasserstein
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 8, 64])

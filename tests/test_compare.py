@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.compare import TOLD, compare, read_runs
-from experiments.task import write_task
+from experiments.launchers.task import write_task
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
 from wgan_jax.plan import plan, resolve

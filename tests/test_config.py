@@ -630,6 +630,6 @@ def test_metrics_of_other_names_are_understood_in_the_message(asked, meant):
 def test_a_metric_like_none_is_not_guessed_at():
     assert "did you mean" not in rules()["eval.metrics"].refusal("xyz")
     assert {name for meant in ALIASES.values() for name in meant.split(",")} <= set(
-        registered("evaluation/__init__.py", "METRICS")
+        registered("evaluation/registry.py", "METRICS")
     )
-    assert set(ALIASES).isdisjoint(registered("evaluation/__init__.py", "METRICS"))
+    assert set(ALIASES).isdisjoint(registered("evaluation/registry.py", "METRICS"))

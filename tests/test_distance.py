@@ -12,8 +12,7 @@ from scipy.stats import ttest_1samp
 
 from experiments.distance import CAVEAT, MEANING, critic_config, distance
 from wgan_jax.data.arrays import load_examples
-from wgan_jax.errors import NonFiniteError, UserError
-from wgan_jax.training.distance import (
+from wgan_jax.distance import (
     UNITLESS,
     Halves,
     _halves,
@@ -24,6 +23,7 @@ from wgan_jax.training.distance import (
     standardise,
     t_interval,
 )
+from wgan_jax.errors import NonFiniteError, UserError
 
 NONE = np.empty((2, 0), np.int64)
 SHORT = ("--config.steps=120", "--config.model.width=32")

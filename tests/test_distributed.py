@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments import distributed, launch
+from experiments import command, distributed
 from wgan_jax.errors import UserError
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.logging import read_metrics
@@ -216,7 +216,7 @@ def test_flags_that_do_not_fit(flags, message):
 
 
 def _parse(flags):
-    parser = launch.Parser("experiments.run", None)
+    parser = command.Parser("experiments.run", None)
     distributed.add_flags(parser)
     parsed, _ = parser.parse(flags)
     distributed.check_flags(parsed)

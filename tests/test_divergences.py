@@ -7,7 +7,7 @@ import scipy.special
 import scipy.stats
 
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation.divergences import histograms, jensen_shannon, kullback_leibler, total_variation
+from wgan_jax.metrics.divergences import histograms, jensen_shannon, kullback_leibler, total_variation
 
 DIVERGENCES = [total_variation, kullback_leibler, jensen_shannon]
 

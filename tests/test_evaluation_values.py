@@ -7,9 +7,11 @@ from scipy.stats import wasserstein_distance
 
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset
-from wgan_jax.evaluation import METRICS, Generated, evaluator, make_reference
+from wgan_jax.evaluation import evaluator
 from wgan_jax.evaluation.critic import make_critic_statistics
-from wgan_jax.evaluation.features import Features
+from wgan_jax.evaluation.reference import Generated, make_reference
+from wgan_jax.evaluation.registry import METRICS
+from wgan_jax.features import Features
 from wgan_jax.models import build_networks
 
 N, MANY = 40, 70  # points of a comparison; examples of which mean and deviation are taken

@@ -11,8 +11,8 @@ from rich.console import Console
 from wgan_jax.config import load
 from wgan_jax.data.dataset import Dataset, Split
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation import classifier as module
-from wgan_jax.evaluation.features import FEATURES
+from wgan_jax.features import FEATURES
+from wgan_jax.features import classifier as module
 
 CLASSES = ("left", "right")
 

@@ -9,8 +9,8 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation import fidelity, kernels
-from wgan_jax.evaluation.fidelity import (
+from wgan_jax.metrics import fidelity, kernels
+from wgan_jax.metrics.fidelity import (
     class_balance,
     class_shares,
     copying_z,

@@ -12,11 +12,13 @@ from PIL import Image
 
 from wgan_jax.data import digits, load_dataset
 from wgan_jax.data.dataset import decode, encode
-from wgan_jax.evaluation import METRICS, figures, sheets, sweep_figures
-from wgan_jax.evaluation.features import FEATURES
+from wgan_jax.evaluation import figures, sheets
+from wgan_jax.evaluation.registry import METRICS
+from wgan_jax.features import FEATURES
 from wgan_jax.models import build_networks
 from wgan_jax.objectives.penalties import PENALTIES
 from wgan_jax.report import drawing
+from wgan_jax.report import figures as sweep_figures
 
 INF = math.inf
 TITLE = "configs/ablations/large_scale.py:ring8,paper=True: 320 points"

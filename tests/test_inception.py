@@ -15,10 +15,10 @@ import pytest
 from fixtures.make_inception import SHAPES, random_images, random_weights
 
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation import inception
-from wgan_jax.evaluation import weights as weights_module
-from wgan_jax.evaluation.inception import load_inception, resize
-from wgan_jax.evaluation.weights import STREAM_MAGIC, STREAM_VERSION, read_weights
+from wgan_jax.features import inception
+from wgan_jax.features import weights as weights_module
+from wgan_jax.features.inception import load_inception, resize
+from wgan_jax.features.weights import STREAM_MAGIC, STREAM_VERSION, read_weights
 
 FIXTURES = Path(__file__).parent / "fixtures"
 with np.load(FIXTURES / "inception.npz", allow_pickle=False) as file:

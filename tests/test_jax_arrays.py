@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wgan_jax.evaluation import divergences, fidelity, kernels, modes, transport
+from wgan_jax.metrics import divergences, fidelity, kernels, modes, transport
 
 RNG = np.random.default_rng(0)
 # far from 0, so that a sum in float32 is not that in float64

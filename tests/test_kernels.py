@@ -7,8 +7,8 @@ from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation import kernels
-from wgan_jax.evaluation.kernels import energy_distance, kernel_distance, maximum_mean_discrepancy, median_distance
+from wgan_jax.metrics import kernels
+from wgan_jax.metrics.kernels import energy_distance, kernel_distance, maximum_mean_discrepancy, median_distance
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,15 @@ import termios
 import jax
 import pytest
 
-from experiments import launch
+from experiments import command
+from wgan_jax import runtime
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
 from wgan_jax.training.workdir import machine
 
 PROGRAM = """
 import sys
-from experiments.launch import configure_jax
+from wgan_jax.runtime import configure_jax
 from wgan_jax.config import load
 configure_jax(load("configs/wgan_gp.py", ["--config.cache_dir=" + sys.argv[1]]))
 import jax, jax.numpy as jnp
@@ -52,7 +53,7 @@ def test_a_damaged_cache_entry_is_deleted_and_rebuilt(tmp_path):
 
 
 def test_a_key_without_a_value_takes_none_from_another_flag():
-    parser = launch.Parser("toy", "")
+    parser = command.Parser("toy", "")
     parser.add_argument("--workdir")
     flags, overrides = parser.parse(["--config.seed", "3", "--config.data.flip", "--workdir", "x"])
     assert (flags.workdir, overrides) == ("x", ["--config.seed=3", "--config.data.flip"])
@@ -60,12 +61,12 @@ def test_a_key_without_a_value_takes_none_from_another_flag():
 
 STEADY = """
 import pathlib, sys, time
-from experiments import launch
+from experiments import command
 def program(argv):
     for part in range(3):
         print("one ± two", "x" * 100_000, flush=True)
     pathlib.Path(argv[0]).write_text("done")
-launch.main(program)
+command.main(program)
 """
 
 
@@ -82,7 +83,7 @@ def test_no_output_is_fatal(shell, tmp_path):
 def test_the_width_of_the_terminal_is_known_behind_a_steady_output():
     above, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 61, 0, 0))
-    code = "import shutil; from experiments import launch; launch.steady_output(); print(shutil.get_terminal_size().columns)"
+    code = "import shutil; from experiments import command; command.steady_output(); print(shutil.get_terminal_size().columns)"
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     subprocess.run([sys.executable, "-c", code], stdout=terminal, env=environment, check=True)
     assert os.read(above, 100).split() == [b"61"]
@@ -93,7 +94,7 @@ def test_what_would_decide_unseen_is_taken_out_of_the_environment(monkeypatch, c
     monkeypatch.setenv("JAX_DEFAULT_PRNG_IMPL", "rbg")
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-    launch.settle_environment()
+    runtime.settle_environment()
     assert "JAX_DEFAULT_PRNG_IMPL" not in os.environ
     assert os.environ["MPLBACKEND"] == "agg"
     said = "warning: JAX_DEFAULT_PRNG_IMPL=rbg is ignored: it would change a run's numbers, or its program\n"
@@ -111,7 +112,7 @@ def test_a_platform_that_is_not_there_is_one_line(error, monkeypatch):
     monkeypatch.setattr(jax, "devices", devices)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(UserError, match=r"^JAX_PLATFORMS=cuda: .*; unset JAX_PLATFORMS, or install JAX for that device$"):
-        launch.configure_jax(load("configs/wgan_gp.py", ["--config.cache_dir="]))
+        runtime.configure_jax(load("configs/wgan_gp.py", ["--config.cache_dir="]))
 
 
 def test_a_launcher_called_as_a_file_says_how_to_call_it():

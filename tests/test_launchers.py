@@ -14,6 +14,9 @@ import pytest
 import submitit  # here, as its log keeps the stdout of its import, which a test's capture closes
 
 from experiments import launchers
+from experiments.launchers import pool
+from experiments.launchers import slurm as slurm_module
+from wgan_jax import runtime
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.training.interruption import Signals
 
@@ -21,14 +24,14 @@ ROOT = Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0))
 DRIVER = """
 import sys
-from experiments import launch, launchers
+from experiments import command, launchers
 import test_launchers
-def command(argv):
-    parser = launch.Parser("toy", "")
+def run(argv):
+    parser = command.Parser("toy", "")
     launchers.add_flags(parser)
     flags, _ = parser.parse(argv[3:])
     launchers.choose(flags)(getattr(test_launchers, argv[0]), argv[1], argv[2].split(","), flags)
-launch.main(command)
+command.main(run)
 """
 
 
@@ -174,7 +177,7 @@ def test_vectorized_ends_at_an_interruption(tmp_path):
     ],
 )
 def test_shares(workers, devices, cores, shares):
-    found = launchers.divide(workers, devices, cores)
+    found = pool.divide(workers, devices, cores)
     assert [share.cores for share in found] == [cores for _, _, cores in shares]
     assert [share.device for share in found] == [device for device, _, _ in shares]
     assert [share.memory for share in found if devices] == [memory for _, memory, _ in shares if devices]
@@ -187,17 +190,17 @@ def test_devices_are_those_that_jax_would_see(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert launchers.visible_devices() == []
+    assert runtime.visible_devices() == []
     monkeypatch.delenv("JAX_PLATFORMS")
-    assert launchers.visible_devices() == ["0", "1"]
+    assert runtime.visible_devices() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5f,3")
-    assert launchers.visible_devices() == ["GPU-5f", "3"]
+    assert runtime.visible_devices() == ["GPU-5f", "3"]
     for none in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
-        assert launchers.visible_devices() == []
+        assert runtime.visible_devices() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     smi.write_text("#!/bin/sh\necho no driver\nexit 9\n")
-    assert launchers.visible_devices() == []
+    assert runtime.visible_devices() == []
 
 
 def test_processes_at_the_same_time_have_different_devices_and_cores(tmp_path, monkeypatch):
@@ -323,7 +326,7 @@ def slurm(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
     (tmp_path / "queue").write_text("5 RUNNING\n")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setitem(launchers.POLL, "slurm", 0.02)
+    monkeypatch.setitem(slurm_module.POLL, "slurm", 0.02)
     (tmp_path / "sweep").mkdir()
     return tmp_path
 
@@ -376,7 +379,7 @@ def launch_and_end(slurm, monkeypatch):
         (slurm / "queue").write_text("")
         sleep(seconds)
 
-    monkeypatch.setattr(launchers.time, "sleep", empty)
+    monkeypatch.setattr(slurm_module.time, "sleep", empty)
     launch(write, slurm / "sweep", ["a", "b"], "--launcher=slurm")
 
 
@@ -389,7 +392,7 @@ def test_a_result_that_comes_to_sight_after_its_job_has_left_the_queue(slurm, mo
     def see(_):
         (slurm / "sweep" / "slurm" / "71_0_result.pkl").write_bytes(pickle.dumps(("success", None)))
 
-    monkeypatch.setattr(launchers.time, "sleep", see)
+    monkeypatch.setattr(slurm_module.time, "sleep", see)
     launch(write, slurm / "sweep", ["a"], "--launcher=slurm")
     assert capsys.readouterr().out.splitlines()[-1] == "0 pending, 0 running, 1 done, 0 failed"
     assert json.loads(record.read_text()) == {"of another stage": "70_0", "a": "71"}
@@ -433,7 +436,7 @@ def test_sigterm_requeues_a_job_that_slurm_lets_run_on_and_ends_another(slurm, m
         for state in ("RUNNING", "COMPLETING"):
             (slurm / "queue").write_text(f"71_0 {state}\n")
             with pytest.raises(SystemExit):
-                launchers.Job(write)(str(slurm), "stopped")
+                slurm_module.Job(write)(str(slurm), "stopped")
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

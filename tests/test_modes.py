@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wgan_jax.evaluation.modes import mode_statistics
+from wgan_jax.metrics.modes import mode_statistics
 
 CENTRES = np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]])
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import distance, evaluate, launch, run, sample, sweep, tags
+from experiments import command, distance, evaluate, run, sample, sweep, tags
 from wgan_jax import paths
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
@@ -149,6 +149,6 @@ def test_a_workdir_is_locked_under_its_absolute_name(tmp_path):
     with (
         open_workdir(tmp_path / "run", config),
         pytest.raises(UserError, match="in use by another process"),
-        open_workdir(Path(launch.path("../run")), config),
+        open_workdir(Path(command.path("../run")), config),
     ):
         pass

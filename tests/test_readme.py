@@ -154,7 +154,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", HERE)
 def test_a_command_does_what_the_page_says(command, capsys, monkeypatch):
-    monkeypatch.setattr("wgan_jax.evaluation.classifier.STEPS", 50)  # of the features of fashion_mnist
+    monkeypatch.setattr("wgan_jax.features.classifier.STEPS", 50)  # of the features of fashion_mnist
     module, *words = [placed(word) for word in shlex.split(command)[2:]]
     name = module.removeprefix("experiments.")
     if "--config.data.data_dir=DIR" in command:

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import evaluate, launch, restore, sample, sweep
-from experiments.task import read_task
+from experiments import evaluate, restore, sample, sweep
+from experiments.launchers.task import read_task
+from wgan_jax import runtime
 from wgan_jax.errors import UserError
 from wgan_jax.training import members
 
@@ -42,7 +43,7 @@ def swept(tmp_path_factory):
     (folder / "ablation.py").write_text(FILE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(members, "members_that_fit", lambda config, dataset: 4)
-        patch.setattr(launch, "configure_jax", lambda config: None)  # the tests' own settings stay
+        patch.setattr(runtime, "configure_jax", lambda config: None)  # the tests' own settings stay
         words = [f"--config.{key}={value}" for key, value in SMALL.items()]
         sweep.sweep([f"--config={folder / 'ablation.py'}", f"--workdir={folder / 'sweep'}", *words])
     return folder / "sweep"
@@ -50,7 +51,7 @@ def swept(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch):
-    monkeypatch.setattr(launch, "configure_jax", lambda config: None)
+    monkeypatch.setattr(runtime, "configure_jax", lambda config: None)
 
 
 def rows_of(swept, **wanted):

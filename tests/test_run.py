@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from experiments import launchers
+from wgan_jax import runtime
 from wgan_jax.data import source
 
 CONFIG = (
@@ -111,7 +111,7 @@ def test_a_run_directory_holds_what_is_documented(whole):
 
 def test_kill_and_resume_is_exact_to_the_last_bit(run, whole, tmp_path, monkeypatch):
     reference, workdir = whole[0], tmp_path / "killed"
-    monkeypatch.setenv("NPROC", str(len(launchers.visible_cores())))  # the threads of this process, to be those of its child
+    monkeypatch.setenv("NPROC", str(len(runtime.visible_cores())))  # the threads of this process, to be those of its child
     with _running(workdir, 300, until='"step": 170,'):
         pass  # killed
     with (workdir / "metrics.jsonl").open("a") as file:

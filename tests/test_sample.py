@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from experiments import launch, sample
+from experiments import sample
+from wgan_jax import runtime
 from wgan_jax.data.dataset import encode
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import sampling
@@ -154,7 +155,7 @@ def toy(make_config, tmp_path_factory):
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Returns call(workdir, *flags) -> stdout: the launcher in this process, whose JAX is set already."""
-    monkeypatch.setattr(launch, "configure_jax", lambda config: None)
+    monkeypatch.setattr(runtime, "configure_jax", lambda config: None)
 
     def call(workdir, *arguments):
         sample.sample([f"--workdir={workdir}", *map(str, arguments)])

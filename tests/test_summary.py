@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation import sweep_figures
-from wgan_jax.evaluation.settings import gather
-from wgan_jax.evaluation.statistics import parse_conditions
-from wgan_jax.evaluation.summary import write_summary
+from wgan_jax.report import figures as sweep_figures
 from wgan_jax.report.names import labels_of, number
+from wgan_jax.report.settings import gather
+from wgan_jax.report.statistics import parse_conditions
+from wgan_jax.report.summary import write_summary
 
 SAVE_RESULTS = sweep_figures.save_results
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from experiments import launch
 from experiments import sweep as command
+from wgan_jax import runtime
 from wgan_jax.errors import UserError
 
 SMALL = {
@@ -46,7 +46,7 @@ def ablation(tmp_path):
 
 @pytest.fixture
 def sweep(ablation, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(launch, "configure_jax", lambda config: None)  # JAX is set up already
+    monkeypatch.setattr(runtime, "configure_jax", lambda config: None)  # JAX is set up already
 
     def run(*arguments, config=ablation):
         command.sweep([f"--config={config}", f"--workdir={tmp_path / 'sweep'}", *TINY, *arguments])
@@ -181,7 +181,7 @@ def test_more_steps_extend_a_sweep_and_fewer_are_refused(sweep, tmp_path):
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from experiments import launch, sweep
+from experiments import command, sweep
 from wgan_jax.training import members
 
 class Display(members.Display):
@@ -192,7 +192,7 @@ class Display(members.Display):
             os.kill(os.getpid(), signal.SIGKILL)
 
 members.Display = Display
-launch.main(sweep.sweep)
+command.main(sweep.sweep)
 """
 
 

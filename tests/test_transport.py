@@ -11,7 +11,7 @@ import scipy.stats
 from scipy.spatial.distance import cdist
 
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation.transport import (
+from wgan_jax.metrics.transport import (
     c_transform,
     c_transform_bound,
     earth_movers_distance,

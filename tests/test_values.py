@@ -12,12 +12,13 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from experiments import evaluate, launch, restore, run, sample, sweep
+from experiments import evaluate, restore, run, sample, sweep
+from wgan_jax import runtime
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset, source
 from wgan_jax.data.source import Feed
-from wgan_jax.evaluation import make_reference
 from wgan_jax.evaluation.figures import Artist
+from wgan_jax.evaluation.reference import make_reference
 from wgan_jax.training import loop
 from wgan_jax.training.program import make_program
 from wgan_jax.training.update import make_hyperparameters
@@ -56,7 +57,7 @@ def made(tmp_path_factory):
 
     source_make_feed = source.make_feed
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "configure_jax", lambda config: None)  # the tests' own settings stay
+        patch.setattr(runtime, "configure_jax", lambda config: None)  # the tests' own settings stay
         patch.setattr(source, "ROWS_PER_FEED", ROOM * BATCH)
         patch.setattr(source, "make_feed", make_feed)
         patch.setattr(loop, "make_artist", lambda *_: Artist(*[lambda *_: None] * 3))  # pictures take seconds
@@ -75,7 +76,7 @@ def folder(made):
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch):
-    monkeypatch.setattr(launch, "configure_jax", lambda config: None)
+    monkeypatch.setattr(runtime, "configure_jax", lambda config: None)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax.batching import in_chunks
-from wgan_jax.evaluation.transport import c_transform_bound
+from wgan_jax.metrics.transport import c_transform_bound
 
 POINT_VALUES = 2**21  # of the points differentiated at once: 170 images 64 x 64 x 3
 

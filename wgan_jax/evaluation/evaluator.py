@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, encode, flatten
 from wgan_jax.errors import NonFiniteError, UserError
-from wgan_jax.evaluation import (
-    METRICS,
+from wgan_jax.evaluation.critic import make_critic_statistics
+from wgan_jax.evaluation.reference import (
     NO_FEATURES,
     QUANTILE_SAMPLES,
     Generated,
@@ -24,8 +24,8 @@ from wgan_jax.evaluation import (
     split_of,
     third,
 )
-from wgan_jax.evaluation.critic import make_critic_statistics
-from wgan_jax.evaluation.features import FEATURES, FeatureNetwork, Features
+from wgan_jax.evaluation.registry import METRICS
+from wgan_jax.features import FEATURES, FeatureNetwork, Features
 from wgan_jax.models import make_sampler, param_dtype
 from wgan_jax.types import Networks, Params
 

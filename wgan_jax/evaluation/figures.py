@@ -15,8 +15,10 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, decode, encode
 from wgan_jax.data.walk import printable
-from wgan_jax.evaluation import DIRECTIONS, sample_law, sheets
-from wgan_jax.evaluation.features import FeatureNetwork
+from wgan_jax.evaluation import sheets
+from wgan_jax.evaluation.reference import sample_law
+from wgan_jax.evaluation.registry import DIRECTIONS
+from wgan_jax.features import FeatureNetwork
 from wgan_jax.models import make_sampler
 from wgan_jax.objectives.penalties import AIMS
 from wgan_jax.report.drawing import (

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from sklearn.cluster import KMeans
 
 from wgan_jax.data.dataset import Dataset, flatten
-from wgan_jax.evaluation import split_of
 from wgan_jax.evaluation.evaluator import Sizes, Values, as_stored, make_evaluator
+from wgan_jax.evaluation.reference import split_of
 from wgan_jax.models import build_networks, make_sampler
 
 type Generator = Callable[[Dataset, np.random.Generator, int], np.ndarray]  # dataset, randomness, n -> [n, D]

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wgan_jax.evaluation import DIRECTIONS, Direction
 from wgan_jax.evaluation.evaluator import Sizes, Values, count
+from wgan_jax.evaluation.registry import DIRECTIONS, Direction
 from wgan_jax.report.names import written
 
 HEAD = 3  # lines of a column's name

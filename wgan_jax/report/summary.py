@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from wgan_jax.evaluation import statistics, sweep_figures
-from wgan_jax.evaluation.settings import Run, Setting, gather, value_of, values_of
-from wgan_jax.evaluation.statistics import Condition, Interval, Unit
 from wgan_jax.plan import Row
+from wgan_jax.report import figures as sweep_figures
+from wgan_jax.report import statistics
 from wgan_jax.report.names import HEADLINE, SCORE, labels_of, number
+from wgan_jax.report.settings import Run, Setting, gather, value_of, values_of
+from wgan_jax.report.statistics import Condition, Interval, Unit
 
 UNITS: dict[Unit, str] = {"step": "generator updates", "critic_step": "critic steps", "seconds": "seconds of a device"}
 SHOWN, MATRIX, CURVES = 20, 12, 10  # settings in tables and strips, in the full matrix, as curves

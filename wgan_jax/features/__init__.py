@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from wgan_jax.batching import in_chunks
 from wgan_jax.data.dataset import Dataset, flatten
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation.fidelity import label_classifier
+from wgan_jax.metrics.fidelity import label_classifier
 
 CHUNK = 100  # images at once, a size for which a network is compiled
 
@@ -45,7 +45,7 @@ def pixels(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
 
 def classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """A convolutional network trained on the labelled training split; its last hidden layer."""
-    from wgan_jax.evaluation.classifier import cached_classifier
+    from wgan_jax.features.classifier import cached_classifier
 
     if not dataset.class_names or dataset.train is None:
         raise UserError(
@@ -64,7 +64,7 @@ def classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
 
 def inception(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """Inception-v3 as Heusel 2017 uses it, from a file of weights; the classes by a support vector machine."""
-    from wgan_jax.evaluation.inception import load_inception
+    from wgan_jax.features.inception import load_inception
 
     network, sha256 = load_inception(config.eval.weights)
     return FeatureNetwork(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation.weights import read_weights
+from wgan_jax.features.weights import read_weights
 from wgan_jax.types import Params
 
 SIZE = 299

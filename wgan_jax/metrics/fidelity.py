@@ -15,8 +15,8 @@ from sklearn.svm import SVC
 
 from wgan_jax.data.dataset import flatten
 from wgan_jax.errors import UserError
-from wgan_jax.evaluation.kernels import centred, row_chunks, squared_distances
-from wgan_jax.evaluation.transport import root, rooted_wasserstein
+from wgan_jax.metrics.kernels import centred, row_chunks, squared_distances
+from wgan_jax.metrics.transport import root, rooted_wasserstein
 
 CHUNK_VALUES = 2**24  # of training examples compared at once
 COMPARED_VALUES = 2**26  # of training examples compared in all: 85,000 images 28 x 28, 5,400 of 64 x 64 x 3

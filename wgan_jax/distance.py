@@ -14,7 +14,7 @@ from wgan_jax.batching import example_keys, in_chunks
 from wgan_jax.data.dataset import decode, flatten
 from wgan_jax.errors import NonFiniteError
 from wgan_jax.evaluation.critic import POINT_VALUES, Score, make_critic_statistics
-from wgan_jax.evaluation.transport import empirical_wasserstein, wasserstein_excess
+from wgan_jax.metrics.transport import empirical_wasserstein, wasserstein_excess
 from wgan_jax.models import param_dtype
 from wgan_jax.training.program import make_parts
 from wgan_jax.training.update import make_hyperparameters

@@ -7,8 +7,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from experiments import launch
-from experiments.launchers import visible_cores
+from wgan_jax import runtime
 from wgan_jax.errors import UserError
 from wgan_jax.plan import Task, resolve
 from wgan_jax.training.workdir import read_config, write_json
@@ -51,8 +50,8 @@ def run_task(workdir: str, task_id: str) -> None:
     task = read_task(Path(workdir), task_id)
     folder = Path(workdir) / "tasks" / task_id
     config = task.points[0].config.copy_and_resolve_references()
-    config.devices = config.devices or len(visible_cores())  # virtual ones, on a CPU
-    launch.configure_jax(config)
+    config.devices = config.devices or len(runtime.visible_cores())  # virtual ones, on a CPU
+    runtime.configure_jax(config)
     from wgan_jax.training.members import train_task
 
     try:

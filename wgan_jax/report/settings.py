@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgan_jax.evaluation.statistics import Condition, failed
 from wgan_jax.plan import Row
 from wgan_jax.report.names import HEADLINE, SCORE, labels_of
+from wgan_jax.report.statistics import Condition, failed
 
 
 class Run(NamedTuple):

@@ -1,0 +1,209 @@
+"""METRICS by name, each a pure function of both sides of an evaluation; definitions and their traps are in wgan_jax.metrics."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.special import softmax
+
+from wgan_jax.data.dataset import Dataset
+from wgan_jax.errors import UserError
+from wgan_jax.evaluation.critic import CRITIC_VALUES
+from wgan_jax.evaluation.reference import Generated, Reference, distances_to_train, split_of
+from wgan_jax.keys import did_you_mean
+from wgan_jax.metrics.divergences import histograms, jensen_shannon, total_variation
+from wgan_jax.metrics.fidelity import (
+    class_balance,
+    class_shares,
+    copying_z,
+    frechet_distance,
+    inception_score,
+    neighbourhoods,
+    precision_recall,
+    two_sample_accuracy,
+)
+from wgan_jax.metrics.kernels import energy_distance, kernel_distance, maximum_mean_discrepancy
+from wgan_jax.metrics.modes import mode_statistics
+from wgan_jax.metrics.transport import empirical_wasserstein, quantile_wasserstein, sliced_wasserstein, wasserstein_excess
+
+SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as torch-fidelity has them
+
+type Direction = Literal["lower", "higher", ""]  # which values are better; "" where none are, or those near a number
+
+
+class Kind(NamedTuple):
+    """The data, and the features that it is compared in, for which a metric exists."""
+
+    words: str
+    holds: Callable[[ConfigDict, Dataset], bool]
+
+
+ANY = Kind("any data", lambda config, dataset: True)
+STORED = Kind("stored images", lambda config, dataset: dataset.train is not None)
+LABELLED = Kind("images with labels of at least two classes", lambda config, dataset: _has_two_classes(dataset))
+PLANE = Kind("points in one or two dimensions", lambda config, dataset: math.prod(dataset.shape) <= 2)
+MIXTURE = Kind("mixtures of Gaussians (ring8, grid25)", lambda config, dataset: dataset.modes is not None)
+LINE = Kind("laws on the line (gaussian with config.data.dim=1)", lambda config, dataset: dataset.quantile is not None)
+LOGITS = Kind(
+    "features with classes (config.eval.features=classifier or inception)",
+    lambda config, dataset: config.eval.features != "pixels",
+)
+
+
+class Metric(NamedTuple):
+    values: dict[str, Direction]  # the names of what it gives
+    source: Literal["points", "features"]  # what of both sides it compares
+    compute: Callable[[Reference, Generated], dict[str, float]]  # NaN for a value that these samples do not have
+    least: int = 2  # examples that each side needs
+    compares: bool = True  # with real examples; else it looks at the generated ones alone
+    kind: Kind = ANY  # of data; never computed for another
+
+
+def _wasserstein(reference: Reference, generated: Generated) -> dict[str, float]:
+    """W(G,T), the real-real floor W(T,T'), their ratio, and the excess (W(G,T) - W(G,G')/2 - W(T,T')/2) / W(T,T')."""
+    distance = empirical_wasserstein(generated.first, reference.real)
+    own = empirical_wasserstein(generated.first, generated.second)
+    floor = reference.floor
+    return {
+        "wasserstein_empirical": distance,
+        "wasserstein_floor": floor,
+        "wasserstein_ratio": distance / floor if floor else math.nan,  # 0 where all real examples are one
+        "wasserstein_excess": wasserstein_excess(distance, own, floor),
+    }
+
+
+def _copying(reference: Reference, generated: Generated) -> dict[str, float]:
+    return {"copying_z": copying_z(reference.real_to_train, distances_to_train(reference.dataset, generated.first))}
+
+
+def _divergences(reference: Reference, generated: Generated) -> dict[str, float]:
+    """Of histograms on shared bins."""
+    p, q = histograms(reference.real, generated.first)
+    return {"total_variation": total_variation(p, q), "jensen_shannon": jensen_shannon(p, q)}
+
+
+def _modes(reference: Reference, generated: Generated) -> dict[str, float]:
+    modes = reference.dataset.modes
+    assert modes is not None
+    return mode_statistics(generated.first, modes.centres, modes.sigma)
+
+
+def _quantile(reference: Reference, generated: Generated) -> dict[str, float]:
+    quantile = reference.dataset.quantile
+    assert quantile is not None
+    samples = generated.many[:, 0]
+    return {
+        "wasserstein_quantile": quantile_wasserstein(samples, quantile),
+        "mean": float(samples.mean()),
+        "std": float(samples.std()),
+    }
+
+
+def _points(name: str, distance: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
+    """Returns the metric that is one distance between the points of both sides."""
+    return Metric({name: "lower"}, "points", lambda reference, generated: {name: distance(reference.real, generated.first)})
+
+
+def _frechet(reference: Reference, generated: Generated) -> dict[str, float]:
+    return {"frechet_distance": frechet_distance(reference.features.vectors, generated.features.vectors)}
+
+
+def _kernel(reference: Reference, generated: Generated) -> dict[str, float]:
+    real, fake = reference.features.vectors, generated.features.vectors
+    mean, spread = kernel_distance(real, fake, SUBSETS, min(SUBSET_SIZE, len(real) // 2, len(fake) // 2))
+    return {"kernel_distance": mean, "kernel_distance_spread": spread}
+
+
+def _precision_recall(reference: Reference, generated: Generated) -> dict[str, float]:
+    precision, recall = precision_recall(reference.features.vectors, generated.features.vectors)
+    return {"precision": precision, "recall": recall}
+
+
+def _density_coverage(reference: Reference, generated: Generated) -> dict[str, float]:
+    found = neighbourhoods(reference.features.vectors, generated.features.vectors)
+    return {"density": found.density, "coverage": found.coverage}
+
+
+def _two_sample(reference: Reference, generated: Generated) -> dict[str, float]:
+    found = two_sample_accuracy(reference.features.vectors, generated.features.vectors)
+    return {"two_sample_accuracy": found.accuracy, "two_sample_real": found.real, "two_sample_generated": found.generated}
+
+
+def _inception_score(reference: Reference, generated: Generated) -> dict[str, float]:
+    del reference
+    mean, spread = inception_score(softmax(generated.features.logits, axis=1))
+    return {"inception_score": mean, "inception_score_spread": spread}
+
+
+def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
+    balance = class_balance(class_shares(generated.labels, len(reference.dataset.class_names)))
+    return {"smallest_class": balance.smallest, "class_balance": balance.balance, "classes_covered": float(balance.covered)}
+
+
+METRICS: dict[str, Metric] = {
+    "wasserstein": Metric(
+        {
+            "wasserstein_empirical": "lower",
+            "wasserstein_floor": "",
+            "wasserstein_ratio": "lower",
+            "wasserstein_excess": "lower",
+        },
+        "points",
+        _wasserstein,
+    ),
+    "sliced": _points("sliced_wasserstein", sliced_wasserstein),
+    "energy": _points("energy_distance", energy_distance),
+    "mmd": _points("mmd", maximum_mean_discrepancy),
+    "divergences": Metric({"total_variation": "lower", "jensen_shannon": "lower"}, "points", _divergences, kind=PLANE),
+    "copying": Metric({"copying_z": ""}, "points", _copying, kind=STORED),  # far below 0 for copies, far above for noise
+    "modes": Metric(
+        {"modes": "higher", "good_share": "higher", "mode_tv": "lower", "mode_sigma": ""},  # sigma: 1 is the law's own
+        "points",
+        _modes,
+        compares=False,
+        kind=MIXTURE,
+    ),
+    "quantile": Metric(
+        {"wasserstein_quantile": "lower", "mean": "", "std": ""}, "points", _quantile, compares=False, kind=LINE
+    ),
+    "frechet": Metric({"frechet_distance": "lower"}, "features", _frechet),
+    "kernel": Metric({"kernel_distance": "lower", "kernel_distance_spread": ""}, "features", _kernel, 4),
+    "precision_recall": Metric({"precision": "higher", "recall": "higher"}, "features", _precision_recall, 4),
+    "density_coverage": Metric({"density": "higher", "coverage": "higher"}, "features", _density_coverage, 6),
+    "two_sample": Metric(  # .5 for one law
+        {"two_sample_accuracy": "", "two_sample_real": "", "two_sample_generated": ""}, "features", _two_sample
+    ),
+    "inception_score": Metric(
+        {"inception_score": "higher", "inception_score_spread": ""}, "features", _inception_score, 10, False, LOGITS
+    ),
+    "classes": Metric(
+        {"smallest_class": "higher", "class_balance": "higher", "classes_covered": "higher"},
+        "features",
+        _classes,
+        compares=False,
+        kind=LABELLED,
+    ),
+}
+
+# Of every value; a critic's own say nothing of the generator by themselves.
+DIRECTIONS: dict[str, Direction] = dict.fromkeys(CRITIC_VALUES, "")
+DIRECTIONS |= {name: direction for metric in METRICS.values() for name, direction in metric.values.items()}
+
+
+def check_judged(names: Iterable[str]) -> None:
+    """Checks that `eval.fail` judges metrics that there are.
+
+    Raises:
+      UserError: a name that is none of DIRECTIONS.
+    """
+    for name in names:
+        if name not in DIRECTIONS:
+            meant = did_you_mean(difflib.get_close_matches(name, DIRECTIONS, 1))
+            raise UserError(f"config.eval.fail: no metric {name}{meant}")
+
+
+def _has_two_classes(dataset: Dataset) -> bool:
+    return dataset.class_names != () and len(np.unique(split_of(dataset, "train").labels)) > 1

@@ -1,0 +1,1 @@
+"""Distances between samples as pure functions of arrays, each with its source."""
