@@ -218,7 +218,7 @@ def test_processes_at_the_same_time_have_different_devices_and_cores(tmp_path, m
 
 def test_xla_computes_on_its_share_of_the_cores_alone(tmp_path, monkeypatch):
     monkeypatch.delenv("NPROC", raising=False)
-    monkeypatch.setattr(launchers, "visible_cores", lambda: CORES[:1])
+    monkeypatch.setattr(pool, "visible_cores", lambda: CORES[:1])
     launch(compute, tmp_path, ["a"], "--launcher=processes")
     assert read(tmp_path, "a") == 1
 

@@ -8,9 +8,9 @@ what runs here has saved; jobs of a cluster go on, and the same command waits fo
 import argparse
 from collections.abc import Callable, Sequence
 
-from experiments.launchers.pool import processes
+from experiments.launchers import pool, slurm
 from experiments.launchers.running import RunTask, attempt, end, report_failure
-from experiments.launchers.slurm import MINUTES, POLL, slurm
+from experiments.launchers.slurm import MINUTES, POLL
 from wgan_jax.errors import UserError
 
 type Launcher = Callable[[RunTask, str, Sequence[str], argparse.Namespace], None]
@@ -19,8 +19,8 @@ type Launcher = Callable[[RunTask, str, Sequence[str], argparse.Namespace], None
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --launcher and the flags of each launcher; `choose` reads them."""
     parser.add_argument("--launcher", default="vectorized", choices=LAUNCHERS, help="how tasks are run (default: vectorized)")
-    pool = parser.add_argument_group("of --launcher=processes")
-    pool.add_argument("--workers", type=int, metavar="N", help="tasks at a time (default: one per GPU, or per core without)")
+    local = parser.add_argument_group("of --launcher=processes")
+    local.add_argument("--workers", type=int, metavar="N", help="tasks at a time (default: one per GPU, or per core without)")
     jobs = parser.add_argument_group("of --launcher=slurm")
     jobs.add_argument("--cluster", choices=POLL, help="local tries the jobs out on this machine, all at once (default: slurm)")
     jobs.add_argument("--partition", metavar="NAME", help="the cluster's partition")
@@ -75,4 +75,4 @@ def vectorized(run_task: RunTask, workdir: str, task_ids: Sequence[str], options
     end(failed, task_ids)
 
 
-LAUNCHERS: dict[str, Launcher] = {"vectorized": vectorized, "processes": processes, "slurm": slurm}
+LAUNCHERS: dict[str, Launcher] = {"vectorized": vectorized, "processes": pool.run, "slurm": slurm.run}

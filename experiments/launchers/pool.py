@@ -29,7 +29,7 @@ class Share(NamedTuple):
     cores: tuple[int, ...]
 
 
-def processes(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argparse.Namespace) -> None:
+def run(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argparse.Namespace) -> None:
     """Runs every task in a new process, `workers` at a time, each with its own GPU or its share of the cores.
 
     What they print is in workdir/processes/.

@@ -27,7 +27,7 @@ REQUEUES = 1000  # time limits that a task may take; it goes on from its checkpo
 POLL = {"slurm": 10.0, "local": 0.2}  # seconds between looks at a cluster's jobs
 
 
-def slurm(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argparse.Namespace) -> None:
+def run(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argparse.Namespace) -> None:
     """Runs every task as a job of an array, waits for all of them, and shows how many there are of each state.
 
     Logs are in workdir/slurm/. A job whose time is up, or that is preempted, saves and is requeued. Tasks whose jobs an earlier

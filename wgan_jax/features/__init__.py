@@ -37,13 +37,13 @@ class FeatureNetwork(NamedTuple):
     label: Callable[[np.ndarray, Features], np.ndarray]
 
 
-def pixels(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
+def _pixels(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """The examples themselves as vectors; the classes by a support vector machine."""
     del config
     return FeatureNetwork("pixels", "", "none", None, lambda x: Features(flatten(x), np.empty((len(x), 0))), _label(dataset))
 
 
-def classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
+def _classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """A convolutional network trained on the labelled training split; its last hidden layer."""
     from wgan_jax.features.classifier import cached_classifier
 
@@ -62,7 +62,7 @@ def classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     )
 
 
-def inception(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
+def _inception(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """Inception-v3 as Heusel 2017 uses it, from a file of weights; the classes by a support vector machine."""
     from wgan_jax.features.inception import load_inception
 
@@ -79,9 +79,9 @@ def inception(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
 
 # (config, dataset) -> network
 FEATURES: dict[str, Callable[[ConfigDict, Dataset], FeatureNetwork]] = {
-    "pixels": pixels,
-    "classifier": classifier,
-    "inception": inception,
+    "pixels": _pixels,
+    "classifier": _classifier,
+    "inception": _inception,
 }
 
 
