@@ -8,30 +8,25 @@ shaded from the least to the greatest. Curves are on validation, against generat
 
 import json
 import re
-import shutil
-import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from experiments import command
 from experiments.launchers.task import read_task
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
-from wgan_jax.report.comparison import (
-    CURVES,
-    Run,
-    draw_comparison,
-    gather,
-    shared_metrics,
-    warnings_of,
-    write_table,
-)
+from wgan_jax.plan import Row
+from wgan_jax.report.comparison import CURVES, draw_comparison, shared_metrics, table_of, warnings_of
+from wgan_jax.report.settings import Origin, Run, gather, runs_of
+from wgan_jax.report.tables import print_table
+from wgan_jax.training.display import say
 from wgan_jax.training.logging import read_metrics
 from wgan_jax.training.workdir import MAY_CHANGE, kind_of, read_config
 
 TRAINED = ("steps", "eval_every")  # of MAY_CHANGE, what tells runs apart nevertheless
-TOLD = (
+NOTE = (
     "on the test split, but `so far`, on validation; best is the state with the lowest excess on validation; ±: of one run "
     "over draws of its evaluation, of several over runs"
 )
@@ -63,14 +58,14 @@ def compare(argv: list[str]) -> None:
     settings = gather([run for folder in folders for run in read_runs(folder)])
     metrics = shared_metrics(settings, flags.metric)
     draw_comparison(settings, metrics).savefig(out, dpi=110)
-    width = shutil.get_terminal_size().columns
-    print(write_table(settings, metrics, width), end="\n\n")
-    print(textwrap.fill(TOLD, width))
+    console = Console()
+    print_table(console, "", *table_of(settings, metrics), at_least=3)
+    say(NOTE, console, whole=False)
     for line in warnings_of(settings):
-        print(line)
+        say(line, console)
     if len(settings) > CURVES:
-        print(f"drawn are the first {CURVES} of {len(settings)} settings")
-    print(f"curves: {out}")
+        say(f"drawn are the first {CURVES} of {len(settings)} settings", console)
+    say(f"curves: {out}", console)
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -117,59 +112,48 @@ def _read_run(folder: Path, config: dict[str, Any]) -> Run:
         f"features' {name}": evaluation["features"][name][:12] for name in ("weights", "resize") if evaluation.get("features")
     }
     machine = made.get("machine", {})
-    return Run(
-        where=str(folder),
-        config=_compared(config),
-        named=_overridden(made),
-        status=status,
-        step=step,
-        seconds=max(seconds.values(), default=0.0),
-        validation=validation,
-        test=test,
-        real=summary.get("real", {}) if status == "done" else {},
-        real_n=_counted(*map(min, zip(*sizes.values(), strict=True))) if sizes else "",
-        protocol=_protocol(config) | known,
-        clock=f"on {machine['devices']} {machine['device_kind']}, {machine['processor']}"
-        if machine
-        else "on an unknown machine",
-    )
+    clock = f"on {machine['devices']} {machine['device_kind']}, {machine['processor']}" if machine else "on an unknown machine"
+    real = summary.get("real", {}) if status == "done" else {}
+    real_n = _counted(*map(min, zip(*sizes.values(), strict=True))) if sizes else ""
+    origin = Origin(str(folder), _protocol(config) | known, clock, real, real_n)
+    return Run(_compared(config), _overridden(made), status, step, validation, test, origin)
 
 
 def _read_sweep(folder: Path) -> list[Run]:
-    tasks = sorted((folder / "tasks").iterdir())
-    rows = read_metrics(folder / "results.jsonl")  # which the sweep's command writes when it ends or is stopped
-    rows = rows or [{"stage": 0, **row} for task in tasks for row in read_metrics(task / "rows.jsonl")]
+    rows = _sweep_rows(folder)
     if not rows:
         raise UserError(f"--workdir: {folder} is a sweep of which nothing was evaluated yet")
-    latest, made = max(row["stage"] for row in rows), _read_json(folder / "provenance.json")
-    points = [point for task in tasks for point in read_task(folder, task.name).points]
+    points = [point for task in sorted((folder / "tasks").iterdir()) for point in read_task(folder, task.name).points]
     configs = {point.id: flatten(point.config) for point in points}
-    named = [*_overridden(made), *(key for point in points for key in point.overrides)]
-    by_point: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["stage"] == latest:
-            by_point.setdefault(row["point"], []).append(row)
-    return [_of_point(str(folder), configs[name], dict.fromkeys(named), own) for name, own in by_point.items()]
+    overridden = _overridden(_read_json(folder / "provenance.json"))
+    named = list(dict.fromkeys([*overridden, *(key for point in points for key in point.overrides)]))
+    runs = runs_of(rows, lambda row: configs[row["point"]], named)
+    latest = max(run.stage for run in runs)
+    clock = "of a device, shared by the members of a sweep's program"
+    return [
+        run._replace(config=_compared(run.config), origin=Origin(str(folder), _protocol(run.config), clock, {}, ""))
+        for run in runs
+        if run.stage == latest
+    ]
 
 
-def _of_point(where: str, config: dict[str, Any], named: Iterable[str], rows: list[dict[str, Any]]) -> Run:
-    validation = sorted((row for row in rows if row["split"] == "validation"), key=lambda row: row["step"])
-    test = {row["state"]: row for row in rows if row["split"] == "test" and row["status"] == "ok"}
-    died = any(row["status"] == "non-finite" for row in rows)
-    return Run(
-        where=where,
-        config=_compared(config),
-        named=list(named),
-        status="non-finite" if died else "done" if "last" in test else "unfinished",
-        step=validation[-1]["step"],
-        seconds=validation[-1]["seconds"],
-        validation=[row for row in validation if row["status"] == "ok"],
-        test={} if died else test,
-        real={},
-        real_n="",
-        protocol=_protocol(config),
-        clock="of a device, shared by the members of a sweep's program",
-    )
+def _sweep_rows(folder: Path) -> list[Row]:
+    """Returns the rows of results.jsonl, which a sweep writes when it ends or is stopped, and of tasks what they wrote since.
+
+    A point that is not in results.jsonl yet is of the latest stage that is.
+    """
+    results = folder / "results.jsonl"
+    found: dict[str, list[Row]] = {}
+    for row in read_metrics(results):
+        found.setdefault(row["point"], []).append(row)
+    written = results.stat().st_mtime_ns if found else 0
+    latest = max((own[0]["stage"] for own in found.values()), default=0)
+    newer: dict[str, list[Row]] = {}
+    for path in sorted(folder.glob("tasks/*/rows.jsonl")):
+        for row in read_metrics(path) if path.stat().st_mtime_ns > written else ():
+            stage = found[row["point"]][0]["stage"] if row["point"] in found else latest
+            newer.setdefault(row["point"], []).append({**row, "stage": stage})
+    return [row for own in {**found, **newer}.values() for row in own]
 
 
 def _compared(config: dict[str, Any]) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def _print_ranks(console: "Console", entries: Sequence[dict[str, Any]]) -> None:
     from scipy.stats import spearmanr
 
     from wgan_jax.evaluation.critic import CRITIC_VALUES
-    from wgan_jax.evaluation.tables import print_table
+    from wgan_jax.report.tables import print_table
 
     def series(name: str) -> list[float]:
         return [entry["values"][name]["mean"] for entry in entries]

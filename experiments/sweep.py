@@ -10,7 +10,6 @@ Exit codes are those of experiments.run, but members that became non-finite are 
 """
 
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from wgan_jax.config import flatten, warn_of_idle_updates
 from wgan_jax.errors import UserError
 from wgan_jax.places import check_data
 from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
+from wgan_jax.report.statistics import parse_conditions
+from wgan_jax.training.logging import read_metrics, write_lines
 from wgan_jax.training.workdir import open_workdir, provenance, vet_workdir, write_json
 
 MEMBERS = 64  # of a task: what a kill loses since the last checkpoint, and the width of a vmapped program
@@ -55,10 +56,7 @@ def sweep(argv: list[str]) -> None:
     name = "-".join(["sweep", Path(path).stem, *filter(None, [preset.replace(",", "-")])])
     workdir = Path(flags.workdir or command.path(f"runs/{name}"))
     vet_workdir(workdir, "sweep")
-    from wgan_jax.evaluation.registry import check_judged  # imports jax
-    from wgan_jax.report.statistics import parse_conditions
-
-    check_judged(condition.metric for condition in parse_conditions(config.eval.fail))
+    parse_conditions(config.eval.fail)
     with open_workdir(workdir, config, "sweep"):
         print(f"sweep directory: {workdir}", flush=True)
         stages = [described.points]
@@ -100,17 +98,16 @@ def prepare(workdir: Path, points: Iterable[Point], most: int) -> list[Task]:
 def rows_of(workdir: Path, stages: Sequence[Sequence[Point]]) -> list[Row]:
     """Returns the rows so far of all stages' points, in their order, each with its stage and the values of the swept keys."""
     keys = swept_keys(point for points in stages for point in points)
-    told: dict[str, Row] = {}
+    marks: dict[str, Row] = {}
     for stage, points in enumerate(stages):
         for point in points:
             flat = flatten(point.config)
-            told[point.id] = {"stage": stage, "point": point.id, "seed": flat["seed"], **{key: flat[key] for key in keys}}
-    rows: dict[str, list[Row]] = {name: [] for name in told}
+            marks[point.id] = {"stage": stage, "point": point.id, "seed": flat["seed"], **{key: flat[key] for key in keys}}
+    rows: dict[str, list[Row]] = {name: [] for name in marks}
     for path in (workdir / "tasks").glob("*/rows.jsonl"):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for row in read_metrics(path):
             if row["point"] in rows:
-                rows[row["point"]].append({**told[row["point"]], **row})
+                rows[row["point"]].append({**marks[row["point"]], **row})
     return [row for found in rows.values() for row in found]
 
 
@@ -121,7 +118,6 @@ def report(workdir: Path, stages: Sequence[Sequence[Point]], fail: str, title: s
         return
     from wgan_jax.report.summary import write_summary
     from wgan_jax.training.display import print_summary
-    from wgan_jax.training.logging import write_lines
 
     write_lines(workdir / "results.jsonl", rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -11,12 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments.compare import TOLD, compare, read_runs
+from experiments.compare import NOTE, compare, read_runs
 from experiments.launchers.task import write_task
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
 from wgan_jax.plan import plan, resolve
-from wgan_jax.report.comparison import draw_comparison, gather, shared_metrics, warnings_of
+from wgan_jax.report.comparison import draw_comparison, shared_metrics, warnings_of
+from wgan_jax.report.settings import gather
 
 SCORES = {50: 0.9, 100: 0.4, 150: 0.5}
 loaded = functools.cache(load)
@@ -84,7 +85,7 @@ def told(capsys, monkeypatch):
 def rows(text):
     """The table's rows, {label and note: {state: cells}}."""
     found, label = {}, ""
-    for line in text.partition("\n\n")[0].splitlines()[1:]:
+    for line in text.partition("\n\n")[0].partition("─\n")[2].splitlines():
         if line.startswith(" "):
             found[label][line[:8].strip()] = re.split(r"  +", line[8:].strip())
         else:
@@ -135,7 +136,7 @@ def test_the_curves_stand_against_updates_and_seconds(write_run):
 def test_real_data_of_several_kinds_is_told_apart(write_run):
     folders = [write_run("a"), write_run("b", method="wgan")]
     runs = [run for folder in folders for run in read_runs(folder)]
-    runs[1] = runs[1]._replace(real={**runs[1].real, "precision": 0.5})
+    runs[1] = runs[1]._replace(origin=runs[1].origin._replace(real={**runs[1].origin.real, "precision": 0.5}))
     figure = draw_comparison(gather(runs), ["precision"])
     lines = [line for line in figure.axes[0].lines if line.get_label() == "real"]
     assert [(line.get_ydata()[0], line.get_linestyle()) for line in lines] == [(0.929, "--"), (0.5, ":")]
@@ -155,7 +156,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_setting(write_run, told):
     ]
     folders.append(write_run("wide", {50: 0.4, 100: 0.1}, steps=100, **{"model.width": 7}))
     settings = gather([run for folder in folders for run in read_runs(folder)])
-    assert [(setting.label, setting.note) for setting in settings] == [("width 256", "3 runs"), ("width 7", "")]
+    assert [setting.title for setting in settings] == ["width 256, 3 runs", "width 7"]
     figure = draw_comparison(settings, ["wasserstein_excess"])
     np.testing.assert_allclose(series(figure, 0, "width 256"), [[50, 0.6], [100, 0.3]])
     np.testing.assert_allclose(series(figure, 1, "width 256"), [[10, 0.6], [20, 0.3]])  # of 5, 10 and 15 seconds the median
@@ -296,11 +297,11 @@ def test_another_metric(write_run, told):
 def test_the_table_has_as_many_metrics_as_fit(write_run, told, monkeypatch):
     write_run("a", {10_000: 10.0}, steps=10_000, **{"model.generator_activation": "leaky_relu"})
     write_run("b", {10_000: 10.0}, steps=10_000, **{"model.generator_activation": "tanh", "seed": 3})
-    for columns, last in ((80, "recall"), (60, "precision"), (20, "wasserstein excess")):
+    for columns, last in ((80, "recall"), (60, "precision"), (20, "excess")):
         monkeypatch.setenv("COLUMNS", str(columns))
         table, _, notes = told("--workdir=a", "--workdir=b").partition("\n\n")
-        assert max(map(len, notes.splitlines()[: len(TOLD) // columns])) <= columns
-        assert table.splitlines()[0].endswith(last)
+        assert max(map(len, notes.splitlines()[: len(NOTE) // columns])) <= columns
+        assert table.partition("\n─")[0].endswith(last)
         assert max(map(len, table.splitlines())) <= max(columns, 50)
         assert table.count("10.100 ± 0.020") == 4
 

@@ -19,9 +19,10 @@ from wgan_jax.evaluation.critic import CRITIC_VALUES, make_critic_statistics
 from wgan_jax.evaluation.evaluator import USUAL, _say_left_out, left_out, make_evaluator, protocol, summarise
 from wgan_jax.evaluation.reference import Generated, distances_to_train, make_reference
 from wgan_jax.evaluation.references import reference_rows
-from wgan_jax.evaluation.registry import DIRECTIONS, METRICS
+from wgan_jax.evaluation.registry import METRICS
 from wgan_jax.features import FEATURES
 from wgan_jax.models import build_networks, make_sampler
+from wgan_jax.report.names import DIRECTIONS
 
 DIGITS = load_dataset(load("configs/wgan_gp.py:digits"))
 

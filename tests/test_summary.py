@@ -10,9 +10,8 @@ from PIL import Image
 from wgan_jax.errors import UserError
 from wgan_jax.report import figures as sweep_figures
 from wgan_jax.report.names import labels_of, number
-from wgan_jax.report.settings import gather
 from wgan_jax.report.statistics import parse_conditions
-from wgan_jax.report.summary import write_summary
+from wgan_jax.report.summary import settings_of, write_summary
 
 SAVE_RESULTS = sweep_figures.save_results
 
@@ -257,7 +256,7 @@ def test_the_order_of_rows_is_that_of_the_points_alone(tmp_path, undrawn):
 
 def test_settings_are_sorted_and_their_runs_gathered():
     rows = point("a", {"x": 10}, [1.0]) + point("b", {"x": 2}, [1.0]) + point("c", {"x": 10}, [1.0], dies=True)
-    settings, pending = gather(rows, ["x"], [])
+    settings, pending = settings_of(rows, ["x"], [])
     assert [(s.label, s.values, [run.failed for run in s.runs]) for s in settings] == [
         ("x 2", {"x": 2}, [False]),
         ("x 10", {"x": 10}, [False, True]),
@@ -268,7 +267,7 @@ def test_settings_are_sorted_and_their_runs_gathered():
 def test_a_failure_is_judged_on_the_last_state():
     rows = point("a", {}, [1.0], modes=8) + point("b", {}, [1.0], modes=8)
     rows[1]["modes"] = rows[5]["modes"] = 7  # the last state of a, the best of b
-    ((_, _, runs, _),), _ = gather(rows, [], parse_conditions("modes<8"))
+    ((_, _, runs),), _ = settings_of(rows, [], parse_conditions("modes<8"))
     assert [run.failed for run in runs] == [True, False]
 
 

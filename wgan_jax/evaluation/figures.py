@@ -17,7 +17,6 @@ from wgan_jax.data.dataset import Dataset, decode, encode
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import sheets
 from wgan_jax.evaluation.reference import sample_law
-from wgan_jax.evaluation.registry import DIRECTIONS
 from wgan_jax.features import FeatureNetwork
 from wgan_jax.models import make_sampler
 from wgan_jax.objectives.penalties import AIMS
@@ -33,6 +32,7 @@ from wgan_jax.report.drawing import (
     hold_spikes,
     words,
 )
+from wgan_jax.report.names import DIRECTIONS
 from wgan_jax.types import Networks, Params
 
 GRID_IMAGES, TOY_POINTS = 64, 2000
@@ -280,7 +280,7 @@ def evaluations_figure(entries: Sequence[dict[str, Any]], title: str) -> Figure:
             means = np.append(means, real["mean"])
             counts += f", real n = {real['n']:,}"
         hold_spikes(axes, means)
-        better = {"lower": " (lower is better)", "higher": " (higher is better)"}.get(DIRECTIONS.get(name, ""), "")
+        better = f" ({DIRECTIONS[name]} is better)" if DIRECTIONS.get(name) else ""
         axes.set_title(f"{words(name)}{better}\n{told['features']}, {counts}", fontsize=9)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)

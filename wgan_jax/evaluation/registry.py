@@ -1,8 +1,7 @@
 """METRICS by name, each a pure function of both sides of an evaluation; definitions and their traps are in wgan_jax.metrics."""
 
-import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,10 +9,7 @@ from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from wgan_jax.data.dataset import Dataset
-from wgan_jax.errors import UserError
-from wgan_jax.evaluation.critic import CRITIC_VALUES
 from wgan_jax.evaluation.reference import Generated, Reference, distances_to_train, split_of
-from wgan_jax.keys import did_you_mean
 from wgan_jax.metrics.divergences import histograms, jensen_shannon, total_variation
 from wgan_jax.metrics.fidelity import (
     class_balance,
@@ -30,8 +26,6 @@ from wgan_jax.metrics.modes import mode_statistics
 from wgan_jax.metrics.transport import empirical_wasserstein, quantile_wasserstein, sliced_wasserstein, wasserstein_excess
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as torch-fidelity has them
-
-type Direction = Literal["lower", "higher", ""]  # which values are better; "" where none are, or those near a number
 
 
 class Kind(NamedTuple):
@@ -54,7 +48,7 @@ LOGITS = Kind(
 
 
 class Metric(NamedTuple):
-    values: dict[str, Direction]  # the names of what it gives
+    values: tuple[str, ...]  # the names of what it gives; report.names.DIRECTIONS says which are better
     source: Literal["points", "features"]  # what of both sides it compares
     compute: Callable[[Reference, Generated], dict[str, float]]  # NaN for a value that these samples do not have
     least: int = 2  # examples that each side needs
@@ -104,7 +98,7 @@ def _quantile(reference: Reference, generated: Generated) -> dict[str, float]:
 
 def _points(name: str, distance: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
     """Returns the metric that is one distance between the points of both sides."""
-    return Metric({name: "lower"}, "points", lambda reference, generated: {name: distance(reference.real, generated.first)})
+    return Metric((name,), "points", lambda reference, generated: {name: distance(reference.real, generated.first)})
 
 
 def _frechet(reference: Reference, generated: Generated) -> dict[str, float]:
@@ -145,64 +139,37 @@ def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
 
 METRICS: dict[str, Metric] = {
     "wasserstein": Metric(
-        {
-            "wasserstein_empirical": "lower",
-            "wasserstein_floor": "",
-            "wasserstein_ratio": "lower",
-            "wasserstein_excess": "lower",
-        },
+        ("wasserstein_empirical", "wasserstein_floor", "wasserstein_ratio", "wasserstein_excess"),
         "points",
         _wasserstein,
     ),
     "sliced": _points("sliced_wasserstein", sliced_wasserstein),
     "energy": _points("energy_distance", energy_distance),
     "mmd": _points("mmd", maximum_mean_discrepancy),
-    "divergences": Metric({"total_variation": "lower", "jensen_shannon": "lower"}, "points", _divergences, kind=PLANE),
-    "copying": Metric({"copying_z": ""}, "points", _copying, kind=STORED),  # far below 0 for copies, far above for noise
+    "divergences": Metric(("total_variation", "jensen_shannon"), "points", _divergences, kind=PLANE),
+    "copying": Metric(("copying_z",), "points", _copying, kind=STORED),
     "modes": Metric(
-        {"modes": "higher", "good_share": "higher", "mode_tv": "lower", "mode_sigma": ""},  # sigma: 1 is the law's own
+        ("modes", "good_share", "mode_tv", "mode_sigma"),
         "points",
         _modes,
         compares=False,
         kind=MIXTURE,
     ),
-    "quantile": Metric(
-        {"wasserstein_quantile": "lower", "mean": "", "std": ""}, "points", _quantile, compares=False, kind=LINE
-    ),
-    "frechet": Metric({"frechet_distance": "lower"}, "features", _frechet),
-    "kernel": Metric({"kernel_distance": "lower", "kernel_distance_spread": ""}, "features", _kernel, 4),
-    "precision_recall": Metric({"precision": "higher", "recall": "higher"}, "features", _precision_recall, 4),
-    "density_coverage": Metric({"density": "higher", "coverage": "higher"}, "features", _density_coverage, 6),
-    "two_sample": Metric(  # .5 for one law
-        {"two_sample_accuracy": "", "two_sample_real": "", "two_sample_generated": ""}, "features", _two_sample
-    ),
-    "inception_score": Metric(
-        {"inception_score": "higher", "inception_score_spread": ""}, "features", _inception_score, 10, False, LOGITS
-    ),
+    "quantile": Metric(("wasserstein_quantile", "mean", "std"), "points", _quantile, compares=False, kind=LINE),
+    "frechet": Metric(("frechet_distance",), "features", _frechet),
+    "kernel": Metric(("kernel_distance", "kernel_distance_spread"), "features", _kernel, 4),
+    "precision_recall": Metric(("precision", "recall"), "features", _precision_recall, 4),
+    "density_coverage": Metric(("density", "coverage"), "features", _density_coverage, 6),
+    "two_sample": Metric(("two_sample_accuracy", "two_sample_real", "two_sample_generated"), "features", _two_sample),
+    "inception_score": Metric(("inception_score", "inception_score_spread"), "features", _inception_score, 10, False, LOGITS),
     "classes": Metric(
-        {"smallest_class": "higher", "class_balance": "higher", "classes_covered": "higher"},
+        ("smallest_class", "class_balance", "classes_covered"),
         "features",
         _classes,
         compares=False,
         kind=LABELLED,
     ),
 }
-
-# Of every value; a critic's own say nothing of the generator by themselves.
-DIRECTIONS: dict[str, Direction] = dict.fromkeys(CRITIC_VALUES, "")
-DIRECTIONS |= {name: direction for metric in METRICS.values() for name, direction in metric.values.items()}
-
-
-def check_judged(names: Iterable[str]) -> None:
-    """Checks that `eval.fail` judges metrics that there are.
-
-    Raises:
-      UserError: a name that is none of DIRECTIONS.
-    """
-    for name in names:
-        if name not in DIRECTIONS:
-            meant = did_you_mean(difflib.get_close_matches(name, DIRECTIONS, 1))
-            raise UserError(f"config.eval.fail: no metric {name}{meant}")
 
 
 def _has_two_classes(dataset: Dataset) -> bool:

@@ -24,6 +24,7 @@ from wgan_jax.report.drawing import (
     scale_scores,
     words,
 )
+from wgan_jax.report.statistics import median
 
 LABEL = 66  # letters of a label on one line
 WIDEST = 4  # panels side by side
@@ -37,7 +38,7 @@ class Column(NamedTuple):
 
     label: str
     level: str  # columns of one level share a colour
-    values: np.ndarray  # [n] scores, inf where a run became non-finite
+    values: np.ndarray  # [n] scores, inf where a run became non-finite, NaN where it has none
     failed: np.ndarray  # [n] bool
     place: float | None = None  # on a logarithmic axis, where there is one
 
@@ -47,7 +48,7 @@ class Curve(NamedTuple):
 
     label: str
     budgets: Mapping[str, np.ndarray]  # what a budget counts -> [evaluations]
-    values: np.ndarray  # [evaluations, n], inf from where a run became non-finite
+    values: np.ndarray  # [evaluations, n], inf from where a run became non-finite, NaN where it has none
 
 
 class BestOf(NamedTuple):
@@ -67,8 +68,8 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
     parts = [plain(column.label).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ") for column in columns]
     labels = [textwrap.fill(part, LABEL, break_on_hyphens=False) for part in parts]
     lines = [line for label in labels for line in label.splitlines()]
-    beside = (6.5 + 0.07 * max(map(len, lines), default=0), 1.4 + 0.17 * (len(lines) + len(labels)))
-    figure = Figure(figsize=(8.5, 5.2) if axis else beside, layout="constrained")
+    size = (6.5 + 0.07 * max(map(len, lines), default=0), 1.4 + 0.17 * (len(lines) + len(labels)))
+    figure = Figure(figsize=(8.5, 5.2) if axis else size, layout="constrained")
     axes, rng = figure.subplots(), np.random.default_rng(0)
     places = np.unique([column.place for column in columns if column.place is not None])
     steps = np.diff(np.log(places))
@@ -84,6 +85,7 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
     acrosses = [stand(i, rng.uniform(-0.25, 0.25, len(c.values)) * (len(c.values) > 1)) for i, c in enumerate(columns)]
     across, values = np.concatenate(acrosses), np.concatenate([column.values for column in columns])
     failed, finite = np.concatenate([column.failed for column in columns]), np.isfinite(values)
+    dead = np.isinf(values)
     ranks = np.repeat([levels.index(column.level) for column in columns], [len(column.values) for column in columns])
     crossed = [colour(rank) for rank in range(len(levels))] if len(levels) > 1 else [VERMILLION]
     of_any = "0.3" if len(levels) > 1 else VERMILLION
@@ -92,7 +94,7 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
         draw(across[good], values[good], MARKERS[rank % len(MARKERS)], color=colour(rank), **DOT)
         bad = finite & failed & (ranks == rank)
         draw(across[bad], values[bad], "x", color=crossed[rank], markersize=5)
-    middles = [float(np.median(column.values)) for column in columns]
+    middles = [float(median(column.values)) for column in columns]
     for index, column in enumerate(columns):
         if len(column.values) > 1 and np.isfinite(middles[index]):
             draw(stand(index, np.array([-0.38, 0.38])), np.full(2, middles[index]), color="black", linewidth=2.2, zorder=4)
@@ -104,7 +106,7 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
     scale_scores(axes, "y" if axis else "x", values)
     low, worst = axes.get_ylim() if axis else axes.get_xlim()
     lost: dict[str, Any] = {"markersize": 7, "markeredgewidth": 2}
-    for x, rank in zip(across[~finite], ranks[~finite], strict=True):  # not as one line: an empty one is left room for
+    for x, rank in zip(across[dead], ranks[dead], strict=True):  # not as one line: an empty one is left room for
         draw(np.array([x]), np.array([worst]), "x", color=crossed[rank], clip_on=False, **lost)
     axes.grid(alpha=0.3, axis="y" if axis else "x")
     if axis:
@@ -122,7 +124,7 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
     ]
     handles += [Line2D([], [], color="black", linewidth=2.2, label="median")] * bool(several and np.isfinite(middles).any())
     handles += [Line2D([], [], color=of_any, **CROSS, markersize=5, label="failed")] * bool((finite & failed).any())
-    if not finite.all():
+    if dead.any():
         handles.append(Line2D([], [], color=of_any, **CROSS, **lost, label="non-finite, on the frame"))
     legend_below(figure, handles)
     add_title(figure, title)
@@ -141,8 +143,8 @@ def sweep_curves_figure(curves: Sequence[Curve], score: str, title: str = "") ->
     """
     budgets = list(curves[0].budgets)
     figure, panels = _panels(len(budgets), sharey=True)
-    middles = [np.median(curve.values, axis=1) for curve in curves]
-    ends = [np.quantile(curve.values, [0.25, 0.75], axis=1, method="nearest") for curve in curves]
+    middles = [median(curve.values) for curve in curves]
+    ends = [np.quantile(np.nan_to_num(c.values, nan=np.inf, posinf=np.inf), [0.25, 0.75], 1, method="nearest") for c in curves]
     for panel, budget in zip(panels, budgets, strict=True):
         for index, (curve, middle) in enumerate(zip(curves, middles, strict=True)):
             marker = MARKERS[index % len(MARKERS)] if len(curve.values) <= 30 else ""
@@ -166,10 +168,10 @@ def sweep_curves_figure(curves: Sequence[Curve], score: str, title: str = "") ->
             spent = curve.budgets[budget]
             if curve.values.shape[1] > 1:
                 panel.fill_between(spent, *np.clip(ends[index], low, high), color=colour(index), alpha=0.15, linewidth=0)
-            if len(lost := np.flatnonzero(~np.isfinite(middle))):
+            if len(lost := np.flatnonzero(np.isinf(middle))):
                 panel.plot(spent[lost[0]], high, "x", color=colour(index), markersize=7, markeredgewidth=2, clip_on=False)
     panels[0].set(ylabel=score, ylim=(low, high))
-    if not all(np.isfinite(middle).all() for middle in middles):
+    if any(np.isinf(middle).any() for middle in middles):
         handles.append(Line2D([], [], marker="x", ls="", color="0.3", markeredgewidth=2, label="half of the runs non-finite"))
     legend_below(figure, handles)
     add_title(figure, title)
@@ -223,9 +225,9 @@ def thresholds_figure(scores: Mapping[str, Mapping[str, np.ndarray]], higher: Se
             best_first = np.sort(sign * values)
             cuts = np.append(best_first[np.isfinite(best_first)], worst)
             shares = np.searchsorted(best_first, cuts, "right") / len(values)
-            told = f"{label}, {len(values)} settings"
+            name = f"{label}, {len(values)} settings"
             at, reached = sign * np.append(cuts[0], cuts), np.append(0, shares)
-            panel.plot(at, reached, dashes(index), color=colour(index), label=told, drawstyle="steps-post")
+            panel.plot(at, reached, dashes(index), color=colour(index), label=name, drawstyle="steps-post")
         if sign > 0:
             scale_scores(panel, "x", every)
         panel.set(xlabel=f"{words(score)}\nof at {'least' if sign < 0 else 'most'} ...", ylim=(-0.02, 1.02))
@@ -244,12 +246,12 @@ def save_thresholds(path: Path, scores: Mapping[str, Mapping[str, np.ndarray]], 
 
 def _tick_places(axes: Axes, places: np.ndarray) -> None:
     """Writes the places on a logarithmic x axis: those of few that have room."""
-    told: list[float] = []
+    ticks: list[float] = []
     for place in places.tolist() if len(places) <= 10 else ():
-        if not told or math.log(place / told[-1]) > math.log(places[-1] / places[0]) / 14:
-            told.append(place)
-    if told:
-        axes.set_xticks(told, [f"{place:g}" for place in told])
+        if not ticks or math.log(place / ticks[-1]) > math.log(places[-1] / places[0]) / 14:
+            ticks.append(place)
+    if ticks:
+        axes.set_xticks(ticks, [f"{place:g}" for place in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_formatter(PLAIN)

@@ -1,21 +1,55 @@
-"""What reports call things: the score, the metrics they tell, the label of a setting, the text of a number, signs."""
+"""What reports call things: the score, which values are better, the label of a setting, the text of a number, signs."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
+
+type Direction = Literal["lower", "higher", ""]  # which values are better; "" where none are, or those near a number
 
 SCORE = "wasserstein_excess"  # what `best` and every selection go by
-# Metrics that a summary tells, and what a run counts as that became non-finite.
-HEADLINE = {
-    SCORE: math.inf,
-    "wasserstein_quantile": math.inf,
-    "modes": 0.0,
-    "good_share": 0.0,
-    "precision": 0.0,
-    "recall": 0.0,
-    "smallest_class": 0.0,
+# Of every value of an evaluation; a critic's own say nothing of the generator by themselves.
+DIRECTIONS: dict[str, Direction] = {
+    "wasserstein_empirical": "lower",
+    "wasserstein_floor": "",
+    "wasserstein_ratio": "lower",
+    SCORE: "lower",
+    "sliced_wasserstein": "lower",
+    "energy_distance": "lower",
+    "mmd": "lower",
+    "total_variation": "lower",
+    "jensen_shannon": "lower",
+    "copying_z": "",  # far below 0 for copies, far above for noise
+    "modes": "higher",
+    "good_share": "higher",
+    "mode_tv": "lower",
+    "mode_sigma": "",  # 1 is the law's own
+    "wasserstein_quantile": "lower",
+    "mean": "",
+    "std": "",
+    "frechet_distance": "lower",
+    "kernel_distance": "lower",
+    "kernel_distance_spread": "",
+    "precision": "higher",
+    "recall": "higher",
+    "density": "higher",
+    "coverage": "higher",
+    "two_sample_accuracy": "",  # .5 for one law
+    "two_sample_real": "",
+    "two_sample_generated": "",
+    "inception_score": "higher",
+    "inception_score_spread": "",
+    "smallest_class": "higher",
+    "class_balance": "higher",
+    "classes_covered": "higher",
+    "estimate_train": "",
+    "estimate_heldout": "",
+    "lipschitz_q99": "",
+    "estimate_normalised": "",
+    "c_transform_bound": "",
 }
-ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->", "↓": "v", "↑": "^"})
+# Metrics that a summary has, as far as they were measured.
+HEADLINE = (SCORE, "wasserstein_quantile", "modes", "good_share", "precision", "recall", "smallest_class")
+ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->", "↓": "v", "↑": "^", "─": "-"})
 
 
 def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
@@ -46,9 +80,11 @@ def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def number(value: Any) -> str:
-    """Returns a value as a summary writes it; numbers have three digits."""
+    """Returns a value as a summary writes it; numbers have three digits, NaN, which is no value, is "-"."""
     if not isinstance(value, float):
         return str(value)
+    if math.isnan(value):
+        return "-"
     if math.isinf(value):
         return "∞"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

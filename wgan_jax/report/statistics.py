@@ -4,6 +4,7 @@ Runs collapse, so their scores are no bell curve: with 15 % of collapsing runs a
 in 53 % of experiments of 5 runs, 78 % of 10 and 91 % of 30. Medians, failure rates and ranks are exact at any number of runs.
 """
 
+import difflib
 import math
 import operator
 import re
@@ -11,12 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binom, binomtest, bootstrap
 
 from wgan_jax.errors import UserError
+from wgan_jax.keys import did_you_mean
 from wgan_jax.plan import Row
+from wgan_jax.report.names import DIRECTIONS
 
-BOOTSTRAP_LEAST = 30  # runs; at 15 % of collapsing ones BCa covers 95 % there (percentile 91 %), and 51 % at 5
+BOOTSTRAP_RUNS = 30  # at least; at 15 % of collapsing ones BCa covers 95 % there (percentile 91 %), and 51 % at 5
 BOOTSTRAP_RESAMPLES = 10_000
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -49,7 +53,7 @@ def parse_conditions(text: str) -> list[Condition]:
     """Returns the conditions of `eval.fail`, such as "modes<8" or "wasserstein_excess>0.25,smallest_class<0.02"; a comma is or.
 
     Raises:
-      UserError: what is no METRIC<NUMBER (or <=, >, >=).
+      UserError: what is no METRIC<NUMBER (or <=, >, >=), or of no metric that there is.
     """
     conditions = []
     for part in filter(None, map(str.strip, text.split(","))):
@@ -61,6 +65,9 @@ def parse_conditions(text: str) -> list[Condition]:
             limit = math.nan
         if not math.isfinite(limit):
             raise UserError(f"config.eval.fail: {part!r} is not METRIC<NUMBER or METRIC>NUMBER, such as modes<8,recall<0.1")
+        if metric not in DIRECTIONS:
+            close = difflib.get_close_matches(metric, DIRECTIONS, 1)
+            raise UserError(f"config.eval.fail: no metric {metric}{did_you_mean(close)}")
         conditions.append(Condition(metric, comparison, limit))
     return conditions
 
@@ -85,22 +92,31 @@ def wilson_interval(failures: int, n: int) -> Interval:
     return Interval(failures / n, float(ends.low), float(ends.high))
 
 
-def median_interval(values: np.ndarray) -> Interval:
+def median(values: ArrayLike) -> np.ndarray:
+    """Returns the median over the last axis; NaN, of a run without a value, ranks last, behind inf."""
+    ordered = np.sort(values)
+    n = ordered.shape[-1]
+    return (ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2
+
+
+def median_interval(values: np.ndarray, *, higher: bool = False) -> Interval:
     """Returns the median of values [n] and its interval between order statistics, of at least 95 % for every law; from n = 6.
 
-    The k-th least and k-th largest value, for the largest k with P(Bin(n, 1/2) < k) <= 2.5 %. A run without a finite value
-    enters as inf, or whatever is worst; NaN has no place in an order.
+    The k-th least and k-th largest value, for the largest k with P(Bin(n, 1/2) < k) <= 2.5 %. A run that became non-finite
+    enters as inf, or whatever is worst; NaN, of a run without a value, is worse still. higher: whether high values are better.
     """
-    n, ordered = len(values), np.sort(values)
+    n, sign = len(values), -1 if higher else 1
+    best_first = np.sort(sign * values)
     k = int((binom.cdf(np.arange(n), n, 0.5) <= 0.025).sum())
-    median = float(np.median(ordered))
-    return Interval(median, float(ordered[k - 1]), float(ordered[n - k])) if k >= 1 else Interval(median)
+    found = [median(best_first), *([best_first[k - 1], best_first[n - k]] if k else [])]
+    middle, *ends = (float(sign * value + 0.0) for value in found)  # no -0
+    return Interval(middle, *ends[::sign])
 
 
 def mean_interval(values: np.ndarray) -> Interval:
     """Returns the mean of finite values [n] and, from n = 30, its 95 % bootstrap interval (BCa, Efron 1987)."""
     mean = float(np.mean(values))
-    if len(values) < BOOTSTRAP_LEAST:
+    if len(values) < BOOTSTRAP_RUNS:
         return Interval(mean)
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
@@ -112,8 +128,9 @@ def mean_interval(values: np.ndarray) -> Interval:
 def probability_of_superiority(a: np.ndarray, b: np.ndarray) -> float:
     """Returns P(A beats B) + P(A ties B) / 2 for runs with values [n] and [m]: the Mann-Whitney U over n m.
 
-    The lower value beats. A run without a finite value enters as infinity: two such tie.
+    The lower value beats. A run without a finite value is as one of infinity: two such tie.
     """
+    a, b = (np.where(np.isnan(values), np.inf, values) for values in (a, b))
     return float((a < b[:, None]).mean() + (a == b[:, None]).mean() / 2)
 
 

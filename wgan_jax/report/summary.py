@@ -1,4 +1,4 @@
-"""What a sweep says, in tables (summary.md) and pictures. A setting is what is swept but the seed; a run is one seed of it."""
+"""What a sweep says, in tables (summary.md) and pictures."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -10,11 +10,13 @@ import numpy as np
 from wgan_jax.plan import Row
 from wgan_jax.report import figures as sweep_figures
 from wgan_jax.report import statistics
-from wgan_jax.report.names import HEADLINE, SCORE, labels_of, number
-from wgan_jax.report.settings import Run, Setting, gather, value_of, values_of
+from wgan_jax.report.drawing import UPDATES
+from wgan_jax.report.names import DIRECTIONS, HEADLINE, SCORE, labels_of, number
+from wgan_jax.report.settings import Run, Setting, gather, runs_of, value_of, values_of
 from wgan_jax.report.statistics import Condition, Interval, Unit
+from wgan_jax.report.tables import markdown_table
 
-UNITS: dict[Unit, str] = {"step": "generator updates", "critic_step": "critic steps", "seconds": "seconds of a device"}
+UNITS: dict[Unit, str] = {"step": UPDATES, "critic_step": "critic steps", "seconds": "seconds of a device"}
 SHOWN, MATRIX, CURVES = 20, 12, 10  # settings in tables and strips, in the full matrix, as curves
 LEVELS = 10  # of the other keys, each a colour
 DRAWS = 10  # settings, most of them with one run, from which on they are draws of a random search
@@ -33,14 +35,16 @@ def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: 
     """
     conditions = statistics.parse_conditions(fail)
     measured = {name for row in rows if row["split"] == "test" for name, value in row.items() if value is not None}
-    settings, pending = gather(rows, keys, [condition for condition in conditions if condition.metric in measured])
+    every, pending = settings_of(rows, keys, [condition for condition in conditions if condition.metric in measured])
+    # Of the latest stage: the earlier runs are why a setting was chosen.
+    settings = [s._replace(runs=[run for run in s.runs if run.stage == s.runs[-1].stage]) for s in every]
     parts = [f"# {title}", _preamble(settings, pending, conditions, measured)]
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     if settings:
         latest = max(setting.runs[0].stage for setting in settings)
         chosen = [setting for setting in settings if setting.runs[0].stage == latest]
-        ranked = sorted(chosen, key=lambda setting: setting.validation)
+        ranked = [chosen[index] for index in np.argsort([setting.score for setting in chosen], kind="stable")]
         shown = chosen if len(chosen) <= SHOWN else ranked[:SHOWN]
         if latest:
             parts.append(f"The tables and pictures by setting are of the {len(chosen)} that stage {latest} chose, in its runs.")
@@ -48,13 +52,34 @@ def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: 
         captions = _draw_results(figures / "results.png", chosen, shown, title)
         captions += _draw_curves(figures / "curves.png", ranked, title)
         if len(settings) >= DRAWS and np.median([len(setting.runs) for setting in settings]) == 1:
-            groups = _groups([setting for setting in settings if setting.first.stage == 0])
+            groups = _by_method([s._replace(runs=s.runs[:1]) for s in every if s.runs[0].stage == 0])
             parts += _best_of(groups) + _same_settings(groups)
             captions += _draw_search(figures, groups, measured, title)
         parts += ["## Figures", "\n".join(captions)]
     text = "\n\n".join(parts) + "\n"
     (folder / "summary.md").write_text(text, encoding="utf-8")
     return text
+
+
+def settings_of(rows: Sequence[Row], keys: Sequence[str], conditions: Sequence[Condition]) -> tuple[list[Setting], int]:
+    """Returns the settings with their runs that are done, sorted by the keys' values, and the number of points not done.
+
+    The runs of a setting are in the order of the stages.
+    """
+    keys = list(dict.fromkeys(["method", *keys]))
+
+    def order(run: Run) -> tuple[list[tuple[bool, Any]], int]:
+        values = [run.config[key] for key in keys]
+        return [(isinstance(value, str), value) for value in values], run.stage
+
+    runs = runs_of(rows, lambda row: {key: row[key] for key in (*keys, "seed")}, keys)
+    done = [run for run in runs if run.status != "unfinished"]
+    judged = [run._replace(failed=not run.test or statistics.failed(run.test["last"], conditions)) for run in done]
+    return gather(sorted(judged, key=order)), len(runs) - len(done)
+
+
+def _median(runs: Sequence[Run], metric: str = SCORE, state: str = "last") -> str:
+    return _interval(statistics.median_interval(values_of(runs, metric, state), higher=DIRECTIONS[metric] == "higher"))
 
 
 def _interval(interval: Interval) -> str:
@@ -68,11 +93,6 @@ def _failures(runs: Sequence[Run]) -> str:
         return f"{failures} of 1"
     share, low, high = statistics.wilson_interval(failures, len(runs))
     return f"{failures} of {len(runs)}, {share:.0%} [{low:.0%}, {high:.0%}]"
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 
 
 def _preamble(settings: Sequence[Setting], pending: int, conditions: Sequence[Condition], measured: set[str]) -> str:
@@ -89,31 +109,33 @@ def _preamble(settings: Sequence[Setting], pending: int, conditions: Sequence[Co
         lines.append(f"No test row has {', '.join(unmeasured)}: what eval.fail says of it is not judged.")
     lines.append(
         f"Whatever is selected, a run's `best` state or the best settings, has the lowest `{SCORE}` on validation. Scores are "
-        "on test, of the last state unless another is named. A run that became non-finite counts as the worst: ∞, or 0."
+        "on test, of the last state unless another is named. A run that became non-finite counts as the worst: ∞, or 0. "
+        "One without a value, `-`, ranks last."
     )
     return "\n".join(lines)
 
 
 def _settings_table(shown: Sequence[Setting], count: int, measured: set[str]) -> list[str]:
     metrics = [metric for metric in HEADLINE if metric in measured or metric == SCORE]
-    means = any(len(setting.runs) >= statistics.BOOTSTRAP_LEAST for setting in shown)
+    means = any(len(setting.runs) >= statistics.BOOTSTRAP_RUNS for setting in shown)
     header = ["setting", "n", "failed", *(f"`{metric}`" for metric in metrics)]
     header += [f"mean `{SCORE}`"] * means + [f"`{SCORE}`, best state", "seconds of a device, a run"]
     lines = []
-    for label, _, runs, _ in shown:
+    for label, _, runs in shown:
         scores = values_of(runs)
         mean = _interval(statistics.mean_interval(scores)) if np.isfinite(scores).all() else "-"
-        medians = [_interval(statistics.median_interval(values_of(runs, metric))) for metric in metrics]
-        best = _interval(statistics.median_interval(values_of(runs, SCORE, "best")))
+        medians = [_median(runs, metric) for metric in metrics]
         seconds = float(np.median([run.validation[-1]["seconds"] for run in runs]))
-        lines.append([label, str(len(runs)), _failures(runs), *medians, *[mean] * means, best, number(seconds)])
+        lines.append(
+            [label, str(len(runs)), _failures(runs), *medians, *[mean] * means, _median(runs, state="best"), number(seconds)]
+        )
     note = (
         "Medians over runs. In brackets 95 % intervals: of failures Wilson's, of medians between order statistics (from n = 6)"
     )
-    note += f", of means of finite runs a BCa bootstrap (from n = {statistics.BOOTSTRAP_LEAST})." if means else "."
+    note += f", of means of finite runs a BCa bootstrap (from n = {statistics.BOOTSTRAP_RUNS})." if means else "."
     if count > len(shown):
         note += f" These are the best {len(shown)} of {count} settings on validation; `results.csv` has all."
-    return ["## Settings", note, _table(header, lines)]
+    return ["## Settings", note, markdown_table(header, lines)]
 
 
 def _superiority(ranked: Sequence[Setting]) -> list[str]:
@@ -127,7 +149,7 @@ def _superiority(ranked: Sequence[Setting]) -> list[str]:
         for index, (setting, own) in enumerate(zip(several, scores, strict=True), 1)
     ]
     note = f"Probability that a run of A has a lower `{SCORE}` than one of B, ties half. Settings by their score on validation."
-    return ["## P(A beats B)", note, _table(["A", *(f"B = {index}" for index, _ in enumerate(others, 1))], lines)]
+    return ["## P(A beats B)", note, markdown_table(["A", *(f"B = {index}" for index, _ in enumerate(others, 1))], lines)]
 
 
 def _equal_budgets(shown: Sequence[Setting], settings: Sequence[Setting]) -> list[str]:
@@ -141,18 +163,22 @@ def _equal_budgets(shown: Sequence[Setting], settings: Sequence[Setting]) -> lis
         columns.append([_median_within(setting, unit, budget) for setting in shown])
     note = f"Median `{SCORE}` on validation at the largest budget that all runs reached, those aside that became non-finite."
     lines = list(zip((setting.label for setting in shown), *columns, strict=True))
-    return ["## At equal budgets", note, _table(header, lines)]
+    return ["## At equal budgets", note, markdown_table(header, lines)]
 
 
 def _median_within(setting: Setting, unit: Unit, budget: float) -> str:
     found = [statistics.equal_budget(run.validation, unit, budget) for run in setting.runs]
-    return "not evaluated by then" if None in found else number(float(np.median([value_of(row) for row in found])))
+    return (
+        "not evaluated by then"
+        if None in found
+        else number(float(statistics.median(np.array([value_of(row) for row in found]))))
+    )
 
 
 def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setting], title: str) -> list[str]:
     axis = _logarithmic(settings)
     drawn = settings if axis else shown
-    levels = labels_of([_beside(axis, setting, drawn) for setting in drawn]) if axis else _methods(drawn)
+    levels = labels_of([_other_values(axis, setting, drawn) for setting in drawn]) if axis else _methods(drawn)
     columns = []
     for setting, level in zip(drawn, levels, strict=True):
         failed = np.array([run.failed for run in setting.runs])
@@ -163,7 +189,7 @@ def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setti
     return [f"- `figures/{path.name}`: every run on test, {which}; crosses failed, those on the frame became non-finite."]
 
 
-def _beside(axis: str, setting: Setting, settings: Sequence[Setting]) -> dict[str, Any]:
+def _other_values(axis: str, setting: Setting, settings: Sequence[Setting]) -> dict[str, Any]:
     """Returns the values of a setting that its place on the axis does not determine."""
     keys = [key for key in setting.values if key != axis]
     free = [
@@ -183,8 +209,8 @@ def _logarithmic(settings: Sequence[Setting]) -> str:
         if numbers and len(values) >= 3 and max(values) >= 10 * min(values):
             keys.append(key)
     for axis in keys:
-        others = {tuple(_beside(axis, setting, settings).items()) for setting in settings}
-        alone = all(key == axis or key not in _beside(axis, settings[0], settings) for key in keys)
+        others = {tuple(_other_values(axis, setting, settings).items()) for setting in settings}
+        alone = all(key == axis or key not in _other_values(axis, settings[0], settings) for key in keys)
         if alone and len(others) <= LEVELS:
             return axis
     return ""
@@ -214,17 +240,16 @@ def _methods(settings: Sequence[Setting]) -> list[str]:
     return labels_of([{key: value for key, value in s.values.items() if key in ("method", "loss")} for s in settings])
 
 
-def _groups(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
-    """Returns the settings by method, each with its first run: later ones are of settings that had been selected."""
+def _by_method(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
     groups: dict[str, list[Setting]] = {}
-    for name, (label, values, _, first) in zip(_methods(settings), settings, strict=True):
-        groups.setdefault(name or "all", []).append(Setting(label, values, [first], first))
+    for name, setting in zip(_methods(settings), settings, strict=True):
+        groups.setdefault(name or "all", []).append(setting)
     return groups
 
 
 def _of_chosen(group: Sequence[Setting]) -> Callable[[int], tuple[float, float]]:
     """Returns k -> the expected score on test of the best by validation of k settings, and how probably it is a failure."""
-    selection = np.array([setting.validation for setting in group])
+    selection = np.array([setting.score for setting in group])
     runs = [setting.runs[0] for setting in group]
     scores, failures = values_of(runs), np.array([float(run.failed) for run in runs])
     return lambda k: (statistics.expected_best(selection, scores, k), statistics.expected_best(selection, failures, k))
@@ -241,7 +266,7 @@ def _best_of(groups: dict[str, list[Setting]]) -> list[str]:
         "that are not finite are left out. In brackets how probably the chosen one failed. Of every setting the first run; "
         "settings that a later stage drew near the best are left out."
     )
-    return ["## Best of k", note, _table(["method", "failed", *(f"k = {k}" for k in counts)], lines)]
+    return ["## Best of k", note, markdown_table(["method", "failed", *(f"k = {k}" for k in counts)], lines)]
 
 
 def _same_settings(groups: dict[str, list[Setting]]) -> list[str]:
@@ -250,7 +275,7 @@ def _same_settings(groups: dict[str, list[Setting]]) -> list[str]:
         domains = {key: [{s.values[key] for s in group} for group in (of_a, of_b)] for key in of_a[0].values}
         keys = [key for key, (a_has, b_has) in domains.items() if a_has == b_has]
         failed_a, failed_b = (
-            {(s.first.validation[0]["seed"], *(s.values[key] for key in keys)): s.first.failed for s in group}
+            {(s.runs[0].config["seed"], *(s.values[key] for key in keys)): s.runs[0].failed for s in group}
             for group in (of_a, of_b)
         )
         pairs = [(failed_a[values], failed_b[values]) for values in failed_a if values in failed_b]
@@ -262,7 +287,7 @@ def _same_settings(groups: dict[str, list[Setting]]) -> list[str]:
         "the two does not fail."
     )
     header = ["A", "B", "settings", "both", "only A", "only B", "neither"]
-    return ["## The same settings under two methods", note, _table(header, lines)] if lines else []
+    return ["## The same settings under two methods", note, markdown_table(header, lines)] if lines else []
 
 
 def _draw_search(figures: Path, groups: dict[str, list[Setting]], measured: set[str], title: str) -> list[str]:
@@ -273,7 +298,7 @@ def _draw_search(figures: Path, groups: dict[str, list[Setting]], measured: set[
     sweep_figures.save_budget(figures / "budget.png", best, f"test {AXIS}", title)
     runs = {name: [setting.runs[0] for setting in group] for name, group in groups.items()}
     scores = {m: {name: values_of(own, m) for name, own in runs.items()} for m in HEADLINE if m in measured}
-    higher = [metric for metric, worst in HEADLINE.items() if worst == 0]
+    higher = [metric for metric in scores if DIRECTIONS[metric] == "higher"]
     sweep_figures.save_thresholds(figures / "thresholds.png", scores, higher, title)
     return [
         "- `figures/budget.png`: the table `Best of k` for more k.",

@@ -4,19 +4,18 @@ import functools
 import math
 import re
 import signal
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self, TypeGuard
 
 import rich
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column, Table
+from rich.table import Column
 
 from wgan_jax.report.names import written
+from wgan_jax.report.tables import print_table
 
 SHOWN = {  # of an evaluation, in its line
     "wasserstein_excess": "excess",
@@ -29,7 +28,6 @@ SHOWN = {  # of an evaluation, in its line
 }
 SILENCE = 30.0  # seconds, at most, between the lines of a run that has no bar
 MEMORY = 30.0  # seconds of training, about, that the shown rate is a mean over
-LABEL, HEADING, GAP = 12, 10, 2  # characters: of a label at least, of a heading at most, between columns
 
 
 def span(seconds: float) -> str:
@@ -88,20 +86,6 @@ def say(text: str, console: Console | None = None, *, whole: bool = True) -> Non
     console.print(written(text, console.encoding), markup=False, highlight=False, soft_wrap=whole)
 
 
-def fitting_table(header: Sequence[str], lines: Sequence[Sequence[str]], width: int, encoding: str = "utf-8") -> Table:
-    """Returns a table of the first columns, as many as have room; labels may be broken, intervals stand below their values."""
-    heads = ["\n".join(textwrap.wrap(name, HEADING)) for name in header[1:]]
-    rows = [[written(cell.replace(" [", "\n["), encoding) for cell in line[1:]] for line in lines]
-    widths = [max(map(len, "\n".join(column).split("\n"))) for column in zip(heads, *rows, strict=True)]
-    while widths and LABEL + sum(GAP + wide for wide in widths) > width:
-        widths.pop()
-    columns = (Column(head, justify="right", no_wrap=True) for head in heads[: len(widths)])
-    table = Table(header[0], *columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))  # GAP apart
-    for line, cells in zip(lines, rows, strict=True):
-        table.add_row(line[0], *cells[: len(widths)])
-    return table
-
-
 def print_summary(markdown: str, console: Console | None = None) -> None:
     """Prints a sweep's summary: a pipe gets all of it, a terminal its beginning and as much of its first table as has room."""
     console = console or rich.get_console()
@@ -114,7 +98,8 @@ def print_summary(markdown: str, console: Console | None = None) -> None:
     if tables := [part for part in parts if part.startswith("|")]:
         header, _, *lines = [line.strip("| ").split(" | ") for line in tables[0].split("\n")]
         words = [functools.reduce(lambda name, metric: name.replace(metric, SHOWN[metric]), SHOWN, name) for name in header]
-        console.print(fitting_table(words, lines, console.width, console.encoding), markup=False)
+        labels, *columns = zip(*([cell.replace(" [", "\n[") for cell in line] for line in lines), strict=True)
+        print_table(console, "", labels, dict(zip(words[1:], columns, strict=True)), at_least=1)
         say("Medians over runs on test; 95 % intervals in brackets. More is in summary.md.", console, whole=False)
 
 
