@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -287,6 +288,29 @@ def test_of_a_sweep_of_several_stages_the_latest(write_run, tmp_path, root):
     (tmp_path / "sweep" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (run,) = read_runs(tmp_path / "sweep")
     assert (run.config["seed"], run.config["model.width"], run.status) == (100, 8, "done")
+
+
+def test_of_a_sweep_that_goes_on_the_newer_rows(write_run, told, tmp_path, root):
+    lines = write_sweep(tmp_path / "sweep", root)
+    results, (task, *_) = tmp_path / "sweep" / "results.jsonl", (tmp_path / "sweep" / "tasks").iterdir()
+    stale = [{**line, "wasserstein_excess": 0.9} for line in lines[:1]]  # of the first point, which had just begun
+    results.write_text("".join(json.dumps({**line, "stage": 1}) + "\n" for line in [*stale, *lines[4:8]]))
+    unstaged = [{name: x for name, x in line.items() if name != "stage"} for line in (*lines[:4], *lines[8:12])]
+    (task / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in unstaged))
+    written = results.stat().st_mtime_ns
+    os.utime(task / "rows.jsonl", ns=(written + 1, written + 1))
+    runs = read_runs(tmp_path / "sweep")
+    assert [(run.config["seed"], run.status, run.stage) for run in runs] == [(0, "done", 1), (1, "done", 1), (0, "done", 1)]
+    assert runs[0].test["last"]["wasserstein_excess"] == pytest.approx(0.3)
+    os.utime(task / "rows.jsonl", ns=(written, written))  # the sweep's command has ended
+    assert [run.status for run in read_runs(tmp_path / "sweep")] == ["unfinished", "done"]
+
+
+def test_a_swept_number_is_no_metric(write_run, tmp_path, root):
+    lines = write_sweep(tmp_path / "sweep", root)
+    measured = [{**{k: x for k, x in line.items() if k != "wasserstein_excess"}, "mmd": 0.5, "n_critic": 5} for line in lines]
+    (tmp_path / "sweep" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in measured))
+    assert shared_metrics(gather(read_runs(tmp_path / "sweep")), None) == ["mmd"]
 
 
 def test_another_metric(write_run, told):

@@ -14,6 +14,7 @@ from wgan_jax.report.statistics import (
     expected_best,
     failed,
     mean_interval,
+    median,
     median_interval,
     parse_conditions,
     probability_of_superiority,
@@ -90,6 +91,15 @@ def test_median_interval_by_hand():
     assert median_interval(np.array([1.0, INF, INF, INF])) == (INF, None, None)
 
 
+def test_a_run_without_a_value_ranks_behind_one_that_became_non_finite():
+    np.testing.assert_array_equal(median([[3.0, NAN, 1], [NAN, INF, 1], [NAN, NAN, 1]]), [3, INF, NAN])
+    np.testing.assert_array_equal(median([NAN, 4.0, 2, 1]), 3)
+    np.testing.assert_array_equal(median_interval(np.array([1.0, NAN, 2, 3, 4, INF])), (3.5, 1, NAN))
+    # where high values are better the order is 8, 7, 7, 6, 0, NaN, and the interval again from low to high
+    np.testing.assert_array_equal(median_interval(np.array([6.0, NAN, 8, 7, 0, 7]), higher=True), (6.5, NAN, 8))
+    assert math.copysign(1, median_interval(np.zeros(1), higher=True).value) == 1  # "-0" would be printed
+
+
 @pytest.mark.parametrize("n", [6, 10, 17, 30])
 def test_median_interval_covers(n):
     # the law has an atom at inf, as collapsing runs have; its median is that of exp(N(0, 1)) at the 1/2 / .85 quantile
@@ -128,7 +138,8 @@ def test_superiority_by_hand():
     # 1 < 2, 1 < 3, 2 = 2, 2 < 3, inf loses twice: 3.5 of 6
     assert probability_of_superiority(a, b) == pytest.approx(3.5 / 6)
     assert probability_of_superiority(b, a) == pytest.approx(2.5 / 6)
-    assert probability_of_superiority(np.array([INF]), np.array([INF, INF])) == 0.5
+    assert probability_of_superiority(np.array([INF]), np.array([INF, NAN])) == 0.5
+    assert probability_of_superiority(np.array([NAN]), np.array([NAN, 1])) == 0.25
 
 
 def enumerated(selection, report, k):

@@ -102,6 +102,42 @@ def test_the_table_of_settings(tmp_path, undrawn):
     assert ten["`wasserstein_excess`, best state"] == "0.06 [0.06, ∞]"
 
 
+def without(rows, metric):
+    """The same rows, as of data where the metric has no value."""
+    return [{**row, metric: None} for row in rows]
+
+
+def test_a_finite_run_without_a_score_is_not_told_as_infinite_and_ranks_last(tmp_path, undrawn):
+    rows = [row for seed in range(2) for row in without(point(f"a{seed}", {"clip": 0.1}, [0.5], modes=8), "wasserstein_excess")]
+    rows += [row for seed in range(2) for row in point(f"b{seed}", {"clip": 0.2}, [0.5], modes=8)]
+    rows += point("c0", {"clip": 0.3}, [0.7], modes=8) + without(point("c1", {"clip": 0.3}, [0.7], modes=7), "modes")
+    rows += without(point("c2", {"clip": 0.3}, [0.7], modes=7), "wasserstein_excess")
+    found = tables(write_summary(tmp_path, rows, ["clip"], "", "Sweep"))
+    cells = [
+        (row["`wasserstein_excess`"], row["`modes`"], row["`wasserstein_excess`, best state"]) for row in found["Settings"]
+    ]
+    assert cells == [
+        ("-", "8", "-"),
+        ("0.5", "8", "0.5"),
+        ("0.7", "7", "0.7"),  # of modes 8, 7 and no value 7 is in the middle
+    ]
+    assert [row["A"] for row in found["P(A beats B)"]] == ["1. clip 0.2", "2. clip 0.3", "3. clip 0.1"]
+    assert [row["B = 3"] for row in found["P(A beats B)"]] == ["1.00", "0.83", "0.50"]  # two of three beat, the third ties
+    assert [row["100 generator updates"] for row in found["At equal budgets"]] == ["-", "0.5", "0.7"]
+
+
+def test_a_run_without_a_score_is_drawn_as_no_infinite_one():
+    column = sweep_figures.Column("clip 1", "", np.array([0.5, math.nan, 0.7]), np.full(3, False))
+    figure = sweep_figures.results_figure([column], "score")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["median"]
+    *_, middle = figure.axes[0].lines
+    assert middle.get_xdata().tolist() == [0.7, 0.7]
+    values = np.array([[0.5, math.nan, 0.7], [0.4, math.nan, math.nan]])
+    figure = sweep_figures.sweep_curves_figure([sweep_figures.Curve("clip 1", {"updates": np.array([1, 2])}, values)], "score")
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.7, math.nan])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clip 1"]
+
+
 def test_who_beats_whom(tmp_path, undrawn):
     one, ten = tables(write_summary(tmp_path, grid(), ["penalty.weight"], "", "Sweep"))["P(A beats B)"]
     # .10 .. .15 against .13 .. .17 and inf: of 36 pairs 3 tie, and 1 + 2 of .14 and .15 lose

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from wgan_jax.evaluation.evaluator import QUANTILE_SAMPLES, Sizes, count, summarise
 from wgan_jax.evaluation.tables import Cell, cells, print_metrics
+from wgan_jax.report.tables import print_table
 
 NAMES = ("real", "training images, copied", "k-means, 30 centroids", "k-means, 200 centroids", "class Gaussians", "untrained")
 METRICS = ("wasserstein_empirical", "wasserstein_floor", "kernel_distance_spread", "precision", "classes_covered")
@@ -91,3 +92,25 @@ def test_the_better_direction_stands_beside_the_metric():
         lines = shown(columns, encoding=encoding)
         assert [row(lines, name)[0] for name in ("excess", "recall", "copying")] == [*signs, "copying"]
         assert lines[-1] == f"{signs[0]} lower, {signs[1]} higher is better; n examples on each side"
+
+
+def test_a_heading_is_as_wide_as_it_likes_and_of_the_columns_those_that_fit():
+    labels = ["a setting with a long name", "  last"]
+    columns = {"updates": ["", "150"], "excess": ["", "0.1 ± 0.2\n[0, 1]"], "recall": ["", "0.5"]}
+
+    def lines(width, at_least=None):
+        file = io.StringIO()
+        print_table(Console(file=file, width=width), "", labels, columns, at_least=at_least)
+        return file.getvalue().splitlines()
+
+    assert lines(34, 1) == [
+        "        updates     excess  recall",
+        "─" * 34,
+        "a setting with a long name",
+        "  last      150  0.1 ± 0.2     0.5",
+        "                    [0, 1]",
+        "",
+    ]
+    assert lines(33, 1)[0].split() == ["updates", "excess"]
+    assert lines(10, 2)[0].split() == ["updates", "excess"]
+    assert [line.split() for line in lines(33) if "rec" in line or "upd" in line] == [["updates", "excess"], ["recall"]]
