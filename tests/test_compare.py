@@ -306,6 +306,18 @@ def test_of_a_sweep_that_goes_on_the_newer_rows(write_run, told, tmp_path, root)
     assert [run.status for run in read_runs(tmp_path / "sweep")] == ["unfinished", "done"]
 
 
+def test_a_setting_all_of_which_became_non_finite_has_its_last_finite_evaluation(write_run, told, tmp_path, root):
+    lines = write_sweep(tmp_path / "sweep", root)
+    never = next(line for line in lines if line["seed"] == 100)  # of width 8: non-finite before it had any evaluation
+    kept = [{**never, "status": "non-finite", "wasserstein_excess": None}, *lines[12:14]]
+    (tmp_path / "sweep" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    found = rows(told("--workdir=sweep"))
+    assert found == {
+        "width 8, non-finite at step 50": {},
+        "width 16, non-finite at step 100": {"so far": ["50", "0", "0.500"]},
+    }
+
+
 def test_a_swept_number_is_no_metric(write_run, tmp_path, root):
     lines = write_sweep(tmp_path / "sweep", root)
     measured = [{**{k: x for k, x in line.items() if k != "wasserstein_excess"}, "mmd": 0.5, "n_critic": 5} for line in lines]

@@ -5,22 +5,24 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from wgan_jax.errors import UserError
 from wgan_jax.report import figures as sweep_figures
 from wgan_jax.report.names import labels_of, number
+from wgan_jax.report.settings import settings_of
 from wgan_jax.report.statistics import parse_conditions
-from wgan_jax.report.summary import settings_of, write_summary
+from wgan_jax.report.summary import write_summary
 
-SAVE_RESULTS = sweep_figures.save_results
+RESULTS_FIGURE = sweep_figures.results_figure
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Tables alone: pictures take seconds."""
-    for name in ("save_results", "save_sweep_curves", "save_budget", "save_thresholds"):
-        monkeypatch.setattr(sweep_figures, name, lambda *_: None)
+    for name in ("results_figure", "sweep_curves_figure", "budget_figure", "thresholds_figure"):
+        monkeypatch.setattr(sweep_figures, name, lambda *_: Figure(figsize=(0.1, 0.1)))
 
 
 def point(name, values, scores, *, test=None, best=None, n_critic=5, rate=0.01, dies=False, done=True, **metrics):
@@ -250,12 +252,12 @@ def test_a_sweep_of_which_nothing_is_finite(tmp_path):
 
 def test_a_logarithmic_axis_where_one_key_spans_a_decade(tmp_path, undrawn, monkeypatch):
     drawn = []
-    monkeypatch.setattr(sweep_figures, "save_results", lambda *args: (drawn.append(args), SAVE_RESULTS(*args)))
+    monkeypatch.setattr(sweep_figures, "results_figure", lambda *args: drawn.append(args) or RESULTS_FIGURE(*args))
     rows = []
     for name, weight in itertools.product(("one_sided", "two_sided"), (0.1, 1.0, 10.0)):
         rows += point(f"{name}{weight}", {"penalty.name": name, "penalty.weight": weight}, [weight], dies=weight == 10)
     write_summary(tmp_path, rows, ["penalty.name", "penalty.weight"], "wasserstein_excess>0.5", "Sweep")
-    (_, columns, _, axis, _) = drawn.pop()
+    (columns, _, axis, _) = drawn.pop()
     assert axis == "penalty.weight"
     assert [(column.level, column.place) for column in columns[:3]] == [("one_sided", w) for w in (0.1, 1.0, 10.0)]
     assert [(column.values.tolist(), column.failed.tolist()) for column in columns[3:]] == [
@@ -264,11 +266,11 @@ def test_a_logarithmic_axis_where_one_key_spans_a_decade(tmp_path, undrawn, monk
         ([math.inf], [True]),
     ]
     assert np.ptp(np.asarray(Image.open(tmp_path / "figures" / "results.png").convert("L"))) > 100
-    monkeypatch.setattr(sweep_figures, "save_results", lambda *args: drawn.append(args))
+    monkeypatch.setattr(sweep_figures, "results_figure", lambda *args: drawn.append(args) or Figure())
     for values in ({"x": [0.0, 1.0, 10.0]}, {"x": [1.0, 10.0]}, {"x": [1.0, 2.0, 3.0]}):
         rows = [row for value in values["x"] for row in point(f"{value}", {"x": value}, [1.0])]
         write_summary(tmp_path, rows, ["x"], "", "Sweep")
-        assert drawn.pop()[3] == ""
+        assert drawn.pop()[2] == ""
 
 
 def test_a_sweep_that_has_just_begun(tmp_path):

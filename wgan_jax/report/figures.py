@@ -3,7 +3,6 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +27,6 @@ from wgan_jax.report.statistics import median
 
 LABEL = 66  # letters of a label on one line
 WIDEST = 4  # panels side by side
-DPI = 110
 DOT: dict[str, Any] = {"alpha": 0.6, "markersize": 5.5, "markeredgewidth": 0}
 CROSS: dict[str, Any] = {"marker": "x", "linestyle": ""}
 
@@ -131,11 +129,6 @@ def results_figure(columns: Sequence[Column], score: str, axis: str = "", title:
     return figure
 
 
-def save_results(path: Path, columns: Sequence[Column], score: str, axis: str = "", title: str = "") -> None:
-    """Saves `results_figure`."""
-    results_figure(columns, score, axis, title).savefig(path, dpi=DPI)
-
-
 def sweep_curves_figure(curves: Sequence[Curve], score: str, title: str = "") -> Figure:
     """Returns the median over runs with the middle half of them around it, a panel per budget.
 
@@ -178,11 +171,6 @@ def sweep_curves_figure(curves: Sequence[Curve], score: str, title: str = "") ->
     return figure
 
 
-def save_sweep_curves(path: Path, curves: Sequence[Curve], score: str, title: str = "") -> None:
-    """Saves `sweep_curves_figure`."""
-    sweep_curves_figure(curves, score, title).savefig(path, dpi=DPI)
-
-
 def budget_figure(methods: Mapping[str, BestOf], score: str, title: str = "") -> Figure:
     """Returns what the best by validation of k draws comes to against k: its expected score, how probably it is a failure."""
     figure, (left, right) = _panels(2)
@@ -204,11 +192,6 @@ def budget_figure(methods: Mapping[str, BestOf], score: str, title: str = "") ->
     legend_below(figure, left.get_legend_handles_labels()[0])
     add_title(figure, title)
     return figure
-
-
-def save_budget(path: Path, methods: Mapping[str, BestOf], score: str, title: str = "") -> None:
-    """Saves `budget_figure`."""
-    budget_figure(methods, score, title).savefig(path, dpi=DPI)
 
 
 def thresholds_figure(scores: Mapping[str, Mapping[str, np.ndarray]], higher: Sequence[str], title: str = "") -> Figure:
@@ -237,11 +220,6 @@ def thresholds_figure(scores: Mapping[str, Mapping[str, np.ndarray]], higher: Se
     legend_below(figure, panels[0].get_legend_handles_labels()[0])
     add_title(figure, title)
     return figure
-
-
-def save_thresholds(path: Path, scores: Mapping[str, Mapping[str, np.ndarray]], higher: Sequence[str], title: str = "") -> None:
-    """Saves `thresholds_figure`."""
-    thresholds_figure(scores, higher, title).savefig(path, dpi=DPI)
 
 
 def _tick_places(axes: Axes, places: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from wgan_jax.plan import Row
 from wgan_jax.report.names import DIRECTIONS, SCORE, labels_of
-from wgan_jax.report.statistics import median
+from wgan_jax.report.statistics import Condition, failed, median
 
 
 class Origin(NamedTuple):
@@ -112,6 +112,23 @@ def _distinguishing(runs: Sequence[Run]) -> list[str]:
         if len(set(zip(apart, column(key), strict=True))) > len(set(apart)):
             keys.append(key)
     return keys
+
+
+def settings_of(rows: Sequence[Row], keys: Sequence[str], conditions: Sequence[Condition]) -> tuple[list[Setting], int]:
+    """Returns the settings with their runs that are done, sorted by the keys' values, and the number of points not done.
+
+    The runs of a setting are in the order of the stages.
+    """
+    keys = list(dict.fromkeys(["method", *keys]))
+
+    def order(run: Run) -> tuple[list[tuple[bool, Any]], int]:
+        values = [run.config[key] for key in keys]
+        return [(isinstance(value, str), value) for value in values], run.stage
+
+    runs = runs_of(rows, lambda row: {key: row[key] for key in (*keys, "seed")}, keys)
+    done = [run for run in runs if run.status != "unfinished"]
+    judged = [run._replace(failed=not run.test or failed(run.test["last"], conditions)) for run in done]
+    return gather(sorted(judged, key=order)), len(runs) - len(done)
 
 
 def value_of(row: Row | None, metric: str = SCORE) -> float:

@@ -109,7 +109,7 @@ def median_interval(values: np.ndarray, *, higher: bool = False) -> Interval:
     best_first = np.sort(sign * values)
     k = int((binom.cdf(np.arange(n), n, 0.5) <= 0.025).sum())
     found = [median(best_first), *([best_first[k - 1], best_first[n - k]] if k else [])]
-    middle, *ends = (float(sign * value + 0.0) for value in found)  # no -0
+    middle, *ends = (float(sign * value) for value in found)
     return Interval(middle, *ends[::sign])
 
 

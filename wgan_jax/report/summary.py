@@ -12,12 +12,13 @@ from wgan_jax.report import figures as sweep_figures
 from wgan_jax.report import statistics
 from wgan_jax.report.drawing import UPDATES
 from wgan_jax.report.names import DIRECTIONS, HEADLINE, SCORE, labels_of, number
-from wgan_jax.report.settings import Run, Setting, gather, runs_of, value_of, values_of
+from wgan_jax.report.settings import Run, Setting, settings_of, value_of, values_of
 from wgan_jax.report.statistics import Condition, Interval, Unit
 from wgan_jax.report.tables import markdown_table
 
 UNITS: dict[Unit, str] = {"step": UPDATES, "critic_step": "critic steps", "seconds": "seconds of a device"}
 SHOWN, MATRIX, CURVES = 20, 12, 10  # settings in tables and strips, in the full matrix, as curves
+DPI = 110
 LEVELS = 10  # of the other keys, each a colour
 DRAWS = 10  # settings, most of them with one run, from which on they are draws of a random search
 TABLE_DRAWS = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -59,23 +60,6 @@ def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: 
     text = "\n\n".join(parts) + "\n"
     (folder / "summary.md").write_text(text, encoding="utf-8")
     return text
-
-
-def settings_of(rows: Sequence[Row], keys: Sequence[str], conditions: Sequence[Condition]) -> tuple[list[Setting], int]:
-    """Returns the settings with their runs that are done, sorted by the keys' values, and the number of points not done.
-
-    The runs of a setting are in the order of the stages.
-    """
-    keys = list(dict.fromkeys(["method", *keys]))
-
-    def order(run: Run) -> tuple[list[tuple[bool, Any]], int]:
-        values = [run.config[key] for key in keys]
-        return [(isinstance(value, str), value) for value in values], run.stage
-
-    runs = runs_of(rows, lambda row: {key: row[key] for key in (*keys, "seed")}, keys)
-    done = [run for run in runs if run.status != "unfinished"]
-    judged = [run._replace(failed=not run.test or statistics.failed(run.test["last"], conditions)) for run in done]
-    return gather(sorted(judged, key=order)), len(runs) - len(done)
 
 
 def _median(runs: Sequence[Run], metric: str = SCORE, state: str = "last") -> str:
@@ -184,7 +168,7 @@ def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setti
         failed = np.array([run.failed for run in setting.runs])
         place = float(setting.values[axis]) if axis else None
         columns.append(sweep_figures.Column(setting.label, level, values_of(setting.runs), failed, place))
-    sweep_figures.save_results(path, columns, f"test {AXIS}", axis, title)
+    sweep_figures.results_figure(columns, f"test {AXIS}", axis, title).savefig(path, dpi=DPI)
     which = f"the best {len(drawn)} settings on validation" if len(drawn) < len(settings) else "all settings"
     return [f"- `figures/{path.name}`: every run on test, {which}; crosses failed, those on the frame became non-finite."]
 
@@ -218,7 +202,7 @@ def _logarithmic(settings: Sequence[Setting]) -> str:
 
 def _draw_curves(path: Path, ranked: Sequence[Setting], title: str) -> list[str]:
     curves = [_curve(setting) for setting in ranked[:CURVES]]
-    sweep_figures.save_sweep_curves(path, curves, f"validation {AXIS}", title)
+    sweep_figures.sweep_curves_figure(curves, f"validation {AXIS}", title).savefig(path, dpi=DPI)
     which = f"the best {CURVES} settings on validation" if len(ranked) > CURVES else "all settings"
     return [
         f"- `figures/{path.name}`: validation against three budgets, {which}; the median, shaded the middle half of the runs."
@@ -295,11 +279,11 @@ def _draw_search(figures: Path, groups: dict[str, list[Setting]], measured: set[
     for name, group in groups.items():
         draws = np.unique(np.geomspace(1, len(group), 40).astype(int)).tolist()
         best[name] = sweep_figures.BestOf(draws, *zip(*map(_of_chosen(group), draws), strict=True))
-    sweep_figures.save_budget(figures / "budget.png", best, f"test {AXIS}", title)
+    sweep_figures.budget_figure(best, f"test {AXIS}", title).savefig(figures / "budget.png", dpi=DPI)
     runs = {name: [setting.runs[0] for setting in group] for name, group in groups.items()}
     scores = {m: {name: values_of(own, m) for name, own in runs.items()} for m in HEADLINE if m in measured}
     higher = [metric for metric in scores if DIRECTIONS[metric] == "higher"]
-    sweep_figures.save_thresholds(figures / "thresholds.png", scores, higher, title)
+    sweep_figures.thresholds_figure(scores, higher, title).savefig(figures / "thresholds.png", dpi=DPI)
     return [
         "- `figures/budget.png`: the table `Best of k` for more k.",
         "- `figures/thresholds.png`: share of a method's settings that are at least as good as each threshold.",

@@ -60,15 +60,15 @@ def evaluation_line(step: int, steps: int, values: Mapping[str, float | None]) -
     known = {name: value for name, value in own.items() if _exists(value) and not name.startswith("raw/")}
     words = {name: word for name, word in SHOWN.items() if name in known}
     words = words or {name: name.replace("_", " ") for name in [*known][:4]}
-    told = ", ".join(f"{word} {rounded(known[name])}" for name, word in words.items())
-    return f"step {step}/{steps}: {told or 'no metric has a value'}"
+    text = ", ".join(f"{word} {rounded(known[name])}" for name, word in words.items())
+    return f"step {step}/{steps}: {text or 'no metric has a value'}"
 
 
 def members_line(step: int, steps: int, count: int, scores: Sequence[float | None]) -> str:
     """Returns the evaluation of a sweep's members in a line; scores are the finite ones' excess, if it exists."""
     known = sorted(filter(_exists, scores))
-    told = f", excess {rounded(known[0])} to {rounded(known[-1])}" if known else ""
-    return f"step {step}/{steps}: {len(scores)} of {count} finite{told}"
+    excess = f", excess {rounded(known[0])} to {rounded(known[-1])}" if known else ""
+    return f"step {step}/{steps}: {len(scores)} of {count} finite{excess}"
 
 
 def _exists(value: float | None) -> TypeGuard[float]:
@@ -92,8 +92,8 @@ def print_summary(markdown: str, console: Console | None = None) -> None:
     if not console.is_terminal:
         say(markdown, console)
         return
-    title, told, *parts = re.sub(r"`|\*\*", "", markdown).strip().split("\n\n")
-    for line in (title.strip("# "), *told.split("\n")[:2]):
+    title, preamble, *parts = re.sub(r"`|\*\*", "", markdown).strip().split("\n\n")
+    for line in (title.strip("# "), *preamble.split("\n")[:2]):
         say(line, console, whole=False)
     if tables := [part for part in parts if part.startswith("|")]:
         header, _, *lines = [line.strip("| ").split(" | ") for line in tables[0].split("\n")]
