@@ -139,22 +139,14 @@ def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
 
 METRICS: dict[str, Metric] = {
     "wasserstein": Metric(
-        ("wasserstein_empirical", "wasserstein_floor", "wasserstein_ratio", "wasserstein_excess"),
-        "points",
-        _wasserstein,
+        ("wasserstein_empirical", "wasserstein_floor", "wasserstein_ratio", "wasserstein_excess"), "points", _wasserstein
     ),
     "sliced": _points("sliced_wasserstein", sliced_wasserstein),
     "energy": _points("energy_distance", energy_distance),
     "mmd": _points("mmd", maximum_mean_discrepancy),
     "divergences": Metric(("total_variation", "jensen_shannon"), "points", _divergences, kind=PLANE),
     "copying": Metric(("copying_z",), "points", _copying, kind=STORED),
-    "modes": Metric(
-        ("modes", "good_share", "mode_tv", "mode_sigma"),
-        "points",
-        _modes,
-        compares=False,
-        kind=MIXTURE,
-    ),
+    "modes": Metric(("modes", "good_share", "mode_tv", "mode_sigma"), "points", _modes, compares=False, kind=MIXTURE),
     "quantile": Metric(("wasserstein_quantile", "mean", "std"), "points", _quantile, compares=False, kind=LINE),
     "frechet": Metric(("frechet_distance",), "features", _frechet),
     "kernel": Metric(("kernel_distance", "kernel_distance_spread"), "features", _kernel, 4),
@@ -163,11 +155,7 @@ METRICS: dict[str, Metric] = {
     "two_sample": Metric(("two_sample_accuracy", "two_sample_real", "two_sample_generated"), "features", _two_sample),
     "inception_score": Metric(("inception_score", "inception_score_spread"), "features", _inception_score, 10, False, LOGITS),
     "classes": Metric(
-        ("smallest_class", "class_balance", "classes_covered"),
-        "features",
-        _classes,
-        compares=False,
-        kind=LABELLED,
+        ("smallest_class", "class_balance", "classes_covered"), "features", _classes, compares=False, kind=LABELLED
     ),
 }
 
