@@ -83,7 +83,7 @@ def programs(points: Sequence[Point]) -> tuple[Callable[[Any, int], Any], Callab
     def alone(state: Any, n: int, index: int) -> Any:
         return jax.block_until_ready(program.run_updates(state, np.int32(n), hypers[index], pairs[index][1], Feed())[0])
 
-    start = members.init_states(members.spread(jax.numpy.stack([pair[0] for pair in pairs])))
+    start = members.init_state(members.spread(jax.numpy.stack([pair[0] for pair in pairs])))
     return together, alone, start, [program.init_state(pair[0]) for pair in pairs]
 
 

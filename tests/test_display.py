@@ -378,9 +378,8 @@ def test_a_state_that_is_last_and_best_has_one_column(make_config):
     columns = {}
     for best in (7, 3, None):
         checkpoints = SimpleNamespace(best=lambda at=best: at, best_score=lambda: 0.1, restore=lambda step, target: state)
-        summary = {"best": None}
-        rows = loop_module._final(make_config(), checkpoints, evaluator, state, summary)
-        columns[best] = ([*rows], summary["best"] and summary["best"]["step"])
+        rows, results = loop_module._final(make_config(), checkpoints, evaluator, state)
+        columns[best] = ([*rows], results["best"] and results["best"]["step"])
     assert columns == {
         7: (["last and best, step 7", "real data"], 7),
         3: (["last, step 7", "best, step 3", "real data"], 3),

@@ -24,8 +24,9 @@ ROOMS = [
     {"wgan_jax.features"},
     {"wgan_jax.evaluation", "wgan_jax.export"},
     {f"wgan_jax.training.{name}" for name in ("checkpoint", "display", "interruption", "logging", "processes", "workdir")},
-    {"wgan_jax.training.loop"},
-    {"wgan_jax.training.members", "wgan_jax.training.notebook"},
+    {"wgan_jax.training.calls"},
+    {"wgan_jax.training.loop", "wgan_jax.training.members"},
+    {"wgan_jax.training.notebook"},
     {"wgan_jax.distance"},
     {"experiments", "benchmarks"},
 ]

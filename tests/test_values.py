@@ -3,6 +3,7 @@
 The learning rate makes the generator worse at every update, so that the best state is the first that is evaluated.
 """
 
+import functools
 import json
 
 import jax
@@ -14,12 +15,14 @@ from scipy.spatial.distance import cdist
 
 from experiments import evaluate, restore, run, sample, sweep
 from wgan_jax import runtime
+from wgan_jax.batching import batches_per_update
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset, source
 from wgan_jax.data.source import Feed
 from wgan_jax.evaluation.figures import Artist
 from wgan_jax.evaluation.reference import make_reference
 from wgan_jax.training import loop
+from wgan_jax.training.calls import updates_in_feed
 from wgan_jax.training.program import make_program
 from wgan_jax.training.update import make_hyperparameters
 
@@ -230,16 +233,16 @@ def test_a_feed_ends_before_the_update_that_it_cannot_hold(made):
 
 def test_the_updates_that_a_feed_holds(make_config):
     """By hand: three batches each, seven in the warm-up's first step; the feed ends before batch `end`."""
-    config = make_config("wgan.py:digits", {"n_critic": 2, "warmup.critic_steps": 0})
-    assert [loop.updates_in_feed(config, 5, 4, 10, end) for end in (12, 13, 15, 16, 99)] == [
-        (0, 10),
-        (1, 13),
-        (1, 13),
-        (2, 16),
-        (4, 22),
-    ]
-    config = make_config("wgan.py:digits", {"n_critic": 2, "warmup.critic_steps": 6, "warmup.first": 1})
-    assert [loop.updates_in_feed(config, 0, 4, 0, end) for end in (6, 7, 9, 10)] == [(0, 0), (1, 7), (1, 7), (2, 10)]
+
+    def fits(warmup, step, position, ends):
+        config = make_config("wgan.py:digits", {"n_critic": 2, **warmup})
+        needed = functools.partial(batches_per_update, config)
+        return [updates_in_feed(needed, step, 4, position, end) for end in ends]
+
+    steady = fits({"warmup.critic_steps": 0}, 5, 10, (12, 13, 15, 16, 99))
+    assert steady == [(0, 10), (1, 13), (1, 13), (2, 16), (4, 22)]
+    warm = fits({"warmup.critic_steps": 6, "warmup.first": 1}, 0, 0, (6, 7, 9, 10))
+    assert warm == [(0, 0), (1, 7), (1, 7), (2, 10)]
 
 
 @pytest.mark.parametrize(("words", "player"), [([], "ema"), (["--raw"], "generator")])

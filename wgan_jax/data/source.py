@@ -108,11 +108,19 @@ def _gather(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return gathered.reshape(*rows.shape, *images.shape[1:])
 
 
-def positions_per_feed(dataset: Dataset, size: int, least: int, *, streamed: bool) -> int:
-    """Returns how many batches of `size` a feed holds: ROWS_PER_FEED indices or STREAMED_BYTES of pixels, at least `least`."""
+def positions_per_feed(dataset: Dataset, size: int, needed: int, *, streamed: bool) -> int:
+    """Returns how many batches of `size` a feed holds: ROWS_PER_FEED indices or STREAMED_BYTES of pixels, `needed` or more."""
     assert dataset.train is not None
     example = int(np.prod(dataset.shape))
-    return max(least, (STREAMED_BYTES // example if streamed else ROWS_PER_FEED) // size)
+    return max(needed, (STREAMED_BYTES // example if streamed else ROWS_PER_FEED) // size)
+
+
+class Feeds(NamedTuple):
+    """How stored data comes to the program, feed after feed."""
+
+    at: Callable[[int], Feed]  # the one that begins at a position
+    capacity: float  # positions of a feed; without end for synthetic data
+    needed: Callable[[int], int]  # positions that the update of a step takes; that of step 0 takes the most
 
 
 def plan_feeds(
@@ -121,27 +129,26 @@ def plan_feeds(
     place: Callable[[Any], Any],
     shard: Callable[[Feed], Feed],
     seeds: Sequence[int] | None = None,
-) -> tuple[Callable[[int], Feed], float, int]:
-    """Returns the feed that begins at a position, how many positions a feed has room for, and how many an update may take.
+) -> Feeds:
+    """Returns the feeds of a config, laid out for the devices by `shard`.
 
-    For synthetic data there is room without end. Training images of up to config.data.resident_mb are put on the devices by
-    `place`, others are streamed from where they lie; `shard` lays a feed out for the devices. With `seeds` its rows have a
-    leading axis [members], each with the stream of its seed; else they are config.seed's.
+    Training images of up to config.data.resident_mb are put on the devices by `place`, others are streamed from where they
+    lie. With `seeds` rows have a leading axis [members], each with the stream of its seed; else they are config.seed's.
     """
+    needed = functools.partial(batches_per_update, config)
     if dataset.train is None:
-        return lambda position: shard(Feed()), math.inf, 0
+        return Feeds(lambda position: shard(Feed()), math.inf, needed)
     streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
     resident = None if streamed else place(Split(*map(np.asarray, dataset.train)))
     if streamed:
         _expect_random_reads(dataset.train.images)
-    least = batches_per_update(config, 0)
     together = len(seeds) if seeds and streamed else 1  # whose pixels share the memory
-    room = positions_per_feed(dataset, config.batch_size * together, least, streamed=streamed)
+    capacity = positions_per_feed(dataset, config.batch_size * together, needed(0), streamed=streamed)
 
-    def feed_at(first: int) -> Feed:
+    def at(first: int) -> Feed:
         if seeds is None:
-            return shard(make_feed(dataset, resident, config.seed, first, room, config.batch_size))
-        feeds = [make_feed(dataset, resident, seed, first, room, config.batch_size) for seed in seeds]
+            return shard(make_feed(dataset, resident, config.seed, first, capacity, config.batch_size))
+        feeds = [make_feed(dataset, resident, seed, first, capacity, config.batch_size) for seed in seeds]
         return shard(feeds[0]._replace(rows=jax.tree.map(lambda *rows: np.stack(rows), *(feed.rows for feed in feeds))))
 
-    return feed_at, room, least
+    return Feeds(at, capacity, needed)

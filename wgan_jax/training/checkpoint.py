@@ -128,31 +128,18 @@ class Checkpoints:
         path = self._path(step)
         if path.is_dir():
             try:
-                return self._read(path, target)
+                return _read(path, target)
             except Exception:  # whatever Orbax says of files that vanish under its hands
                 if path.is_dir():
                     raise
         raise NoCheckpoint(f"{self.folder}: no checkpoint of step {step}; there are: {_listed(self.steps())}")
 
-    def _read(self, path: Path, target: Any) -> Any:
-        if damage := _damage(path):
-            raise UserError(f"{path}: {damage}")
-        import orbax.checkpoint as ocp
-
-        abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
-        try:
-            with _quiet(), _checkpointer() as checkpointer:
-                arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
-                tree = checkpointer.restore(path / "state", item=abstract, restore_args=arguments)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: does not fit this config and version: {str(error).splitlines()[0]}") from error
-        shapes = [jax.tree.map(np.shape, t) for t in (tree, abstract)]
-        if shapes[0] != shapes[1]:
-            raise UserError(f"{path}: does not fit this config: the shapes of its arrays differ")
-        return tree
-
     def restore_newest(self, target: Any) -> tuple[int, Any] | None:
-        """Returns (step, tree) of the newest undamaged checkpoint, or None; the damaged ones are warned of and set aside."""
+        """Returns (step, tree) of the newest undamaged checkpoint, or None; the damaged ones are warned of and set aside.
+
+        Raises:
+          UserError: it does not fit the target.
+        """
         for step in reversed(self.steps()):
             path = self._path(step)
             if damage := _damage(path):
@@ -161,7 +148,7 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
             else:
-                return step, self.restore(step, target)
+                return step, _load(path, target)
         return None
 
     def discard_after(self, step: int) -> None:
@@ -237,6 +224,29 @@ def _damage(path: Path) -> str | None:
         if found[name] != digest:
             return f"{name} is damaged: its SHA-256 is not that of the manifest"
     return None
+
+
+def _read(path: Path, target: Any) -> Any:
+    if damage := _damage(path):
+        raise UserError(f"{path}: {damage}")
+    return _load(path, target)
+
+
+def _load(path: Path, target: Any) -> Any:
+    """Returns the tree of a checkpoint that is known to be undamaged."""
+    import orbax.checkpoint as ocp
+
+    abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
+    try:
+        with _quiet(), _checkpointer() as checkpointer:
+            arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
+            tree = checkpointer.restore(path / "state", item=abstract, restore_args=arguments)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: does not fit this config and version: {str(error).splitlines()[0]}") from error
+    shapes = [jax.tree.map(np.shape, t) for t in (tree, abstract)]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"{path}: does not fit this config: the shapes of its arrays differ")
+    return tree
 
 
 def _check_space(folder: Path, tree: Any) -> None:

@@ -3,17 +3,15 @@
 import functools
 import logging
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import rich
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import batches_per_update
 from wgan_jax.config import flatten
 from wgan_jax.data import introduce, load_dataset
 from wgan_jax.data.dataset import Dataset, in_one_line
@@ -25,9 +23,10 @@ from wgan_jax.evaluation.figures import make_artist
 from wgan_jax.evaluation.tables import Cell, cells, print_metrics
 from wgan_jax.report.names import SCORE
 from wgan_jax.training import processes
+from wgan_jax.training.calls import Call, Clock, Pace, Start, calls, reached
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, say, span
-from wgan_jax.training.interruption import Signals, in_background
+from wgan_jax.training.interruption import Signals
 from wgan_jax.training.logging import MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters
@@ -36,17 +35,6 @@ from wgan_jax.types import TrainState
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
-
-
-class Call(NamedTuple):
-    """What a call of the compiled program came to."""
-
-    step: int
-    critic_step: int
-    state: TrainState  # until the next call, which takes its buffers
-    metrics: dict[str, np.ndarray]  # at its last update
-    per_update: float  # seconds
-    received: int  # a signal after which the run ends, or 0
 
 
 def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | None = None) -> dict[str, Any]:
@@ -61,10 +49,10 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
       Interrupted: by SIGINT or SIGTERM, after saving.
     """
     with Signals() as signals:
-        seconds = dict.fromkeys(("total", "startup", "compile", "train", "evaluate"), 0.0)
-        summary = {"status": "running", "step": 0, "critic_step": 0, "final": {}, "best": None, "seconds": seconds}
+        clock = Clock(started)
+        summary = {"status": "running", "step": 0, "critic_step": 0, "final": {}, "best": None}
         try:
-            rows = _train(config, workdir, started, dataset, signals, summary)
+            rows = _train(config, workdir, dataset, clock, signals, summary)
             summary["status"] = "done"
         except NonFiniteError:
             summary["status"] = "non-finite"
@@ -73,7 +61,7 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
             summary["status"] = "interrupted"
             raise
         finally:
-            seconds["total"] = time.perf_counter() - started
+            summary["seconds"] = {"total": clock.total(), **clock.seconds}
             if summary["status"] != "running" and processes.is_first():
                 write_json(workdir / "summary.json", summary)
     if rows:  # all is written before it is told
@@ -82,7 +70,7 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
 
 
 def _train(
-    config: ConfigDict, workdir: Path, started: float, given: Dataset | None, signals: Signals, summary: dict[str, Any]
+    config: ConfigDict, workdir: Path, given: Dataset | None, clock: Clock, signals: Signals, summary: dict[str, Any]
 ) -> dict[str, dict[str, Cell]]:
     """Trains, evaluates and draws; returns the final table, {} where this is not the first process."""
     with processes.first_before_others():
@@ -92,42 +80,43 @@ def _train(
         say(line, whole=not rich.get_console().is_interactive)
     program = make_program(config, dataset)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    state = program.init_state(init_key)
-    calls_from = functools.partial(_calls, config, dataset, program, run_key, started, signals, summary)
+    state = program.init_state(jax.random.split(jax.random.key(config.seed))[0])
     if not processes.is_first():
-        for call in calls_from(state):
+        for call in _calls_from(state, config, dataset, program, clock, signals):
             _check_finite(call, checkpoints)
         return {}
-    seconds = summary["seconds"]
-    evaluator, seconds["evaluate"] = timed(lambda: make_evaluator(config, dataset, program.networks))
+    with clock("evaluate"):
+        evaluator = make_evaluator(config, dataset, program.networks)
     here = machine(program.devices)
     for name in ("samples", "figures", "checkpoints"):
         (workdir / name).mkdir(exist_ok=True)
     record = {**provenance(config, here), "data": describe_data(dataset), "evaluation": describe(evaluator)}
     write_json(workdir / "provenance.json", record)
     state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
-    summary |= {"updates_per_second": int(state.step) / seconds_before} if seconds_before else {}
-    calls, artist, best_score = calls_from(state), make_artist(config, dataset, program.networks), checkpoints.best_score()
+    first, critic_step = reached(state)
+    summary |= {"step": first, "critic_step": critic_step}
+    summary |= {"updates_per_second": first / seconds_before} if seconds_before else {}
+    artist, best_score = make_artist(config, dataset, program.networks), checkpoints.best_score()
     with (
         Display(f"{config.method}:{config.preset}", config.steps, config.eval_every) as display,
-        MetricsLog(workdir, int(state.step), flatten(config)) as log,
+        MetricsLog(workdir, first, flatten(config)) as log,
     ):
         signals.tell = display.interrupted
-        display.begin(int(state.step))
-        for call in calls:
+        display.begin(first)
+        for call in _calls_from(state, config, dataset, program, clock, signals):
+            step, state, trained = call.step, call.state, clock.seconds["train"]
+            summary |= {"step": step, "critic_step": call.critic_step, "updates_per_second": (step - first) / trained}
             _check_finite(call, checkpoints)
-            step, critic_step, state, metrics, per_update, received = call
-            display.show(step, 1 / per_update, float(metrics["wasserstein_estimate"]))
-            trained = round(seconds_before + seconds["train"], 3)
-            values = {"step": step, "critic_step": critic_step, "examples": critic_step * config.batch_size, "seconds": trained}
-            values |= {name: float(value) for name, value in metrics.items()}
-            info: dict[str, Any] = {"seconds": trained, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
+            display.show(step, 1 / call.per_update, float(call.metrics["wasserstein_estimate"]))
+            seconds = round(seconds_before + trained, 3)
+            values = {"step": step, "critic_step": call.critic_step, "examples": call.critic_step * config.batch_size}
+            values |= {"seconds": seconds, **{name: float(value) for name, value in call.metrics.items()}}
+            info: dict[str, Any] = {"seconds": seconds, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
-                evaluation, spent = timed(lambda: _evaluate(evaluator, state))  # noqa: B023 - called at once
+                with clock("evaluate"):
+                    evaluation = _evaluate(evaluator, state)
                 values |= evaluation
-                seconds["evaluate"] += spent
                 info["score"] = values.get(f"eval/{SCORE}", math.nan)
                 display.evaluation(evaluation)
                 display.state("training")
@@ -138,17 +127,18 @@ def _train(
                 artist.draw(picture, step, *jax.device_get((state.ema, state.critic.variables)))
                 log.write_picture(picture, step)
             improved = evaluated and info["score"] < best_score  # never by NaN
-            if improved or step % config.checkpoint_every == 0 or step >= config.steps or received:
+            if improved or step % config.checkpoint_every == 0 or step >= config.steps or call.received:
                 best_score = info["score"] if improved else best_score
                 checkpoints.save(step, state, info)
-            if received:
+            if call.received:
                 checkpoints.wait()
         checkpoints.wait()
         signals.deferred = False
         display.state("evaluating")
         state = jax.device_get(state)
-        rows, seconds_final = timed(lambda: _final(config, checkpoints, evaluator, state, summary))
-        seconds["evaluate"] += seconds_final
+        with clock("evaluate"):
+            rows, results = _final(config, checkpoints, evaluator, state)
+        summary |= results
         display.state("writing")
         figures = workdir / "figures"
         artist.draw_last(figures, int(state.step), state.ema, state.critic.variables, evaluator.network)
@@ -166,61 +156,19 @@ def _tell(config: ConfigDict, workdir: Path, rows: dict[str, dict[str, Cell]], s
     say(f"samples, figures, metrics.jsonl, summary.json: {workdir}")
 
 
-def _calls(
-    config: ConfigDict,
-    dataset: Dataset,
-    program: Program,
-    run_key: jax.Array,
-    started: float,
-    signals: Signals,
-    summary: dict[str, Any],
-    state: TrainState,
+def _calls_from(
+    state: TrainState, config: ConfigDict, dataset: Dataset, program: Program, clock: Clock, signals: Signals
 ) -> Iterator[Call]:
-    """Trains from the first process's state to config.steps, a compiled call at a time. Every process does the same.
-
-    Raises:
-      Interrupted: after the call in which a signal came.
-    """
-    seconds = summary["seconds"]
+    """Returns the calls that train from the first process's state to config.steps."""
     signals.deferred = True  # no signal may part a process from the others within a collective
     state = program.place(processes.from_first(state))
     signals.deferred = False
-    step, critic_step = int(state.step), int(state.critic_step)
-    summary |= {"step": step, "critic_step": critic_step}
-    seconds["startup"] = time.perf_counter() - started - seconds["evaluate"]
-    if step >= config.steps:  # trained before; what was not finished is the end of the run
-        return
-    hyper, run_key = program.place((make_hyperparameters(config), run_key))
-    feed_at, room, least = plan_feeds(config, dataset, program.place, program.shard)
-    feed, feed_end = feed_at(step + critic_step), step + critic_step + room
-    seconds["startup"] = time.perf_counter() - started - seconds["evaluate"]
-    lower = functools.partial(program.run_updates.lower, state, program.place(np.int32(1)), hyper, run_key, feed)
-    run_updates, seconds["compile"] = timed(lambda: in_background(lambda: lower().compile()))
-    per_update, first = 0.0, step
-    while step < config.steps:
-        signals.deferred = True
-        processes.agree(0.0, 0)  # none ended since the last collective
-        intervals = (config.log_every, config.eval_every, config.sample_every, config.checkpoint_every)
-        count = updates_in_call(step, config.steps, intervals, per_update, CALL_SECONDS)
-        n, position = updates_in_feed(config, step, count, step + critic_step, feed_end)
-        began = time.perf_counter()
-        state, metrics, done, _ = run_updates(state, program.place(np.int32(n)), hyper, run_key, feed)
-        if position + least > feed_end:  # the next update may not fit any more: read on while the device works
-            feed, feed_end = feed_at(position), position + room
-        metrics, done, critic_step = jax.device_get((metrics, done, state.critic_step))
-        per_update = (time.perf_counter() - began) / int(done)
-        seconds["train"] += per_update * int(done)
-        step, critic_step = step + int(done), int(critic_step)
-        summary |= {"step": step, "critic_step": critic_step, "updates_per_second": (step - first) / seconds["train"]}
-        per_update, received = processes.agree(per_update, signals.received)
-        yield Call(step, critic_step, state, metrics, per_update, received)
-        if received:
-            raise Interrupted(received)
-
-
-def timed(work: Any) -> tuple[Any, float]:
-    began = time.perf_counter()
-    return work(), time.perf_counter() - began
+    run_key = jax.random.split(jax.random.key(config.seed))[1]
+    start = Start(state, *program.place((make_hyperparameters(config), run_key)), np.int32)
+    plan = functools.partial(plan_feeds, config, dataset, program.place, program.shard)
+    intervals = (config.log_every, config.eval_every, config.sample_every, config.checkpoint_every)
+    clock.end_startup()
+    return calls(program, start, plan, Pace(config.steps, intervals, CALL_SECONDS), clock, signals)
 
 
 def _restore(checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], fingerprint: str) -> tuple[TrainState, float]:
@@ -244,25 +192,6 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], 
     return state, info["seconds"]
 
 
-def updates_in_call(step: int, steps: int, intervals: Sequence[int], per_update: float, aim: float) -> int:
-    """Returns how many updates a call takes from a step on: to the next event, in `aim` seconds; 1 before any was timed."""
-    event = min(steps, *(step - step % every + every for every in intervals))
-    return min(event - step, max(1, int(aim / per_update)) if per_update else 1)
-
-
-def updates_in_feed(config: ConfigDict, step: int, count: int, position: int, end: float) -> tuple[int, int]:
-    """Returns how many of `count` updates from a step on fit into the feed, and the position after them.
-
-    The first one's data begins at `position`, the feed ends before `end`.
-    """
-    for fits, later in enumerate(range(step, step + count)):
-        needed = batches_per_update(config, later)
-        if position + needed > end:
-            return fits, position
-        position += needed
-    return count, position
-
-
 def _check_finite(call: Call, checkpoints: Checkpoints) -> None:
     if bad := [name for name, value in call.metrics.items() if not np.isfinite(value)]:  # the parameters' norms are among them
         checkpoints.wait()
@@ -280,22 +209,23 @@ def _evaluate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
 
 
 def _final(
-    config: ConfigDict, checkpoints: Checkpoints, evaluator: Evaluator, state: TrainState, summary: dict[str, Any]
-) -> dict[str, dict[str, Cell]]:
-    """Puts the last and the best state's test metrics into the summary; returns them and real data's as the final table."""
+    config: ConfigDict, checkpoints: Checkpoints, evaluator: Evaluator, state: TrainState
+) -> tuple[dict[str, dict[str, Cell]], dict[str, Any]]:
+    """Returns the final table, and what the summary says: test metrics of the last and the best state, and real data's."""
     draws, sizes = range(config.eval.draws), evaluator.sizes("test")
 
     def on_test(state: TrainState) -> dict[str, float]:
         ema, critic = jax.device_get((state.ema, state.critic.variables))
         return summarise([evaluator.of_generator(ema, critic, "test", draw) for draw in draws])
 
-    row = summary["final"] = on_test(state)
+    row = on_test(state)
+    results: dict[str, Any] = {"final": row, "best": None}
     best, last = checkpoints.best(), int(state.step)
     rows = {f"{'last and best' if best == last else 'last'}, step {last}": cells(row, sizes)}
     if best is not None:
         if best != last:
             row = on_test(checkpoints.restore(best, jax.eval_shape(lambda: state)))
             rows[f"best, step {best}"] = cells(row, sizes)
-        summary["best"] = {"step": best, "metric": SCORE, "value": checkpoints.best_score(), "split": "validation", "test": row}
-    summary["real"] = summarise([evaluator.of_real("test", draw) for draw in draws])
-    return rows | {"real data": cells(summary["real"], evaluator.real_sizes("test"))}
+        results["best"] = {"step": best, "metric": SCORE, "value": checkpoints.best_score(), "split": "validation", "test": row}
+    results["real"] = summarise([evaluator.of_real("test", draw) for draw in draws])
+    return rows | {"real data": cells(results["real"], evaluator.real_sizes("test"))}, results

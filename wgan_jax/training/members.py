@@ -8,8 +8,8 @@ the swept values and the stage of the sweep at which the point was chosen.
 
 import dataclasses
 import functools
+import itertools
 import math
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,15 +26,15 @@ from wgan_jax.errors import Interrupted, NonFiniteError, UserError
 from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
 from wgan_jax.plan import Point, Row
 from wgan_jax.report.names import SCORE
+from wgan_jax.training.calls import Call, Clock, Pace, Start, calls
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, members_line, say
-from wgan_jax.training.interruption import Signals, in_background
+from wgan_jax.training.interruption import Signals
 from wgan_jax.training.logging import write_lines
-from wgan_jax.training.loop import timed, updates_in_call, updates_in_feed
-from wgan_jax.training.program import make_members, members_that_fit
+from wgan_jax.training.program import Program, make_members, members_that_fit
 from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.training.workdir import chunk_size, machine, provenance, write_json
-from wgan_jax.types import Params, Player, TrainState
+from wgan_jax.types import Hyperparameters, Params, Player, TrainState
 
 CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
 EVALUATED_AT_ONCE = 2  # assignments, most of an evaluation, run outside Python's lock on a core each
@@ -74,17 +74,17 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
     here = machine(jax.local_device_count())
     write_json(folder / "provenance.json", {**provenance(config, here), "data": describe(dataset)})
     size = _chunk_size(folder, lambda: min(len(points), members_that_fit(config, dataset)))
-    seconds = {"startup": time.perf_counter() - started, "compile": 0.0, "train": 0.0, "evaluate": 0.0}
+    clock = Clock(started)
+    clock.end_startup()
     rows: list[Row] = []
     for start in range(0, len(points), size):
         chunk = points[start : start + size]
         which = f"members {start + 1} to {start + len(chunk)}" if size < len(points) else f"{len(points)} members"
         checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}")
         tell = functools.partial(_write_rows, folder / "rows.jsonl", tuple(rows))
-        with Signals() as signals, Display(f"{title}, {which}", config.steps, config.eval_every) as display:
-            signals.tell = display.interrupted
-            rows += _train(chunk, dataset, checkpoints, signals, display, seconds, tell)
-    write_json(folder / "summary.json", {"step": config.steps, "members": len(points), "seconds": seconds, "machine": here})
+        rows += _train(chunk, dataset, checkpoints, f"{title}, {which}", clock, tell)
+    summary = {"step": config.steps, "members": len(points), "seconds": clock.seconds, "machine": here}
+    write_json(folder / "summary.json", summary)
 
 
 def _write_rows(path: Path, earlier: Sequence[Row], rows: Sequence[Row]) -> None:
@@ -101,91 +101,79 @@ def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
 
 
 def _train(
-    points: Sequence[Point],
-    dataset: Dataset,
-    checkpoints: Checkpoints,
-    signals: Signals,
-    display: Display,
-    seconds: dict[str, float],
-    tell: Tell,
+    points: Sequence[Point], dataset: Dataset, checkpoints: Checkpoints, title: str, clock: Clock, tell: Tell
 ) -> list[Row]:
     """Trains members together up to their config's steps; returns all their rows, and tells those so far as they come."""
     config, count = points[0].config, len(points)
-    members = make_members(config, dataset, count)
-    evaluator, spent = timed(lambda: make_evaluator(config, dataset, members.networks))
-    seconds["evaluate"] += spent
-    filled = list(points) + [points[-1]] * (-count % members.devices)  # the last ones are never updated
-    seeds = [point.config.seed for point in filled]
-    pairs = np.stack([jax.random.key_data(jax.random.split(jax.random.key(seed))) for seed in seeds])
-    init_keys, run_keys = (members.spread(jax.random.wrap_key_data(jax.numpy.asarray(pairs[:, i]))) for i in range(2))
-    hypers = [make_hyperparameters(point.config) for point in filled]
-    hyper = members.spread(jax.tree.map(lambda *values: np.stack(values), *hypers))
+    with Signals() as signals, Display(title, config.steps, config.eval_every) as display:
+        signals.tell = display.interrupted
+        program = make_members(config, dataset, count)
+        with clock("evaluate"):
+            evaluator = make_evaluator(config, dataset, program.networks)
+        filled = [*points, *[points[-1]] * (-count % program.devices)]  # the last ones are never updated
+        fresh, hyper, run_keys = _begin(filled, program)
+        step, progress, host, best = _restore(checkpoints, first(fresh, count), dataset.fingerprint)
+        state = program.spread(jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * (len(filled) - count)]), host))
 
-    def updates_of(alive: Sequence[bool], n: int) -> jax.Array:
-        each = [n if lives else 0 for lives in alive] + [0] * (len(filled) - count)
-        return members.spread(np.array(each, np.int32))
+        def updates(n: int) -> np.ndarray:
+            return np.array([n * alive for alive in progress.alive] + [0] * (len(filled) - count), np.int32)
 
-    states = members.init_states(init_keys)
-    step, progress, host, best = _restore(checkpoints, first(states, count), dataset.fingerprint)
-    states = members.spread(jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * (len(filled) - count)]), host))
-    critic_step = int(np.max(host.critic_step))
-    display.begin(step)
-    tell(progress.rows)
-    feed_at, room, least = plan_feeds(config, dataset, members.place, members.shard, seeds)
-    feed, feed_end = feed_at(step + critic_step), step + critic_step + room
-    lower = functools.partial(members.run_updates.lower, states, updates_of(progress.alive, 0), hyper, run_keys, feed)
-    if step < config.steps and progress.living():
-        run_updates, spent = timed(lambda: in_background(lambda: lower().compile()))
-        seconds["compile"] += spent
-    per_update, saved = 0.0, step
-    while True:
-        signals.deferred = True
-        ended = step >= config.steps or not progress.living()
-        due = step > 0 and (step % config.eval_every == 0 or ended)
-        if due and not any((row["step"], row["status"]) == (step, "ok") for row in progress.rows):
-            display.state("evaluating")
-            host = first(states, count)
-            current, at = networks(host), (step, critic_step)
-            spent = timed(lambda: _validate(points, evaluator, current, best, at, progress, signals))[1]  # noqa: B023
-            seconds["evaluate"] += spent
-            if not signals.received:
-                tell(progress.rows)
-                scores = [row.get(SCORE) for row in progress.rows if (row["step"], row["status"]) == (step, "ok")]
-                display.say(members_line(step, config.steps, count, scores))
-            display.state("training")
-        if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
-            info = {**dataclasses.asdict(progress), "data": dataset.fingerprint, "shape": dataset.shape}
-            checkpoints.save(step, {"states": first(states, count), "best": best}, info)
-            saved = step
-        if ended or signals.received:
-            break
-        wanted = updates_in_call(step, config.steps, (config.eval_every, config.checkpoint_every), per_update, CALL_SECONDS)
-        n, position = updates_in_feed(config, step, wanted, step + critic_step, feed_end)
-        began = time.perf_counter()
-        states, _, _, finite = run_updates(states, updates_of(progress.alive, n), hyper, run_keys, feed)
-        if position + least > feed_end:  # the next update may not fit any more: read on while the devices work
-            feed, feed_end = feed_at(position), position + room
-        finite, steps, critic_steps = jax.device_get((finite, states.step, states.critic_step))
-        spent = time.perf_counter() - began
-        per_update = spent / n
-        seconds["train"] += spent
-        step, critic_step = step + n, position - step - n
-        living = progress.living()
-        for i in living:
-            progress.seconds[i] += spent * members.devices / len(living)
-            if not finite[i]:
-                _end(points, progress, i, int(steps[i]), int(critic_steps[i]))
-        display.show(step, 1 / per_update)
-    checkpoints.wait()
-    signals.deferred = False
-    if signals.received:  # also while the last checkpoint was written
-        raise Interrupted(signals.received)
-    display.state("evaluating")
-    on_test, spent = timed(lambda: _test(points, evaluator, networks(first(states, count)), best, progress))
-    seconds["evaluate"] += spent
-    tell(progress.rows + on_test)
-    display.state("done")
+        plan = functools.partial(
+            plan_feeds, config, dataset, program.place, program.shard, [point.config.seed for point in filled]
+        )
+        pace = Pace(config.steps, (config.eval_every, config.checkpoint_every), CALL_SECONDS)
+        training = calls(program, Start(state, hyper, run_keys, updates), plan, pace, clock, signals)
+        restored = Call(step, int(np.max(host.critic_step)), state, {}, 0, np.ones(count, bool), 0.0, 0)
+        display.begin(step)
+        tell(progress.rows)
+        saved = step
+        for call in itertools.chain([restored], training):  # what is restored may want its evaluation
+            signals.deferred = True
+            step, state, living = call.step, call.state, progress.living()
+            steps, critic_steps = jax.device_get((state.step, state.critic_step))
+            for i in living:
+                progress.seconds[i] += call.done * call.per_update * program.devices / len(living)
+                if not call.finite[i]:
+                    _end(points, progress, i, int(steps[i]), int(critic_steps[i]))
+            if call.done:
+                display.show(step, 1 / call.per_update)
+            ended = step >= config.steps or not progress.living()
+            due = step > 0 and (step % config.eval_every == 0 or ended)
+            if due and not any((row["step"], row["status"]) == (step, "ok") for row in progress.rows):
+                display.state("evaluating")
+                current = networks(first(state, count))
+                with clock("evaluate"):
+                    values = _evaluate(evaluator, current, progress.living(), "validation", 1, signals)
+                if not signals.received:
+                    _judge(points, progress, values, (step, call.critic_step), current, best)
+                    tell(progress.rows)
+                    scores = [row.get(SCORE) for row in progress.rows if (row["step"], row["status"]) == (step, "ok")]
+                    display.say(members_line(step, config.steps, count, scores))
+                display.state("training")
+            if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
+                info = {**dataclasses.asdict(progress), "data": dataset.fingerprint, "shape": dataset.shape}
+                checkpoints.save(step, {"states": first(state, count), "best": best}, info)
+                saved = step
+            if ended or signals.received:
+                break
+        checkpoints.wait()
+        signals.deferred = False
+        if signals.received:  # also while the last checkpoint was written
+            raise Interrupted(signals.received)
+        display.state("evaluating")
+        with clock("evaluate"):
+            on_test = _test(points, evaluator, networks(first(state, count)), best, progress)
+        tell(progress.rows + on_test)
+        display.state("done")
     return progress.rows + on_test
+
+
+def _begin(points: Sequence[Point], program: Program) -> tuple[TrainState, Hyperparameters, jax.Array]:
+    """Returns the members' fresh states, hyperparameters and keys, each as a run of its own has them."""
+    pairs = np.stack([jax.random.key_data(jax.random.split(jax.random.key(point.config.seed))) for point in points])
+    init_keys, run_keys = (program.spread(jax.random.wrap_key_data(jax.numpy.asarray(pairs[:, i]))) for i in range(2))
+    hypers = [make_hyperparameters(point.config) for point in points]
+    return program.init_state(init_keys), program.spread(jax.tree.map(lambda *each: np.stack(each), *hypers)), run_keys
 
 
 def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> tuple[int, Progress, TrainState, Params]:
@@ -250,36 +238,31 @@ def networks(states: TrainState) -> dict[str, Params]:
     return {"ema": states.ema, "critic": states.critic.variables}
 
 
-def _validate(
+def _judge(
     points: Sequence[Point],
-    evaluator: Evaluator,
+    progress: Progress,
+    values: Sequence[Values | None],
+    at: tuple[int, int],
     current: Params,
     best: Params,
-    at: tuple[int, int],
-    progress: Progress,
-    signals: Signals,
 ) -> None:
-    """Adds the validation rows of the living at (step, critic_step), and keeps the best; does nothing if a signal comes."""
-    living, (step, critic_step) = progress.living(), at
-    values = _evaluate(evaluator, current, living, "validation", 1, signals)
-    if signals.received:
-        return
-    for i, metrics in zip(living, values, strict=True):
+    """Adds the validation rows of the living at (step, critic_step), and keeps the best."""
+    for i, metrics in zip(progress.living(), values, strict=True):
         if metrics is None:
-            _end(points, progress, i, step, critic_step)
+            _end(points, progress, i, *at)
             continue
-        progress.rows.append(_row(points[i], "ok", step, critic_step, progress.seconds[i], "validation", "last", metrics))
+        progress.rows.append(_row(points[i], (*at, progress.seconds[i]), "validation", "last", metrics))
         score, kept = metrics.get(SCORE, math.nan), progress.scores[i]
         if math.isfinite(score) and (kept is None or score < kept):
-            progress.scores[i], progress.best_steps[i] = score, step
+            progress.scores[i], progress.best_steps[i] = score, at[0]
             jax.tree.map(lambda own, new, i=i: own.__setitem__(i, new[i]), best, current)
 
 
 def _end(points: Sequence[Point], progress: Progress, index: int, step: int, critic_step: int) -> None:
     """Ends a member that became non-finite."""
     progress.alive[index] = False
-    row = _row(points[index], "non-finite", step, critic_step, progress.seconds[index], "validation", "last", {})
-    progress.rows.append(row)
+    at = (step, critic_step, progress.seconds[index])
+    progress.rows.append(_row(points[index], at, "validation", "last", None))
 
 
 def _evaluate(
@@ -315,15 +298,15 @@ def _test(points: Sequence[Point], evaluator: Evaluator, last: Params, best: Par
         for state, step in (("last", ends[i]), ("best", progress.best_steps[i])):
             if step == 0:
                 continue
-            metrics, row = values.get((state, i), values["last", i]), validated[points[i].id, step]
-            status = "ok" if metrics else "non-finite"
-            rows.append(_row(points[i], status, step, row["critic_step"], row["seconds"], "test", state, metrics or {}))
+            row = validated[points[i].id, step]
+            at = (step, row["critic_step"], row["seconds"])
+            rows.append(_row(points[i], at, "test", state, values.get((state, i), values["last", i])))
     return rows
 
 
-def _row(
-    point: Point, status: str, step: int, critic_step: int, seconds: float, split: str, state: str, metrics: Values
-) -> Row:
+def _row(point: Point, at: tuple[int, int, float], split: str, state: str, metrics: Values | None) -> Row:
+    """Returns the row of an evaluation at (step, critic_step, seconds); metrics are None of what is not finite."""
+    status, (step, critic_step, seconds) = "non-finite" if metrics is None else "ok", at
     told = {"point": point.id, "seed": point.config.seed, "method": point.config.method, "status": status}
     spent = {"step": step, "critic_step": critic_step, "seconds": round(seconds, 3)}
-    return {**told, **spent, "split": split, "state": state, **metrics}
+    return {**told, **spent, "split": split, "state": state, **(metrics or {})}

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import batches_per_update
@@ -25,18 +26,45 @@ AXIS = "data"
 LOOK = 2  # the part of a step's key that no update draws from: they split it into 0 and 1
 FILLED = 0.6  # of the memory, by members: the rest is the data's, the metrics' and the compiler's
 
-# (state, n, hyper, run_key, feed) -> (state, metrics at the last update, updates done, whether it was finite)
-type RunUpdates = Callable[..., tuple[TrainState, Metrics, jax.Array, jax.Array]]
+# of run_updates: the state, the metrics at its last update, the updates done, whether they were finite
+type Outputs = tuple[TrainState, Metrics, jax.Array, jax.Array]
+
+
+class RunUpdates(Protocol):
+    """Takes up to n updates."""
+
+    def __call__(
+        self, state: TrainState, n: ArrayLike, hyper: Hyperparameters, run_key: jax.Array, feed: Feed, /
+    ) -> Outputs: ...
+
+
+class CompiledRunUpdates(RunUpdates, Protocol):
+    """As JAX compiles it, at its first call or ahead of it. The state given is donated."""
+
+    def lower(
+        self, state: TrainState, n: ArrayLike, hyper: Hyperparameters, run_key: jax.Array, feed: Feed, /
+    ) -> jax.stages.Lowered: ...
+
+
+class Place(Protocol):
+    """Puts a pytree of arrays on the devices."""
+
+    def __call__[T](self, tree: T, /) -> T: ...
 
 
 class Program(NamedTuple):
-    """A config's program on its devices. The state given to `run_updates` is donated."""
+    """A config's program on its devices, of one model or of many members that differ in seed and Hyperparameters only.
+
+    Of members, whose number is a multiple of `devices`, the state, n, the hyperparameters, the key and a feed's rows have a
+    leading axis [members], and so has all that `run_updates` returns.
+    """
 
     networks: Networks
-    init_state: Callable[[jax.Array], TrainState]  # key -> state, placed
-    run_updates: Any  # a jitted RunUpdates
-    place: Callable[[Any], Any]  # puts a state, hyperparameters or resident data on every device
-    shard: Callable[[Feed], Feed]  # lays out a feed's rows [positions, B, ...] for the devices
+    init_state: Callable[[jax.Array], TrainState]  # key [] or keys [members] -> state, placed
+    run_updates: CompiledRunUpdates
+    place: Place  # puts what all read, such as resident data, on every device
+    spread: Place  # lays out what is each member's own; of one model it is `place`
+    shard: Callable[[Feed], Feed]  # lays out a feed's rows, [positions, B, ...] or [members, positions, B, ...]
     devices: int
 
 
@@ -49,9 +77,7 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
     _, steps = make_parts(config, dataset.shape, axis_name)
     size = config.batch_size // shards
 
-    def run_updates(
-        state: TrainState, n: jax.Array, hyper: Hyperparameters, run_key: jax.Array, feed: Feed
-    ) -> tuple[TrainState, Metrics, jax.Array, jax.Array]:
+    def run_updates(state: TrainState, n: ArrayLike, hyper: Hyperparameters, run_key: jax.Array, feed: Feed) -> Outputs:
         def take(position: jax.Array, key: jax.Array, count: int) -> Batch:
             return draw(dataset, feed, position, key, count, size, axis_name, param_dtype(config))
 
@@ -103,23 +129,16 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
         raise UserError(f"config.devices: {config.devices} asked for, but jax sees {len(seen)}{equal}: {seen}")
     if config.batch_size % len(devices):
         raise UserError(f"config.batch_size: {config.batch_size} is not divisible by the {len(devices)} devices in use")
-    mesh = Mesh(np.array(devices), (AXIS,))
-    replicated = NamedSharding(mesh, PartitionSpec())
+    mesh, count = Mesh(np.array(devices), (AXIS,)), len(devices)
+    everywhere, over = PartitionSpec(), PartitionSpec(None, AXIS)
     networks, steps = make_parts(config, dataset.shape)
-    init_state = jax.jit(steps.init_state, out_shardings=replicated)
-    place = lambda tree: jax.device_put(tree, replicated)  # noqa: E731
-    if processes > 1:  # device_put would first compare what the processes have: a collective, of the whole data too
-        mapping, place = "shard_map", jax.jit(lambda tree: tree, out_shardings=replicated)
-    count = len(devices)
+    init_state = jax.jit(steps.init_state, out_shardings=NamedSharding(mesh, everywhere))
+    place = _place(mesh, everywhere)
+    mapping = "shard_map" if processes > 1 else mapping
     single = count == 1 and mapping == "auto"
-
-    def _placed(feed: Feed, rows: PartitionSpec) -> Feed:
-        """Puts a feed on the devices once, since several calls read it."""
-        sharding = NamedSharding(mesh, rows)
-        put = lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)  # noqa: E731
-        return Feed(jax.device_put(feed.resident, replicated), place(feed.first), jax.tree.map(put, feed.rows))
-
     run_updates = make_run_updates(config, dataset, None if single else AXIS, count)
+    compiled: CompiledRunUpdates
+    shard: Callable[[Feed], Feed]
     if single:
         compiled, shard = jax.jit(run_updates, donate_argnums=0), place
     elif mapping == "auto":
@@ -127,13 +146,26 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
         compiled = jax.pmap(
             run_updates, AXIS, in_axes=(None, None, None, None, feeds), out_axes=None, donate_argnums=0, devices=devices
         )
-        shard = lambda feed: _placed(_by_device(feed, count), PartitionSpec(AXIS))  # noqa: E731
+        shard = lambda feed: _sharded(_by_device(feed, count), mesh, PartitionSpec(AXIS))  # noqa: E731
     else:
-        everywhere, over = PartitionSpec(), PartitionSpec(None, AXIS)
         specs = (everywhere, everywhere, everywhere, everywhere, Feed(everywhere, everywhere, over))
         mapped = jax.shard_map(run_updates, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
-        compiled, shard = jax.jit(mapped, donate_argnums=0), lambda feed: _placed(feed, over)
-    return Program(networks, init_state, compiled, place, shard, count)
+        compiled, shard = jax.jit(mapped, donate_argnums=0), lambda feed: _sharded(feed, mesh, over)
+    return Program(networks, init_state, compiled, place, place, shard, count)
+
+
+def _place(mesh: Mesh, spec: PartitionSpec) -> Place:
+    sharding = NamedSharding(mesh, spec)
+    if jax.process_count() > 1:  # device_put would first compare what the processes have: a collective, of the whole data too
+        return jax.jit(lambda tree: tree, out_shardings=sharding)
+    return lambda tree: jax.device_put(tree, sharding)
+
+
+def _sharded(feed: Feed, mesh: Mesh, rows: PartitionSpec) -> Feed:
+    """Puts a feed on the devices once, since several calls read it; its resident data lies there already."""
+    sharding = NamedSharding(mesh, rows)
+    put = lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)  # noqa: E731
+    return Feed(feed.resident, _place(mesh, PartitionSpec())(feed.first), jax.tree.map(put, feed.rows))
 
 
 def _by_device(feed: Feed, count: int) -> Feed:
@@ -151,22 +183,7 @@ def _by_device(feed: Feed, count: int) -> Feed:
     return feed._replace(rows=jax.tree.map(split, feed.rows))
 
 
-class Members(NamedTuple):
-    """One program for many models that differ in seed and Hyperparameters only, each leaf with a leading axis [members].
-
-    The states given to `run_updates` are donated. The number of members is a multiple of `devices`.
-    """
-
-    networks: Networks
-    init_states: Callable[[jax.Array], TrainState]  # keys [members] -> states, spread
-    run_updates: Any  # a jitted RunUpdates, of which all but a feed's resident and first have the leading axis
-    spread: Callable[[Any], Any]  # shares out what has the leading axis
-    place: Callable[[Any], Any]  # puts what all members read on every device
-    shard: Callable[[Feed], Feed]  # lays out a feed whose rows have the leading axis
-    devices: int
-
-
-def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bool | None = None) -> Members:
+def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bool | None = None) -> Program:
     """Returns the program of up to `most` members of a config over config.devices devices (0 for all).
 
     Each device trains its share: on a CPU one member after another, which keeps a small model's arrays in the cache and its
@@ -193,22 +210,20 @@ def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bo
             return jax.vmap(function)(*arguments)
         return jax.lax.map(lambda member: function(*member), arguments)
 
-    def run_members(states: TrainState, n: jax.Array, hyper: Hyperparameters, run_keys: jax.Array, feed: Feed) -> Any:
-        def member(state: TrainState, n: jax.Array, hyper: Hyperparameters, run_key: jax.Array, rows: Any) -> Any:
+    def run_members(states: TrainState, n: jax.Array, hyper: Hyperparameters, run_keys: jax.Array, feed: Feed) -> Outputs:
+        def member(state: TrainState, n: jax.Array, hyper: Hyperparameters, run_key: jax.Array, rows: Any) -> Outputs:
             return update(state, n, hyper, run_key, feed._replace(rows=rows))
 
         return each(member, states, n, hyper, run_keys, feed.rows)
 
-    def mapped(function: Callable[..., Any], specs: tuple[Any, ...]) -> Any:
+    def mapped(function: Callable[..., Any], specs: tuple[Any, ...]) -> Callable[..., Any]:
         return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=over, check_vma=False)
 
     init_states = jax.jit(mapped(lambda keys: each(steps.init_state, keys), (over,)))
-    feeds = Feed(everywhere, everywhere, over)
-    run_updates = jax.jit(mapped(run_members, (over, over, over, over, feeds)), donate_argnums=0)
-    spread = lambda tree: jax.device_put(tree, NamedSharding(mesh, over))  # noqa: E731
-    place = lambda tree: jax.device_put(tree, NamedSharding(mesh, everywhere))  # noqa: E731
-    shard = lambda feed: Feed(place(feed.resident), place(feed.first), spread(feed.rows))  # noqa: E731
-    return Members(networks, init_states, run_updates, spread, place, shard, len(devices))
+    run_updates = jax.jit(mapped(run_members, (over, over, over, over, Feed(everywhere, everywhere, over))), donate_argnums=0)
+    place, spread = _place(mesh, everywhere), _place(mesh, over)
+    shard = lambda feed: Feed(feed.resident, place(feed.first), spread(feed.rows))  # noqa: E731
+    return Program(networks, init_states, run_updates, place, spread, shard, len(devices))
 
 
 def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = None, vectorised: bool | None = None) -> int:
