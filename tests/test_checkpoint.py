@@ -62,6 +62,14 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         checkpoints.find("2")
 
 
+def test_a_resume_hashes_every_file_once(saved, monkeypatch):
+    hashed, files = [], json.loads((saved.folder / "step_00000003" / "manifest.json").read_text())["files"]
+    sha256 = checkpoint_module.hashlib.sha256
+    monkeypatch.setattr(checkpoint_module.hashlib, "sha256", lambda content: hashed.append(content) or sha256(content))
+    assert saved.restore_newest(SHAPES)[0] == 3
+    assert sorted(sha256(content).hexdigest() for content in hashed) == sorted(files.values())
+
+
 def _flip_a_bit(step):
     path = _largest(step / "state")
     content = bytearray(path.read_bytes())

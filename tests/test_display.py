@@ -18,6 +18,7 @@ from experiments.run import run
 from wgan_jax.errors import Interrupted
 from wgan_jax.evaluation.evaluator import Sizes
 from wgan_jax.training import display as module
+from wgan_jax.training import results
 from wgan_jax.training.display import (
     Display,
     evaluation_line,
@@ -378,8 +379,8 @@ def test_a_state_that_is_last_and_best_has_one_column(make_config):
     columns = {}
     for best in (7, 3, None):
         checkpoints = SimpleNamespace(best=lambda at=best: at, best_score=lambda: 0.1, restore=lambda step, target: state)
-        rows, results = loop_module._final(make_config(), checkpoints, evaluator, state)
-        columns[best] = ([*rows], results["best"] and results["best"]["step"])
+        rows, found = results.on_test(make_config(), checkpoints, evaluator, state)
+        columns[best] = ([*rows], found["best"] and found["best"]["step"])
     assert columns == {
         7: (["last and best, step 7", "real data"], 7),
         3: (["last, step 7", "best, step 3", "real data"], 3),

@@ -23,7 +23,10 @@ ROOMS = [
     {"wgan_jax.metrics"},
     {"wgan_jax.features"},
     {"wgan_jax.evaluation", "wgan_jax.export"},
-    {f"wgan_jax.training.{name}" for name in ("checkpoint", "display", "interruption", "logging", "processes", "workdir")},
+    {
+        f"wgan_jax.training.{name}"
+        for name in ("checkpoint", "display", "interruption", "logging", "processes", "results", "workdir")
+    },
     {"wgan_jax.training.calls"},
     {"wgan_jax.training.loop", "wgan_jax.training.members"},
     {"wgan_jax.training.notebook"},

@@ -18,14 +18,13 @@ from wgan_jax.data.dataset import Dataset, in_one_line
 from wgan_jax.data.dataset import describe as describe_data
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
-from wgan_jax.evaluation.evaluator import Evaluator, describe, make_evaluator, summarise
+from wgan_jax.evaluation.evaluator import describe, make_evaluator
 from wgan_jax.evaluation.figures import make_artist
-from wgan_jax.evaluation.tables import Cell, cells, print_metrics
 from wgan_jax.report.names import SCORE
-from wgan_jax.training import processes
+from wgan_jax.training import processes, results
 from wgan_jax.training.calls import Call, Clock, Pace, Start, calls, reached
 from wgan_jax.training.checkpoint import Checkpoints
-from wgan_jax.training.display import Display, say, span
+from wgan_jax.training.display import Display, say
 from wgan_jax.training.interruption import Signals
 from wgan_jax.training.logging import MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
@@ -54,24 +53,21 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
         try:
             rows = _train(config, workdir, dataset, clock, signals, summary)
             summary["status"] = "done"
-        except NonFiniteError:
-            summary["status"] = "non-finite"
-            raise
-        except Interrupted:
-            summary["status"] = "interrupted"
+        except (NonFiniteError, Interrupted) as error:
+            summary["status"] = "interrupted" if isinstance(error, Interrupted) else "non-finite"
             raise
         finally:
             summary["seconds"] = {"total": clock.total(), **clock.seconds}
             if summary["status"] != "running" and processes.is_first():
                 write_json(workdir / "summary.json", summary)
     if rows:  # all is written before it is told
-        _tell(config, workdir, rows, summary)
+        results.tell(config, workdir, rows, summary)
     return summary
 
 
 def _train(
     config: ConfigDict, workdir: Path, given: Dataset | None, clock: Clock, signals: Signals, summary: dict[str, Any]
-) -> dict[str, dict[str, Cell]]:
+) -> results.Rows:
     """Trains, evaluates and draws; returns the final table, {} where this is not the first process."""
     with processes.first_before_others():
         dataset = given or load_dataset(config)
@@ -115,7 +111,7 @@ def _train(
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
                 with clock("evaluate"):
-                    evaluation = _evaluate(evaluator, state)
+                    evaluation = results.on_validation(evaluator, state)
                 values |= evaluation
                 info["score"] = values.get(f"eval/{SCORE}", math.nan)
                 display.evaluation(evaluation)
@@ -137,8 +133,8 @@ def _train(
         display.state("evaluating")
         state = jax.device_get(state)
         with clock("evaluate"):
-            rows, results = _final(config, checkpoints, evaluator, state)
-        summary |= results
+            rows, found = results.on_test(config, checkpoints, evaluator, state)
+        summary |= found
         display.state("writing")
         figures = workdir / "figures"
         artist.draw_last(figures, int(state.step), state.ema, state.critic.variables, evaluator.network)
@@ -146,14 +142,6 @@ def _train(
         write_json(workdir / "provenance.json", {**record, "end": now()})
         display.state("done")
     return rows
-
-
-def _tell(config: ConfigDict, workdir: Path, rows: dict[str, dict[str, Cell]], summary: dict[str, Any]) -> None:
-    print_metrics(rich.get_console(), "test split", rows, config.eval.draws)
-    if summary["best"] is None:
-        say(f"no best state: {SCORE} on validation does not exist for any checkpoint")
-    say(", ".join(f"{name} {span(summary['seconds'][name])}" for name in ("startup", "compile", "train", "evaluate")))
-    say(f"samples, figures, metrics.jsonl, summary.json: {workdir}")
 
 
 def _calls_from(
@@ -199,33 +187,3 @@ def _check_finite(call: Call, checkpoints: Checkpoints) -> None:
         steps = checkpoints.steps()
         kept = f"checkpoints up to step {max(steps)} are kept" if steps else "no checkpoint was due yet"
         raise NonFiniteError(f"training became non-finite at step {call.step}: {first} is {call.metrics[first]}; {kept}")
-
-
-def _evaluate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
-    """Returns eval/x of the averaged generator and eval/raw/x of the generator itself, on validation."""
-    ema, generator, critic = jax.device_get((state.ema, state.generator.variables, state.critic.variables))
-    averaged, raw = (evaluator.of_generator(player, critic, "validation", 0) for player in (ema, generator))
-    return {f"eval/{name}": x for name, x in averaged.items()} | {f"eval/raw/{name}": x for name, x in raw.items()}
-
-
-def _final(
-    config: ConfigDict, checkpoints: Checkpoints, evaluator: Evaluator, state: TrainState
-) -> tuple[dict[str, dict[str, Cell]], dict[str, Any]]:
-    """Returns the final table, and what the summary says: test metrics of the last and the best state, and real data's."""
-    draws, sizes = range(config.eval.draws), evaluator.sizes("test")
-
-    def on_test(state: TrainState) -> dict[str, float]:
-        ema, critic = jax.device_get((state.ema, state.critic.variables))
-        return summarise([evaluator.of_generator(ema, critic, "test", draw) for draw in draws])
-
-    row = on_test(state)
-    results: dict[str, Any] = {"final": row, "best": None}
-    best, last = checkpoints.best(), int(state.step)
-    rows = {f"{'last and best' if best == last else 'last'}, step {last}": cells(row, sizes)}
-    if best is not None:
-        if best != last:
-            row = on_test(checkpoints.restore(best, jax.eval_shape(lambda: state)))
-            rows[f"best, step {best}"] = cells(row, sizes)
-        results["best"] = {"step": best, "metric": SCORE, "value": checkpoints.best_score(), "split": "validation", "test": row}
-    results["real"] = summarise([evaluator.of_real("test", draw) for draw in draws])
-    return rows | {"real data": cells(results["real"], evaluator.real_sizes("test"))}, results

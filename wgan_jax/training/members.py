@@ -81,14 +81,10 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
         chunk = points[start : start + size]
         which = f"members {start + 1} to {start + len(chunk)}" if size < len(points) else f"{len(points)} members"
         checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}")
-        tell = functools.partial(_write_rows, folder / "rows.jsonl", tuple(rows))
+        tell = lambda own, earlier=tuple(rows): write_lines(folder / "rows.jsonl", [*earlier, *own])  # noqa: E731
         rows += _train(chunk, dataset, checkpoints, f"{title}, {which}", clock, tell)
     summary = {"step": config.steps, "members": len(points), "seconds": clock.seconds, "machine": here}
     write_json(folder / "summary.json", summary)
-
-
-def _write_rows(path: Path, earlier: Sequence[Row], rows: Sequence[Row]) -> None:
-    write_lines(path, [*earlier, *rows])
 
 
 def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
@@ -118,9 +114,7 @@ def _train(
         def updates(n: int) -> np.ndarray:
             return np.array([n * alive for alive in progress.alive] + [0] * (len(filled) - count), np.int32)
 
-        plan = functools.partial(
-            plan_feeds, config, dataset, program.place, program.shard, [point.config.seed for point in filled]
-        )
+        plan = functools.partial(plan_feeds, config, dataset, program.place, program.shard, [p.config.seed for p in filled])
         pace = Pace(config.steps, (config.eval_every, config.checkpoint_every), CALL_SECONDS)
         training = calls(program, Start(state, hyper, run_keys, updates), plan, pace, clock, signals)
         restored = Call(step, int(np.max(host.critic_step)), state, {}, 0, np.ones(count, bool), 0.0, 0)
@@ -138,14 +132,14 @@ def _train(
             if call.done:
                 display.show(step, 1 / call.per_update)
             ended = step >= config.steps or not progress.living()
-            due = step > 0 and (step % config.eval_every == 0 or ended)
+            due = step > 0 and (ended or step % config.eval_every == 0)
             if due and not any((row["step"], row["status"]) == (step, "ok") for row in progress.rows):
                 display.state("evaluating")
                 current = networks(first(state, count))
                 with clock("evaluate"):
                     values = _evaluate(evaluator, current, progress.living(), "validation", 1, signals)
                 if not signals.received:
-                    _judge(points, progress, values, (step, call.critic_step), current, best)
+                    _judge(points, progress, values, call, current, best)
                     tell(progress.rows)
                     scores = [row.get(SCORE) for row in progress.rows if (row["step"], row["status"]) == (step, "ok")]
                     display.say(members_line(step, config.steps, count, scores))
@@ -239,30 +233,25 @@ def networks(states: TrainState) -> dict[str, Params]:
 
 
 def _judge(
-    points: Sequence[Point],
-    progress: Progress,
-    values: Sequence[Values | None],
-    at: tuple[int, int],
-    current: Params,
-    best: Params,
+    points: Sequence[Point], progress: Progress, values: list[Values | None], call: Call, current: Params, best: Params
 ) -> None:
-    """Adds the validation rows of the living at (step, critic_step), and keeps the best."""
+    """Adds the validation rows of those that live after a call, and keeps the best."""
     for i, metrics in zip(progress.living(), values, strict=True):
         if metrics is None:
-            _end(points, progress, i, *at)
+            _end(points, progress, i, call.step, call.critic_step)
             continue
-        progress.rows.append(_row(points[i], (*at, progress.seconds[i]), "validation", "last", metrics))
+        at = (call.step, call.critic_step, progress.seconds[i])
+        progress.rows.append(_row(points[i], at, "validation", "last", metrics))
         score, kept = metrics.get(SCORE, math.nan), progress.scores[i]
         if math.isfinite(score) and (kept is None or score < kept):
-            progress.scores[i], progress.best_steps[i] = score, at[0]
+            progress.scores[i], progress.best_steps[i] = score, call.step
             jax.tree.map(lambda own, new, i=i: own.__setitem__(i, new[i]), best, current)
 
 
 def _end(points: Sequence[Point], progress: Progress, index: int, step: int, critic_step: int) -> None:
     """Ends a member that became non-finite."""
     progress.alive[index] = False
-    at = (step, critic_step, progress.seconds[index])
-    progress.rows.append(_row(points[index], at, "validation", "last", None))
+    progress.rows.append(_row(points[index], (step, critic_step, progress.seconds[index]), "validation", "last", None))
 
 
 def _evaluate(
@@ -296,11 +285,10 @@ def _test(points: Sequence[Point], evaluator: Evaluator, last: Params, best: Par
     rows = []
     for i in living:
         for state, step in (("last", ends[i]), ("best", progress.best_steps[i])):
-            if step == 0:
-                continue
-            row = validated[points[i].id, step]
-            at = (step, row["critic_step"], row["seconds"])
-            rows.append(_row(points[i], at, "test", state, values.get((state, i), values["last", i])))
+            if step > 0:
+                row = validated[points[i].id, step]
+                at = (step, row["critic_step"], row["seconds"])
+                rows.append(_row(points[i], at, "test", state, values.get((state, i), values["last", i])))
     return rows
 
 
