@@ -62,11 +62,12 @@ def _with_memory(work: Any, *arguments: Any) -> Any:
 def start(config: ConfigDict) -> tuple[float, int, int]:
     """Returns seconds until the dataset is there, its number of images, and the bytes of one."""
     from wgan_jax.data import load_dataset
+    from wgan_jax.data.dataset import Stored
 
     began = time.perf_counter()
     dataset = load_dataset(config)
     seconds = time.perf_counter() - began
-    splits = [split for split in (dataset.train, dataset.validation, dataset.test) if split is not None]
+    splits = dataset.splits.values() if isinstance(dataset, Stored) else ()
     return seconds, sum(len(split.images) for split in splits), int(np.prod(dataset.shape))
 
 
@@ -81,7 +82,7 @@ def starts(config: ConfigDict) -> None:
 
 def trained(config: ConfigDict, folder: Path, images: int, shape: tuple[int, ...]) -> float:
     """Returns updates per second of the training loop on a sparse file of so many images."""
-    from wgan_jax.data.dataset import Dataset, Split
+    from wgan_jax.data.dataset import Split, Stored
     from wgan_jax.training import loop
 
     runtime.configure_jax(config)
@@ -93,7 +94,7 @@ def trained(config: ConfigDict, folder: Path, images: int, shape: tuple[int, ...
     few = Split(stored[:100], np.zeros(100, np.int32))
     workdir = folder / f"run_{images}"
     workdir.mkdir()
-    with mock.patch.object(loop, "load_dataset", return_value=Dataset(shape, (), part, few, few)):
+    with mock.patch.object(loop, "load_dataset", return_value=Stored(shape, part, few, few)):
         loop.train(config, workdir, time.perf_counter())
     return float(json.loads((workdir / "summary.json").read_text(encoding="utf-8"))["updates_per_second"])
 

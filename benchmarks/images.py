@@ -74,10 +74,11 @@ def layer_multiplications(config: ConfigDict, shape: Shape) -> tuple[list[int], 
 
 def make_dataset(shape: Shape) -> Any:
     """Returns random images."""
-    from wgan_jax.data.dataset import Dataset, Split
+    from wgan_jax.data.dataset import Split, Stored
 
     images = np.random.default_rng(0).integers(0, 256, (STORED, shape.height, shape.height, shape.channels)).astype(np.uint8)
-    return Dataset(images.shape[1:], train=Split(images, np.zeros(STORED, np.int32)))
+    part = Split(images, np.zeros(STORED, np.int32))
+    return Stored(images.shape[1:], part, part, part)
 
 
 def jax_side(config: ConfigDict, shape: Shape) -> JaxSide:

@@ -133,17 +133,19 @@ def optimizer_settings(config: ConfigDict) -> dict[str, list[float]]:
 def torch_settings(config: ConfigDict) -> dict[str, Any]:
     """Returns the Settings of benchmarks/toy_torch.py for a config."""
     from wgan_jax.data import load_dataset
+    from wgan_jax.data.dataset import Law
 
-    modes = load_dataset(config).modes
-    assert modes is not None
+    law = load_dataset(config)
+    assert isinstance(law, Law)
+    assert law.modes is not None
     return dict(
         optimizer_settings(config),
         dtype=config.dtype,
         batch_size=config.batch_size,
         n_critic=config.n_critic,
         latent_dim=config.latent.dim,
-        centres=modes.centres.tolist(),
-        sigma=modes.sigma,
+        centres=law.modes.centres.tolist(),
+        sigma=law.modes.sigma,
         penalty_weight=config.penalty.weight,
         decay_steps=config.decay_steps or float("inf"),
         ema_decay=config.ema_decay,

@@ -26,8 +26,7 @@ from wgan_jax.places import check_data
 from wgan_jax.training.workdir import write_json, write_whole
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from wgan_jax.data.dataset import Stored
     from wgan_jax.types import Params
 
 FORMATS = (".png", ".npz", ".gif", "/")
@@ -154,8 +153,8 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
     import jax
     import numpy as np
 
-    from wgan_jax.data.dataset import decode, encode
-    from wgan_jax.evaluation import figures, sampling, sheets
+    from wgan_jax.data.dataset import to_pixels
+    from wgan_jax.evaluation import figures, points, sampling, sheets
 
     shape, law, form = tuple(restored.info["shape"]), restored.config.latent.name, _format(flags.out)
     kind = "walks" if form == ".gif" else "samples"
@@ -185,9 +184,10 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
         sheet = sheets.table_of_images(images.reshape(-1, *shape), flags.interpolate, header, rows, told)
         sheets.save_sheet(out, sheet, title)
     elif kind == "comparisons":
-        train, samples = _training_images(restored, flags.nearest), whole(latents)
+        dataset, samples = _training_data(restored, flags.nearest), whole(latents)
+        train = dataset.train.images
         indices, distances = sampling.nearest_images(samples, train, flags.nearest)
-        images = np.concatenate([samples[:, None], decode(train[indices], samples.dtype)], axis=1)
+        images = np.concatenate([samples[:, None], dataset.decode(train[indices], samples.dtype)], axis=1)
         header = ["sample", "nearest", *map(str, range(2, flags.nearest + 1)), "distances"]
         rows = ["  ".join(f"{distance:.2f}" for distance in row) for row in distances]
         told += (
@@ -203,21 +203,23 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
         for index, images in enumerate(generate(latents)):
             sheets.save_images(out, images, index * sampling.CHUNK)
     elif form == ".npz":
-        parts = [encode(part) if len(shape) == 3 else part.astype(np.float32) for part in generate(latents)]
+        parts = [to_pixels(part) if len(shape) == 3 else part.astype(np.float32) for part in generate(latents)]
         np.savez(out, samples=np.concatenate(parts), latents=latents.astype(np.float32))
     elif len(shape) == 3:
         sheets.save_sheet(out, sheets.image_grid(whole(latents)), told)
     else:
-        figures.points_figure(whole(latents), told).savefig(out, dpi=figures.DPI)
+        points.points_figure(whole(latents), told).savefig(out, dpi=figures.DPI)
     print(f"{num} {kind} of step {restored.step}: {out}")
 
 
-def _training_images(restored: Restored, least: int) -> "np.ndarray":
-    train = load_data(restored).train
-    assert train is not None
-    if len(train.images) < least:
-        raise UserError(f"--nearest: {least} asked for, but there are {len(train.images)} training images")
-    return train.images
+def _training_data(restored: Restored, least: int) -> "Stored":
+    from wgan_jax.data.dataset import Law
+
+    dataset = load_data(restored)
+    count = 0 if isinstance(dataset, Law) else len(dataset.train.images)
+    if isinstance(dataset, Law) or count < least:
+        raise UserError(f"--nearest: {least} asked for, but there are {count} training images")
+    return dataset
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from PIL import Image
 from configs import default
 from wgan_jax.config import flatten, mistakes
 from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import Dataset, Split
-from wgan_jax.data.source import make_feed
+from wgan_jax.data.dataset import Law, Split, Stored
+from wgan_jax.data.source import Feed, make_feed
 from wgan_jax.errors import UserError
 from wgan_jax.keys import rules
 from wgan_jax.training.program import make_parts, make_run_updates
@@ -46,7 +46,7 @@ def dataset_of(config):
     if shape is None:
         return load_dataset(config)
     blank = Split(np.zeros((20, *shape), np.uint8), np.zeros(20, np.int32))
-    return Dataset(shape, train=blank, flip=config.data.flip, dequantise=config.data.dequantise)
+    return Stored(shape, blank, blank, blank, flip=config.data.flip, dequantise=config.data.dequantise)
 
 
 def build(config):
@@ -54,7 +54,7 @@ def build(config):
     dataset = dataset_of(config)
     _, steps = make_parts(config, dataset.shape)
     state = jax.eval_shape(steps.init_state, jax.random.key(0))
-    feed = make_feed(dataset, dataset.train, 0, 0, 16, config.batch_size)
+    feed = Feed() if isinstance(dataset, Law) else make_feed(dataset, dataset.train, 0, 0, 16, config.batch_size)
     hyper = make_hyperparameters(config)
     new_state, metrics, done, _ = jax.eval_shape(
         make_run_updates(config, dataset), state, jnp.int32(1), hyper, jax.random.key(1), feed

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import os
 
 import jax
@@ -14,8 +15,17 @@ from sklearn.datasets import load_digits, make_swiss_roll
 
 from configs.default import default_config
 from wgan_jax.data import DATASETS, Loader, introduce, load_dataset
-from wgan_jax.data.dataset import Dataset, Split, decode, describe, encode, in_one_line
-from wgan_jax.data.source import ROWS_PER_FEED, STREAMED_BYTES, Feed, draw, make_feed, positions_per_feed, stream_indices
+from wgan_jax.data.dataset import Law, Split, Stored, describe, from_pixels, in_one_line, to_pixels
+from wgan_jax.data.source import (
+    ROWS_PER_FEED,
+    STREAMED_BYTES,
+    Feed,
+    draw,
+    make_feed,
+    plan_feeds,
+    positions_per_feed,
+    stream_indices,
+)
 from wgan_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -39,15 +49,14 @@ def sample(dataset, count, seed=0):
 @pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_a_dataset_is_stored_or_sampled(name):
     dataset = load(name)
-    if dataset.sample is None:
+    if isinstance(dataset, Stored):
         assert dataset.train.images.shape[1:] == dataset.shape
     else:
-        assert (dataset.train, dataset.validation, dataset.test) == (None, None, None)
         example = jax.eval_shape(dataset.sample, jax.random.key(0))
         assert (example.shape, example.dtype) == (dataset.shape, jnp.float32)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in SHIPPED if load(name).sample))
+@pytest.mark.parametrize("name", sorted(name for name in SHIPPED if isinstance(load(name), Law)))
 def test_examples_are_independent(name):
     x = sample(load(name), 500)
     assert len(np.unique(x, axis=0)) == 500
@@ -65,7 +74,7 @@ def tiny(images=(8, 4, 4, 1), labels=8, classes=("a", "b"), **changes):
         return np.zeros(value, dtype) if isinstance(value, int | tuple) else value
 
     split = Split(array(images, np.uint8), array(labels, np.int32))
-    return Dataset((4, 4, 1), classes, split, split, split)._replace(**changes)
+    return Stored((4, 4, 1), split, split, split, classes)._replace(**changes)
 
 
 def load_own(monkeypatch, dataset, **traits):
@@ -133,7 +142,7 @@ def test_digits_in_one_line():
 
 def test_few_classes_are_all_counted_and_what_was_left_out_is_said():
     first = Split(np.zeros((3, 4, 4, 3), np.uint8), np.array([0, 1, 1], np.int32))
-    dataset = Dataset((4, 4, 3), ("cat", "dog"), first, first, first, "f", {".tif": 40, "hidden": 2})
+    dataset = Stored((4, 4, 3), first, first, first, ("cat", "dog"), "f", {".tif": 40, "hidden": 2})
     line = "data: pets, 3 train / 3 validation / 3 test images 4x4x3, 2 classes (cat: 3, dog: 6); left out: 40 .tif, 2 hidden"
     assert in_one_line("pets", dataset) == line
     assert in_one_line("pets", dataset._replace(class_names=())).endswith(
@@ -269,16 +278,16 @@ def test_the_digits_split_is_the_public_one():
 
 def test_encode_is_the_exact_inverse_of_decode():
     levels = np.arange(256, dtype=np.uint8)
-    for x in (decode(levels), jax.jit(decode)(levels)):
+    for x in (from_pixels(levels), jax.jit(from_pixels)(levels)):
         assert x.dtype == jnp.float32
-        np.testing.assert_array_equal(encode(x), levels)
+        np.testing.assert_array_equal(to_pixels(x), levels)
         np.testing.assert_allclose(x, np.linspace(-1, 1, 256), atol=1e-7)
-    assert (decode(levels)[0], decode(levels)[255]) == (-1, 1)
+    assert (from_pixels(levels)[0], from_pixels(levels)[255]) == (-1, 1)
 
 
 def test_decode_in_float64():
     with jax.enable_x64(True):
-        x = decode(np.arange(256, dtype=np.uint8), jnp.float64)
+        x = from_pixels(np.arange(256, dtype=np.uint8), jnp.float64)
         assert x.dtype == jnp.float64
         np.testing.assert_allclose(x, np.linspace(-1, 1, 256), rtol=1e-15, atol=1e-15)
 
@@ -286,8 +295,8 @@ def test_decode_in_float64():
 def test_encode_rounds_to_the_nearest_level_and_clips():
     half = 1 / 127.5 / 2
     x = np.array([-2.0, -1.0, -1 + 0.9 * half, -1 + 1.1 * half, 1 - 1.1 * half, 1 - 0.9 * half, 1.0, 2.0], np.float32)
-    np.testing.assert_array_equal(encode(x), [0, 0, 0, 1, 254, 255, 255, 255])
-    assert encode(x).dtype == np.uint8
+    np.testing.assert_array_equal(to_pixels(x), [0, 0, 0, 1, 254, 255, 255, 255])
+    assert to_pixels(x).dtype == np.uint8
 
 
 # The stream
@@ -321,7 +330,7 @@ def test_a_loader_reads_what_its_line_says(name, tmp_path):
         Image.new("L", (4, 4)).save(tmp_path / f"{index}.png")
     values.update({"path": str(tmp_path), "cache_dir": str(tmp_path / "cache")})
     dataset = DATASETS[name].load(Recorder())
-    if dataset.sample is not None:
+    if isinstance(dataset, Law):
         jax.eval_shape(dataset.sample, jax.random.key(0))
     assert read - {"cache_dir"} == set(DATASETS[name].reads)
 
@@ -333,7 +342,7 @@ def test_a_batch_larger_than_the_data_takes_every_example_as_often_as_it_can():
     for feed in (resident, streamed):
         batch = draw(dataset, feed, jnp.int32(0), jax.random.key(0), 11, size)
         np.testing.assert_array_equal(batch.label, rows)
-        np.testing.assert_array_equal(encode(batch.x), dataset.train.images[rows])
+        np.testing.assert_array_equal(to_pixels(batch.x), dataset.train.images[rows])
     for row in rows:
         counts = np.bincount(row, minlength=11)
         assert 1 <= counts.min() <= counts.max() <= 4  # of 30 = two or more whole epochs and parts of at most two others
@@ -370,7 +379,8 @@ def test_a_feed_has_one_size_for_a_config():
 
 
 def test_synthetic_data_needs_no_feed():
-    assert make_feed(load("ring8"), None, 0, 0, 3, 4) == Feed(None, None, None)
+    feed_at, room, least = plan_feeds(default_config(), load("ring8"), place=None, shard=lambda feed: feed)
+    assert (feed_at(7), room, least) == (Feed(None, None, None), math.inf, 0)
 
 
 # Batches
@@ -380,7 +390,8 @@ def stored():
     """11 images [2, 2, 1] whose pixels tell which they are, labelled 0..10."""
     index = np.arange(11)
     images = (20 * index[:, None] + np.arange(4)).astype(np.uint8).reshape(11, 2, 2, 1)
-    return Dataset(shape=(2, 2, 1), class_names=tuple("abcdefghijk"), train=Split(images, index.astype(np.int32)))
+    split = Split(images, index.astype(np.int32))
+    return Stored((2, 2, 1), split, split, split, tuple("abcdefghijk"))
 
 
 def feeds(dataset, first, positions, size):
@@ -406,7 +417,7 @@ def test_stored_batches_are_the_streams_whichever_way(compiled, position):
         assert (batch.x.shape, batch.x.dtype) == ((count, size, 2, 2, 1), jnp.float32)
         assert (batch.label.shape, batch.label.dtype) == ((count, size), jnp.int32)
         np.testing.assert_array_equal(batch.label, here)
-        np.testing.assert_array_equal(encode(batch.x), dataset.train.images[here])
+        np.testing.assert_array_equal(to_pixels(batch.x), dataset.train.images[here])
 
 
 def test_stored_batches_do_not_depend_on_the_key_or_the_feeds_cut():
@@ -423,7 +434,7 @@ def test_flips_mirror_about_half_of_the_images_and_nothing_else():
     rows, resident, streamed = feeds(dataset, 0, 40, 5)
     plain = dataset.train.images[rows]
     for feed in (resident, streamed):
-        x = encode(draw(dataset._replace(flip=True), feed, jnp.int32(0), jax.random.key(3), 40, 5).x)
+        x = to_pixels(draw(dataset._replace(flip=True), feed, jnp.int32(0), jax.random.key(3), 40, 5).x)
         flipped = (x == plain[:, :, :, ::-1]).all((2, 3, 4))
         np.testing.assert_array_equal(flipped | (x == plain).all((2, 3, 4)), np.ones((40, 5), bool))
         assert 70 < flipped.sum() < 130  # of 200
@@ -432,7 +443,8 @@ def test_flips_mirror_about_half_of_the_images_and_nothing_else():
 def test_a_config_augments_whatever_is_stored():
     dataset = load("digits", flip=True, dequantise=True)
     assert (dataset.flip, dataset.dequantise) == (True, True)
-    assert (load("digits").flip, load("ring8", flip=True).flip) == (False, False)
+    assert not load("digits").flip
+    assert isinstance(load("ring8", flip=True), Law)  # which nothing mirrors
 
 
 def test_dequantised_pixels_stay_on_their_level():

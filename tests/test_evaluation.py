@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import Split, encode, flatten
+from wgan_jax.data.dataset import Split, Stored, flatten, to_pixels
 from wgan_jax.errors import Interrupted, UserError
 from wgan_jax.evaluation.critic import CRITIC_VALUES, make_critic_statistics
 from wgan_jax.evaluation.evaluator import USUAL, _say_left_out, left_out, make_evaluator, protocol, summarise
@@ -57,7 +57,7 @@ def test_the_sides_of_a_reference_share_no_example():
     for split, size in (("validation", 297), ("test", 500)):
         reference = make_reference(DIGITS, split, 500)
         assert len(reference.real) == len(reference.again) == size
-        seen = [set(map(bytes, side)) for side in (reference.real, reference.spare, flatten(reference.train))]
+        seen = [set(map(bytes, side)) for side in (reference.real, reference.spare, flatten(DIGITS.decode(reference.train)))]
         assert not seen[0] & seen[1]
         assert not seen[0] & seen[2]
         assert not seen[1] & seen[2]
@@ -67,11 +67,11 @@ def test_the_sides_of_a_reference_share_no_example():
 def compared(dataset, n=50):
     """A reference with the features of its points, and other real data in the generator's place."""
     network = FEATURES["pixels"](None, dataset)
-    stored = (lambda x: encode(x.reshape(-1, *dataset.shape))) if dataset.train is not None else (lambda x: x)
     reference = make_reference(dataset, "validation", n)
-    reference = reference._replace(features=network.apply(stored(reference.real)))
-    features = network.apply(stored(reference.again))
-    labels = network.label(stored(reference.again), features) if dataset.class_names else np.empty(0, int)
+    real, again = (dataset.encode(x.reshape(-1, *dataset.shape)) for x in (reference.real, reference.again))
+    reference = reference._replace(features=network.apply(real))
+    features = network.apply(again)
+    labels = network.label(again, features) if isinstance(dataset, Stored) else np.empty(0, int)
     return reference, Generated(reference.again, reference.spare, features, labels, reference.again)
 
 
@@ -162,7 +162,7 @@ def test_a_generator_is_what_it_draws(small):
     evaluator = make_evaluator(config, DIGITS, networks)
     values = evaluator.of_generator(generator, critic, "test", 2)
     key = jax.random.fold_in(jax.random.key(30_002), True)
-    images = encode(make_sampler(networks)(generator, key, 0, 80)[1])
+    images = to_pixels(make_sampler(networks)(generator, key, 0, 80)[1])
     assert evaluator.of_examples(lambda n: images[:n], "test", 2) == {
         name: value for name, value in values.items() if name not in CRITIC_VALUES
     }
@@ -244,7 +244,7 @@ def test_pixels_as_features_are_bounded(small, monkeypatch):
 
 
 def test_mirrored_copies_are_copies_where_training_flips():
-    mirrored = flatten(DIGITS.train.images[:50, :, ::-1])
+    mirrored = flatten(DIGITS.decode(DIGITS.train.images[:50, :, ::-1]))
     assert distances_to_train(DIGITS._replace(flip=True), mirrored).max() == pytest.approx(0, abs=1e-6)
     assert np.median(distances_to_train(DIGITS, mirrored)) > 1
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from wgan_jax.config import load
-from wgan_jax.data.dataset import Dataset, Split
+from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.errors import UserError
 from wgan_jax.features import FEATURES
 from wgan_jax.features import classifier as module
@@ -27,7 +27,7 @@ def split(count, seed):
     return Split(images.astype(np.uint8), labels)
 
 
-HALVES = Dataset((8, 8, 1), CLASSES, split(300, 0), split(40, 1), split(60, 2))
+HALVES = Stored((8, 8, 1), split(300, 0), split(40, 1), split(60, 2), CLASSES)
 
 
 @pytest.fixture

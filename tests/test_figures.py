@@ -11,8 +11,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from wgan_jax.data import digits, load_dataset
-from wgan_jax.data.dataset import decode, encode
-from wgan_jax.evaluation import figures, sheets
+from wgan_jax.data.dataset import from_pixels, to_pixels
+from wgan_jax.evaluation import figures, points, sheets
 from wgan_jax.evaluation.registry import METRICS
 from wgan_jax.features import FEATURES
 from wgan_jax.models import build_networks
@@ -93,22 +93,22 @@ def _pixels(figure, color):
 def test_real_and_generated_points_are_seen_where_they_lie_on_each_other():
     angles = np.arange(2000) % 8 * np.pi / 4
     real = 1.4 * np.stack([np.cos(angles), np.sin(angles)], axis=1) + np.random.default_rng(0).normal(0, 0.014, (2000, 2))
-    figure = figures.points_figure(real[::-1], "ring8", real, lambda x: x[:, 0])
+    figure = points.points_figure(real[::-1], "ring8", real, lambda x: x[:, 0])
     assert legend_of(figure) == ["real (n = 2,000)", "generated (n = 2,000)"]
-    alone = figures.points_figure(None, "ring8", real)
+    alone = points.points_figure(None, "ring8", real)
     assert legend_of(alone) == ["real (n = 2,000)"]
-    frame = _pixels(figures.points_figure(np.full((1, 2), 9.0), "ring8", real[:8], lambda x: x[:, 0]), "black")
-    assert _pixels(figure, figures.GENERATED) > 8 * 10
+    frame = _pixels(points.points_figure(np.full((1, 2), 9.0), "ring8", real[:8], lambda x: x[:, 0]), "black")
+    assert _pixels(figure, points.GENERATED) > 8 * 10
     assert _pixels(figure, "black") > frame + 8 * 10
     assert _pixels(alone, "black") > 0
     assert_legible(figure)
-    far = figures.points_figure(np.array([[0, 0], [9, 0], [0, -9.0]]), "ring8", real, lambda x: x[:, 0])
+    far = points.points_figure(np.array([[0, 0], [9, 0], [0, -9.0]]), "ring8", real, lambda x: x[:, 0])
     assert legend_of(far) == ["real (n = 2,000)", "generated (n = 3, 2 outside)"]
 
 
 def test_points_of_one_dimension_are_histograms_beside_the_critic():
     x = np.random.default_rng(0).normal(2, 1, (500, 1))
-    figure = figures.points_figure(x, "gaussian", x + 1, lambda at: 3 * at[:, 0])
+    figure = points.points_figure(x, "gaussian", x + 1, lambda at: 3 * at[:, 0])
     assert legend_of(figure) == ["real (n = 500)", "generated (n = 500)", "critic's score"]
     histogram, critic = figure.axes
     assert (histogram.get_xlabel(), histogram.get_ylabel(), critic.get_ylabel()) == (
@@ -321,7 +321,7 @@ def test_a_run_of_images_has_real_ones_beside_generated_ones(make_config, tmp_pa
         "real": "the data of wgan_gp on digits, seed 0",
     }
     rows = np.sort(np.random.default_rng(0).permutation(297)[:64])
-    real = sheets.image_grid(decode(dataset.validation.images[rows]))
+    real = sheets.image_grid(from_pixels(dataset.validation.images[rows]))
     _find(pictures["real"], real)
     top, page = _find(pictures["samples"], real)
     generated = page[top : top + real.height, real.width + 16 : 2 * real.width + 16]
@@ -455,4 +455,4 @@ def test_images_are_encoded_as_they_are_saved(tmp_path):
     sheets.save_images(tmp_path, images, 5)
     for index in range(2):
         with Image.open(tmp_path / f"{5 + index:06d}.png") as picture:
-            np.testing.assert_array_equal(np.asarray(picture), encode(images[index]))
+            np.testing.assert_array_equal(np.asarray(picture), to_pixels(images[index]))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wgan_jax.data.dataset import from_pixels
 from wgan_jax.metrics import divergences, fidelity, kernels, modes, transport
 
 RNG = np.random.default_rng(0)
@@ -72,9 +73,10 @@ def test_float32_on_a_device_gives_the_float64_result(function):
 
 
 def test_images_on_a_device_are_classified():
-    classify = fidelity.label_classifier(jnp.asarray(IMAGES), jnp.asarray(LABELS))
+    images = jnp.asarray(IMAGES)
+    classify = fidelity.label_classifier(images, jnp.asarray(LABELS), from_pixels)
     np.testing.assert_array_equal(classify.predict(IMAGES.reshape(40, -1) / 127.5 - 1), LABELS)
-    assert fidelity.nearest_distances(jnp.asarray(IMAGES[:3].reshape(3, -1) / 127.5 - 1), jnp.asarray(IMAGES)).max() < 1e-6
+    assert fidelity.nearest_distances(jnp.asarray(IMAGES[:3].reshape(3, -1) / 127.5 - 1), images, from_pixels).max() < 1e-6
 
 
 def test_no_function_is_left_out():

@@ -10,7 +10,8 @@ import pytest
 
 from wgan_jax.config import check
 from wgan_jax.data import load_dataset
-from wgan_jax.data.source import make_feed
+from wgan_jax.data.dataset import Stored
+from wgan_jax.data.source import Feed, make_feed
 from wgan_jax.errors import Interrupted, UserError
 from wgan_jax.plan import resolve
 from wgan_jax.training import members as members_module
@@ -60,8 +61,10 @@ def alone(config, n):
     dataset = load_dataset(check(config))
     program = make_program(config, dataset)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    feed = program.shard(make_feed(dataset, program.place(dataset.train), config.seed, 0, 3 * n, config.batch_size))
-    arguments = (program.init_state(init_key), np.int32(n), make_hyperparameters(config), run_key, feed)
+    feed = Feed()
+    if isinstance(dataset, Stored):
+        feed = make_feed(dataset, program.place(dataset.train), config.seed, 0, 3 * n, config.batch_size)
+    arguments = (program.init_state(init_key), np.int32(n), make_hyperparameters(config), run_key, program.shard(feed))
     state, _, done, finite = program.run_updates(*arguments)
     assert (done, finite) == (n, True)
     return jax.device_get(state)

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.wgan_gp import get_config
-from wgan_jax.data.dataset import Dataset, Split
+from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation.figures import Artist
 from wgan_jax.training.notebook import train
@@ -35,7 +35,7 @@ def own(counts=(40, 20, 20), dtype=np.uint8, shape=(8, 8, 1)):
     """Bright images: their pixels are in 200 .. 255."""
     rng = np.random.default_rng(0)
     splits = [Split(rng.integers(200, 256, (n, *shape)).astype(dtype), np.zeros(n, np.int32)) for n in counts]
-    return Dataset(shape, train=splits[0], validation=splits[1], test=splits[2])
+    return Stored(shape, *splits)
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,8 @@ def test_without_a_dataset_it_is_the_configs(tmp_path, monkeypatch):
         (own()._replace(test=None), "dataset: has no split test; give all three"),
         (own()._replace(test=Split(own().test.images, np.zeros(3, np.int32))), "dataset: has test labels of int32 (3,)"),
         (own((40, 20, 3)), "dataset: has 3 test images; each split needs 4"),
-        (own()._replace(train=None), "dataset: has neither a law"),
+        (own()._replace(train=None), "dataset: has no split train; give all three"),
+        (own().train, "dataset: has neither a law"),
     ],
 )
 def test_a_dataset_that_is_none_is_a_users_mistake(dataset, message, tmp_path):

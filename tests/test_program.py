@@ -16,7 +16,8 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from wgan_jax.config import UserError, check, flatten
-from wgan_jax.data import Dataset, load_dataset
+from wgan_jax.data import load_dataset
+from wgan_jax.data.dataset import Dataset, Stored
 from wgan_jax.data.source import Feed, make_feed
 from wgan_jax.objectives.constraints import CLIP_SCOPES
 from wgan_jax.objectives.losses import LOSSES
@@ -144,7 +145,10 @@ def build(cell, devices=1, mapping="auto", dtype="float64"):
     config = make_config(cell, devices, dtype)
     dataset = load_dataset(config)
     program = make_program(config, dataset, mapping)
-    feed = program.shard(make_feed(dataset, program.place(dataset.train), config.seed, 0, POSITIONS, BATCH))
+    feed = Feed()
+    if isinstance(dataset, Stored):
+        feed = make_feed(dataset, program.place(dataset.train), config.seed, 0, POSITIONS, BATCH)
+    feed = program.shard(feed)
     if (devices, mapping) == (1, "auto"):
         start = jax.device_get(program.init_state(jax.random.key(0)))
     else:

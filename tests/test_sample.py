@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from experiments import sample
 from wgan_jax import runtime
-from wgan_jax.data.dataset import encode
+from wgan_jax.data.dataset import to_pixels
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import sampling
 from wgan_jax.models import build_networks, make_sampler
@@ -99,7 +99,7 @@ def test_nearest_images_are_those_of_a_plain_search(monkeypatch):
     samples = rng.uniform(-1.1, 1.1, (4, 3, 3, 2))
     monkeypatch.setattr(sampling, "COMPARED_VALUES", 7 * 18)  # chunks of 7 images
     indices, distances = sampling.nearest_images(samples, train, 9)
-    levels = encode(samples).reshape(4, -1).astype(float)
+    levels = to_pixels(samples).reshape(4, -1).astype(float)
     every = cdist(levels, train.reshape(50, -1).astype(float)) * 2 / 255
     np.testing.assert_array_equal(indices, np.argsort(every, axis=1)[:, :9])
     np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :9], rtol=1e-12)
@@ -304,7 +304,7 @@ def test_the_launcher_exports_what_it_samples(run, tmp_path):
     latents = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (3,)))(np.arange(3))
     with np.load(tmp_path / "samples.npz") as ours:
         np.testing.assert_allclose(latents, ours["latents"], rtol=1e-6)
-        assert np.abs(encode(generate(latents)).astype(int) - ours["samples"]).max() <= 1
+        assert np.abs(to_pixels(generate(latents)).astype(int) - ours["samples"]).max() <= 1
 
 
 def test_export_alone_draws_nothing(run, call, tmp_path):

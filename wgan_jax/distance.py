@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from scipy.stats import t as student
 
 from wgan_jax.batching import example_keys, in_chunks
-from wgan_jax.data.dataset import decode, flatten
+from wgan_jax.data.dataset import flatten, from_pixels
 from wgan_jax.errors import NonFiniteError
 from wgan_jax.evaluation.critic import POINT_VALUES, Score, make_critic_statistics
 from wgan_jax.metrics.transport import empirical_wasserstein, wasserstein_excess
@@ -49,7 +49,7 @@ def make_fit(config: ConfigDict, shape: tuple[int, ...]) -> tuple[Networks, Call
     ) -> Params:
         def draw(key: jax.Array, examples: jax.Array, rows: jax.Array) -> Batch:
             x = examples[jax.random.choice(key, rows, (config.batch_size,))]
-            return Batch(decode(x, dtype) if x.dtype == jnp.uint8 else x.astype(dtype), jnp.zeros(len(x), jnp.int32))
+            return Batch(from_pixels(x, dtype) if x.dtype == jnp.uint8 else x.astype(dtype), jnp.zeros(len(x), jnp.int32))
 
         def update(state: TrainState, key: jax.Array) -> tuple[TrainState, None]:
             key_real, key_generated, key_step = jax.random.split(key, 3)
@@ -176,7 +176,7 @@ def measure(config: ConfigDict, real: np.ndarray, generated: np.ndarray, seeds: 
 
     def judged(x: np.ndarray, rows: np.ndarray) -> Halves:
         chosen = x[rows[:, :n]]
-        return Halves(*(decode(chosen) if images else chosen))
+        return Halves(*(from_pixels(chosen) if images else chosen))
 
     results = []
     for seed in range(seeds):

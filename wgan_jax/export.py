@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from wgan_jax.types import Networks, Params
 
 FORMAT, PLATFORMS = "jax.export", ("cpu", "cuda")
-TO_UINT8 = "round((clip(x, -1, 1) + 1) * 127.5)"  # data/dataset.py encode
+TO_UINT8 = "round((clip(x, -1, 1) + 1) * 127.5)"  # data/dataset.py to_pixels
 
 
 def export_generator(networks: Networks, variables: Params, latent_dim: int) -> bytes:

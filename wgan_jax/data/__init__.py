@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data import digits, folder, synthetic, tfds
 from wgan_jax.data.cache import LEAST
-from wgan_jax.data.dataset import Dataset, Split, in_one_line
+from wgan_jax.data.dataset import Dataset, Law, Split, Stored, in_one_line
 from wgan_jax.data.walk import printable
 from wgan_jax.errors import UserError
 
@@ -51,12 +51,12 @@ def load_dataset(config: ConfigDict) -> Dataset:
     dataset, here = DATASETS[name].load(config.data), f"config.data.name: the loader of {name} gives"
     if DATASETS[name].images:
         return stored(dataset, config, here)
-    if dataset.sample is None:
+    if not isinstance(dataset, Law):
         raise UserError(f"{here} no law; where it has images, write images=True in DATASETS")
     return dataset
 
 
-def stored(dataset: Dataset, config: ConfigDict, whose: str) -> Dataset:
+def stored(dataset: Dataset, config: ConfigDict, whose: str) -> Stored:
     """Returns a dataset of stored images with int32 labels, augmented as it says itself or config.data does.
 
     whose: begins the message of what is wrong, such as "dataset: has".
@@ -64,13 +64,14 @@ def stored(dataset: Dataset, config: ConfigDict, whose: str) -> Dataset:
     Raises:
       UserError: a split is not there, or not what a Split of this dataset is.
     """
-    train, validation, test = (_vetted(dataset, which, whose) for which in ("train", "validation", "test"))
+    if not isinstance(dataset, Stored):
+        raise UserError(f"{whose} no split train; give all three")
+    train, validation, test = (_vetted(dataset, which, split, whose) for which, split in dataset.splits.items())
     flip, dequantise = dataset.flip or config.data.flip, dataset.dequantise or config.data.dequantise
     return dataset._replace(train=train, validation=validation, test=test, flip=flip, dequantise=dequantise)
 
 
-def _vetted(dataset: Dataset, which: str, whose: str) -> Split:
-    split = getattr(dataset, which)
+def _vetted(dataset: Stored, which: str, split: Split | None, whose: str) -> Split:
     if split is None:
         raise UserError(f"{whose} no split {which}; give all three")
     images, labels = split

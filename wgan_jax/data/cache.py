@@ -19,7 +19,7 @@ import rich
 from ml_collections import ConfigDict
 from rich.progress import track
 
-from wgan_jax.data.dataset import Dataset, Split
+from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.errors import UserError
 from wgan_jax.paths import cache_folder, temporary_folder
@@ -68,7 +68,7 @@ def stamp(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def load(source: Source, config: ConfigDict) -> Dataset:
+def load(source: Source, config: ConfigDict) -> Stored:
     """Returns the dataset of a source by config.data, from the cache where it is there; else decodes it first.
 
     Raises:
@@ -94,7 +94,7 @@ def load(source: Source, config: ConfigDict) -> Dataset:
     bounds = zip(ends - [meta["counts"][name] for name in SPLITS], ends, strict=True)
     train, validation, test = (Split(images[a:b], labels[a:b]) for a, b in bounds)
     left_out = {**source.left_out, **({"damaged": len(meta["damaged"])} if meta["damaged"] else {})}
-    return Dataset(shape, tuple(meta["classes"]), train, validation, test, meta["sha256"], left_out)
+    return Stored(shape, train, validation, test, tuple(meta["classes"]), meta["sha256"], left_out)
 
 
 def _some(damaged: list[str]) -> str:

@@ -1,8 +1,12 @@
-"""What a dataset is: either stored uint8 images with fixed splits, or a law to sample from, on device and without end."""
+"""What a dataset is: stored examples with fixed splits, or a law to sample from, on device and without end.
+
+Examples have two forms: as the dataset has them (uint8 pixels, or points), and in network units, in which networks and metrics
+see them. A dataset's `decode` leads from the first to the second, `encode` back; of a law both forms are one.
+"""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -10,6 +14,30 @@ import numpy as np
 from wgan_jax.data.walk import in_words
 
 FEW_CLASSES = 4  # whose counts are all told
+
+
+class Decode(Protocol):
+    """Examples to network units; NumPy stays NumPy, and JAX's arrays may be traced."""
+
+    def __call__[A: (np.ndarray, jax.Array)](self, examples: A, /, dtype: jax.typing.DTypeLike = np.float32) -> A: ...
+
+
+type Encode = Callable[[jax.Array | np.ndarray], np.ndarray]  # network units to examples: the inverse of a Decode
+
+
+def from_pixels[A: (np.ndarray, jax.Array)](images: A, /, dtype: jax.typing.DTypeLike = np.float32) -> A:
+    """Returns uint8 pixels as network units: 0..255 to [-1, 1]."""
+    return images.astype(dtype) / 127.5 - 1
+
+
+def to_pixels(images: jax.Array | np.ndarray) -> np.ndarray:
+    """Returns network units as uint8 pixels, the inverse of `from_pixels`: rounded to the nearest level, clipped to [-1, 1]."""
+    return np.round((np.clip(np.asarray(images), -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def flatten(x: np.ndarray) -> np.ndarray:
+    """Returns examples [n, ...] in network units as vectors [n, D] float64."""
+    return x.reshape(len(x), -1).astype(np.float64)
 
 
 class Split(NamedTuple):
@@ -26,45 +54,78 @@ class Modes(NamedTuple):
     sigma: float
 
 
-class Dataset(NamedTuple):
+class Stored(NamedTuple):
+    """Examples on disk or in memory, in three splits."""
+
     shape: tuple[int, ...]  # of one example
+    train: Split
+    validation: Split
+    test: Split
     class_names: tuple[str, ...] = ()  # () for no labels
-    train: Split | None = None  # the three splits of a stored dataset, or none of them
-    validation: Split | None = None
-    test: Split | None = None
-    fingerprint: str = ""  # of the stored images, labels and splits; "" for data that ships with the program
+    fingerprint: str = ""  # of the examples, labels and splits; "" for data that ships with the program
     left_out: Mapping[str, int] = MappingProxyType({})  # of what was read, by reason
     flip: bool = False  # whether training images are mirrored at random
     dequantise: bool = False  # whether they get uniform noise of one pixel level
-    sample: Callable[[jax.Array], jax.Array] | None = None  # of a synthetic dataset: key -> one example
+    decode: Decode = from_pixels
+    encode: Encode = to_pixels
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+class Law(NamedTuple):
+    """A distribution that examples are drawn from; they are in network units."""
+
+    shape: tuple[int, ...]  # of one example
+    sample: Callable[[jax.Array], jax.Array]  # key -> one example
     stratified: Callable[[jax.Array, int], jax.Array] | None = None  # key, n -> [n, D], with equal shares of the modes
     modes: Modes | None = None
     quantile: Callable[[np.ndarray], np.ndarray] | None = None  # of a 1-D law: probability -> value
+    fingerprint: str = ""  # of a law of the caller's
+
+    def draw(self, key: jax.Array, count: int) -> jax.Array:
+        """Returns examples [count, *shape], with equal shares of the modes where there are some."""
+        if self.stratified is not None:
+            return self.stratified(key, count)
+        return jax.vmap(self.sample)(jax.random.split(key, count))
+
+    def decode(self, examples: np.ndarray) -> np.ndarray:
+        """Returns the examples themselves."""
+        return examples
+
+    def encode(self, examples: jax.Array | np.ndarray) -> np.ndarray:
+        """Returns the examples themselves."""
+        return np.asarray(examples)
+
+
+type Dataset = Stored | Law
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Returns what provenance.json says of the data, as JSON takes it: counts by split, by class, and of what was left out."""
-    splits = {name: split for name in ("train", "validation", "test") if (split := getattr(dataset, name)) is not None}
-    classes = len(dataset.class_names)
+    told = {"fingerprint": dataset.fingerprint, "shape": list(dataset.shape)}
+    if isinstance(dataset, Law):
+        return {**told, "examples": {}, "classes": [], "class_counts": {}, "left_out": {}}
+    splits, classes = dataset.splits.items(), len(dataset.class_names)
+    counts = {name: np.bincount(split.labels, minlength=classes).tolist() for name, split in splits if classes}
     return {
-        "fingerprint": dataset.fingerprint,
-        "shape": list(dataset.shape),
-        "examples": {name: len(split.images) for name, split in splits.items()},
+        **told,
+        "examples": {name: len(split.images) for name, split in splits},
         "classes": list(dataset.class_names),
-        "class_counts": {
-            name: np.bincount(split.labels, minlength=classes).tolist() for name, split in splits.items() if classes
-        },
+        "class_counts": counts,
         "left_out": dict(dataset.left_out),
     }
 
 
 def in_one_line(name: str, dataset: Dataset) -> str:
     """Returns what a run says of its data at the start."""
-    told = describe(dataset)
     size = "x".join(map(str, dataset.shape))
-    if dataset.train is None:
+    if isinstance(dataset, Law):
         modes = f", {len(dataset.modes.centres)} modes" if dataset.modes else ""
         return f"data: {name}, points of {size} number{'s' * (size != '1')} drawn from a law without end{modes}"
+    told = describe(dataset)
     counts = " / ".join(f"{count:,} {split}" for split, count in told["examples"].items())
     return f"data: {name}, {counts} images {size}, {_classes(told)}{in_words(dataset.left_out)}"
 
@@ -79,19 +140,3 @@ def _classes(told: dict[str, Any]) -> str:
     if len(pairs) > FEW_CLASSES:
         pairs = [f"fewest {pairs[totals.argmin()]}", f"most {pairs[totals.argmax()]}"]
     return f"{len(totals)} classes ({', '.join(pairs)})"
-
-
-def decode[A: (np.ndarray, jax.Array)](images: A, dtype: jax.typing.DTypeLike = np.float32) -> A:
-    """Returns uint8 pixels as network units: 0..255 to [-1, 1], the one map of the project; NumPy stays NumPy."""
-    return images.astype(dtype) / 127.5 - 1
-
-
-def encode(images: jax.Array | np.ndarray) -> np.ndarray:
-    """Returns network units as uint8 pixels, the inverse of `decode`: rounded to the nearest level, clipped to [-1, 1]."""
-    return np.round((np.clip(np.asarray(images), -1, 1) + 1) * 127.5).astype(np.uint8)
-
-
-def flatten(examples: np.ndarray) -> np.ndarray:
-    """Returns examples as vectors [n, D] float64: uint8 images [n, H, W, C] decoded, everything else as it is."""
-    x = decode(examples) if examples.dtype == np.uint8 else examples
-    return x.reshape(len(x), -1).astype(np.float64)

@@ -4,10 +4,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
-from wgan_jax.data.dataset import Dataset, Split
+from wgan_jax.data.dataset import Split, Stored
 
 
-def load(config: ConfigDict) -> Dataset:
+def load(config: ConfigDict) -> Stored:
     """Returns 1,000 training, 297 validation and 500 test images [8, 8, 1] in the order of RandomState(0).permutation(1797).
 
     The source's 0..16 are stored as uint8, x * 255 / 16 rounded.
@@ -18,4 +18,4 @@ def load(config: ConfigDict) -> Dataset:
     pixels = np.round(images[order] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
     labels = labels[order].astype(np.int32)
     train, validation, test = (Split(pixels[a:b], labels[a:b]) for a, b in [(0, 1000), (1000, 1297), (1297, 1797)])
-    return Dataset((8, 8, 1), tuple(map(str, range(10))), train=train, validation=validation, test=test)
+    return Stored((8, 8, 1), train, validation, test, tuple(map(str, range(10))))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data.cache import SPLITS, Record, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
-from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.dataset import Stored
 from wgan_jax.data.images import SUFFIXES
 from wgan_jax.data.walk import METADATA, in_words, printable, walk
 from wgan_jax.errors import UserError
@@ -36,7 +36,7 @@ class Layout(NamedTuple):
     inside: dict[Path, tuple[str, ...]]  # folder with images -> the names of the folders from its split to it
 
 
-def load(config: ConfigDict) -> Dataset:
+def load(config: ConfigDict) -> Stored:
     """Returns the images under config.path, as `walk` finds them.
 
     Subfolders named as SPLIT_NAMES says are the splits where one of them is train, at the top or in one folder that holds all;

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import batches_per_update, example_keys
-from wgan_jax.data.dataset import Dataset, Split, decode
+from wgan_jax.data.dataset import Dataset, Law, Split, Stored
 from wgan_jax.types import Batch
 
 ROWS_PER_FEED = 2**17  # examples; their permutations take about 5 ms to make
@@ -47,12 +47,12 @@ def draw(
     Synthetic data depends on `key` and the global example index, stored data on `position`; its flips and noise, on both.
     """
     keys = jax.vmap(lambda k: example_keys(k, size, axis_name))(jax.random.split(key, count))
-    if dataset.sample is not None:
+    if isinstance(dataset, Law):
         x = jax.vmap(jax.vmap(dataset.sample))(keys).astype(dtype)
         return Batch(x, jnp.zeros((count, size), jnp.int32))
     rows = jax.tree.map(lambda r: jax.lax.dynamic_slice_in_dim(r, position - feed.first, count), feed.rows)
     images, labels = rows if feed.resident is None else jax.tree.map(lambda stored: stored[rows], feed.resident)
-    x = decode(images, dtype)
+    x = dataset.decode(images, dtype)
     if dataset.flip:
         flips = jax.vmap(jax.vmap(jax.random.bernoulli))(keys)
         x = jnp.where(flips[:, :, None, None, None], x[:, :, :, ::-1], x)
@@ -76,14 +76,12 @@ def stream_indices(seed: int, first: int, positions: int, size: int, examples: i
     return stream[start - offset : stop - offset].reshape(positions, size)
 
 
-def make_feed(dataset: Dataset, resident: Split | None, seed: int, first: int, positions: int, size: int) -> Feed:
-    """Returns the feed of `positions` batches from position `first` on; empty for synthetic data.
+def make_feed(dataset: Stored, resident: Split | None, seed: int, first: int, positions: int, size: int) -> Feed:
+    """Returns the feed of `positions` batches from position `first` on.
 
     resident: the training split on the device, for a feed of indices into it; None for one that carries the pixels of
     the same indices. `positions` is a constant of the config, so that the program is compiled once.
     """
-    if dataset.train is None:
-        return Feed()
     rows = stream_indices(seed, first, positions, size, len(dataset.train.images))
     if resident is not None:
         return Feed(resident, np.int32(first), rows)
@@ -103,15 +101,14 @@ def _gather(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns images[rows], read in the order in which they lie on disk."""
     flat = rows.ravel()
     order = np.argsort(flat, kind="stable")
-    gathered = np.empty((flat.size, *images.shape[1:]), np.uint8)
+    gathered = np.empty((flat.size, *images.shape[1:]), images.dtype)
     gathered[order] = images[flat[order]]
     return gathered.reshape(*rows.shape, *images.shape[1:])
 
 
-def positions_per_feed(dataset: Dataset, size: int, needed: int, *, streamed: bool) -> int:
+def positions_per_feed(dataset: Stored, size: int, needed: int, *, streamed: bool) -> int:
     """Returns how many batches of `size` a feed holds: ROWS_PER_FEED indices or STREAMED_BYTES of pixels, `needed` or more."""
-    assert dataset.train is not None
-    example = int(np.prod(dataset.shape))
+    example = math.prod(dataset.shape) * dataset.train.images.itemsize
     return max(needed, (STREAMED_BYTES // example if streamed else ROWS_PER_FEED) // size)
 
 
@@ -136,7 +133,7 @@ def plan_feeds(
     lie. With `seeds` rows have a leading axis [members], each with the stream of its seed; else they are config.seed's.
     """
     needed = functools.partial(batches_per_update, config)
-    if dataset.train is None:
+    if isinstance(dataset, Law):
         return Feeds(lambda position: shard(Feed()), math.inf, needed)
     streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
     resident = None if streamed else place(Split(*map(np.asarray, dataset.train)))

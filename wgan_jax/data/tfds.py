@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data.cache import Record, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
-from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.dataset import Stored
 from wgan_jax.errors import UserError
 from wgan_jax.places import builders_folder, prepared_builder
 
 
-def load(config: ConfigDict) -> Dataset:
+def load(config: ConfigDict) -> Stored:
     """Returns the dataset that config.builder names, from config.data_dir.
 
     Validation is a fixed share (config.holdout) of its training split, and test its own split of that name, or as large a

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data.dataset import Dataset, encode, flatten
+from wgan_jax.data.dataset import Dataset, Law, flatten
 from wgan_jax.errors import NonFiniteError, UserError
 from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.evaluation.reference import (
@@ -19,9 +19,8 @@ from wgan_jax.evaluation.reference import (
     QUANTILE_SAMPLES,
     Generated,
     Reference,
+    Sample,
     make_reference,
-    sample_law,
-    split_of,
     third,
 )
 from wgan_jax.evaluation.registry import METRICS
@@ -36,7 +35,7 @@ PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,
 USUAL = ("wasserstein", "precision_recall", "copying", "classes", "modes", "quantile")
 
 type Values = dict[str, float]  # NaN for what does not exist
-type Draw = Callable[[int], np.ndarray]  # n -> n examples: uint8 images [n, H, W, C] or points [n, D]
+type Draw = Callable[[int], np.ndarray]  # n -> n examples [n, *shape] as the dataset has them
 
 
 class Sizes(NamedTuple):
@@ -102,16 +101,12 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     tells_classes = "classes" in names
     sample, critic_statistics = make_sampler(networks), make_critic_statistics(networks.score)
     many = QUANTILE_SAMPLES if "quantile" in names else 0
-    features_of = _remembered(dataset, network)
+    features_of = _remembered(network)
 
     @functools.cache
     def reference_of(split: str, draw: int, size: Sizes) -> Reference:
         reference = make_reference(dataset, split, size.points, draw)
-        if network is None:
-            return reference
-        if dataset.train is None:
-            return reference._replace(features=network.apply(reference.real[: size.features]))
-        return reference._replace(features=features_of(split, reference.rows[: size.features]))
+        return reference._replace(features=features_of(reference.held_out, size.features))
 
     def compare(reference: Reference, generated: Generated) -> Values:
         values: Values = {}
@@ -127,8 +122,8 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         n, compared = size.points, examples[: size.features]
         features = network.apply(compared) if network else NO_FEATURES
         labels = network.label(compared, features) if network and tells_classes else np.empty(0, int)
-        more = flatten(examples[2 * n : 2 * n + many]) if many else np.empty((0, 1))
-        return Generated(flatten(examples[:n]), flatten(examples[n : 2 * n]), features, labels, more)
+        x = flatten(dataset.decode(examples[: 2 * n + many]))
+        return Generated(x[:n], x[n : 2 * n], features, labels, x[2 * n :])
 
     def of_draw(draw_examples: Draw, split: str, draw: int) -> tuple[Values, Reference, np.ndarray]:
         size = sizes(split)
@@ -144,24 +139,21 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         def draw_examples(count: int) -> np.ndarray:
             at_once = min(count, max(1, SAMPLE_VALUES // math.prod(dataset.shape)))
             chunks = (sample(generator, key, first, at_once)[1] for first in range(0, count, at_once))
-            return np.concatenate([as_stored(np.asarray(chunk)) for chunk in chunks])[:count]
+            return np.concatenate([dataset.encode(chunk) for chunk in chunks])[:count]
 
         values, reference, examples = of_draw(draw_examples, split, draw)
-        sides = (flatten(reference.train[: len(examples)]), reference.real, flatten(examples))
+        on_train, generated = (flatten(dataset.decode(x)) for x in (reference.train[: len(examples)], examples))
+        sides = (on_train, reference.real, generated)
         return values | critic_statistics(critic, *(x.astype(dtype).reshape(-1, *dataset.shape) for x in sides))
 
     def of_real(split: str, draw: int) -> Values:
         size = sizes(split, real=True)
         reference = reference_of(split, draw, size)
-        features, labels, more = NO_FEATURES, np.empty(0, int), np.empty((0, 1))
-        if network and dataset.train is None:
-            features = network.apply(reference.spare[: size.features])
-        elif network:
-            rows = reference.spare_rows[: size.features]
-            features = features_of(third(split), rows)
-            labels = network.label(split_of(dataset, third(split)).images[rows], features) if tells_classes else labels
-        if many:
-            more = flatten(jax.device_get(sample_law(dataset, jax.random.key(40_000 + draw), many)))
+        features, labels, more = features_of(reference.spares, size.features), np.empty(0, int), np.empty((0, 1))
+        if network and tells_classes:
+            labels = network.label(reference.spares.first(size.features), features)
+        if many and isinstance(dataset, Law):
+            more = flatten(np.asarray(dataset.draw(jax.random.key(40_000 + draw), many)))
         return compare(reference, Generated(reference.spare[: size.points], reference.again, features, labels, more))
 
     return Evaluator(
@@ -218,11 +210,6 @@ def describe(evaluator: Evaluator) -> dict[str, Any]:
     return {"sizes": {split: evaluator.sizes(split)._asdict() for split in ("validation", "test")}, "features": features}
 
 
-def as_stored(x: np.ndarray) -> np.ndarray:
-    """Returns generated images [n, H, W, C] as uint8, as saving them would make them; points [n, D] pass."""
-    return encode(x) if x.ndim == 4 else x
-
-
 def summarise(draws: list[Values]) -> Values:
     """Returns the mean of every metric over draws, and its standard deviation as <metric>_std, NaN for a single draw."""
     summary: Values = {}
@@ -240,9 +227,9 @@ def _mean_and_std(values: list[float]) -> tuple[float, float]:
 
 def _sizes(config: ConfigDict, dataset: Dataset, split: str, *, real: bool = False) -> Sizes:
     """Returns the sizes for a split; real: where real data is in the generator's place."""
-    if dataset.train is None:
+    if isinstance(dataset, Law):
         return Sizes(config.eval.samples, min(config.eval.samples, config.eval.feature_samples))
-    fewest = min(len(split_of(dataset, name).images) for name in ((split, third(split)) if real else (split,)))
+    fewest = min(len(dataset.splits[name].images) for name in ((split, third(split)) if real else (split,)))
     most = PIXEL_VALUES // math.prod(dataset.shape) if config.eval.features == "pixels" else fewest
     points = min(config.eval.samples, fewest, len(dataset.train.images))
     return Sizes(points, max(1, min(config.eval.feature_samples, fewest, most)))
@@ -268,17 +255,18 @@ def _say_missing(name: str, error: Exception, said: set[str]) -> None:
         said.add(name)
 
 
-def _remembered(dataset: Dataset, network: FeatureNetwork | None) -> Callable[[str, np.ndarray], Features]:
-    """Returns (split, rows) -> features, in which a network sees every image once: several draws share most of them."""
+def _remembered(network: FeatureNetwork | None) -> Callable[[Sample, int], Features]:
+    """Returns (sample, n) -> features of its first n; a network sees a stored example once, as draws share most of them."""
     known: dict[tuple[str, int], tuple[np.ndarray, ...]] = {}
 
-    def features_of(split: str, rows: np.ndarray) -> Features:
-        assert network is not None
-        images = split_of(dataset, split).images
-        if network.weights == "":  # pixels: no work to save, and large
-            return network.apply(images[rows])
-        if new := [row for row in rows.tolist() if (split, row) not in known]:
-            known.update(zip([(split, row) for row in new], zip(*network.apply(images[new]), strict=True), strict=True))
-        return Features(*map(np.asarray, zip(*(known[split, row] for row in rows.tolist()), strict=True)))
+    def features_of(sample: Sample, count: int) -> Features:
+        if network is None:
+            return NO_FEATURES
+        if not sample.split or network.weights == "":  # of a law there is nothing to find again; pixels are no work, and large
+            return network.apply(sample.first(count))
+        keys = [(sample.split, row) for row in sample.rows[:count].tolist()]
+        if new := [key for key in keys if key not in known]:
+            known.update(zip(new, zip(*network.apply(sample.examples[[row for _, row in new]]), strict=True), strict=True))
+        return Features(*map(np.asarray, zip(*(known[key] for key in keys), strict=True)))
 
     return features_of

@@ -10,13 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from ml_collections import ConfigDict
 
-from wgan_jax.data.dataset import Dataset, decode, encode
+from wgan_jax.data.dataset import Dataset, Law, Stored
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import sheets
-from wgan_jax.evaluation.reference import sample_law
+from wgan_jax.evaluation.points import points_figure
 from wgan_jax.features import FeatureNetwork
 from wgan_jax.models import make_sampler
 from wgan_jax.objectives.penalties import AIMS
@@ -38,7 +37,6 @@ from wgan_jax.types import Networks, Params
 GRID_IMAGES, TOY_POINTS = 64, 2000
 CLASS_IMAGES = 300  # that the sheet by class is chosen from
 DPI = 110
-REAL, GENERATED = "black", VERMILLION
 
 
 def run_title(config: ConfigDict, step: int | None = None) -> str:
@@ -68,11 +66,11 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
         return np.asarray(sample(jax.device_get(generator), key, 0, count)[1])
 
     def real() -> np.ndarray:
-        if dataset.validation is None:
-            return np.asarray(sample_law(dataset, jax.random.key(10_001), TOY_POINTS))
+        if isinstance(dataset, Law):
+            return np.asarray(dataset.draw(jax.random.key(10_001), TOY_POINTS))
         held_out = dataset.validation.images
         rows = np.random.default_rng(0).permutation(len(held_out))[:GRID_IMAGES]
-        return decode(held_out[np.sort(rows)])
+        return dataset.decode(held_out[np.sort(rows)])
 
     def draw(path: Path, step: int, generator: Params, critic: Params) -> None:
         title = run_title(config, step)
@@ -93,10 +91,10 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
         else:
             draw(folder / "samples.png", step, generator, critic)
             points_figure(None, of_data, real()).savefig(folder / "real.png", dpi=DPI)
-        if network is not None and dataset.class_names:
-            assert dataset.train is not None
+        if network is not None and isinstance(dataset, Stored) and dataset.class_names:
             images = samples(generator, CLASS_IMAGES)
-            labels = network.label(encode(images), network.apply(encode(images)))
+            stored = dataset.encode(images)
+            labels = network.label(stored, network.apply(stored))
             told = f"{title}: {CLASS_IMAGES} samples by a classifier's label; in brackets the training split."
             sheet = sheets.images_by_class(images, labels, dataset.class_names, dataset.train.labels, told)
             sheets.save_sheet(folder / "classes.png", sheet, title)
@@ -107,70 +105,6 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
         wasserstein_figure(lines, config, n, units).savefig(folder / "wasserstein.png", dpi=DPI)
 
     return Artist(draw, draw_last, draw_curves)
-
-
-def points_figure(
-    generated: np.ndarray | None,
-    title: str,
-    real: np.ndarray | None = None,
-    score: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> Figure:
-    """Returns a figure of points [n, D], generated or real or both: in 1-D histograms and the critic, else coordinates 1, 2.
-
-    score gives the critic's value of points [m, D]; it is drawn for D of 1 and 2, as level sets in the latter. Its zero is
-    arbitrary.
-    """
-    figure = Figure(figsize=(5, 4.4), layout="constrained")
-    axes = figure.subplots()
-    frame = generated if real is None else real
-    assert frame is not None
-    handles = (_histograms if frame.shape[1] == 1 else _scatter)(figure, axes, frame, generated, real, score)
-    add_title(figure, title)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    return figure
-
-
-type _Points = np.ndarray | None
-type _Score = Callable[[np.ndarray], np.ndarray] | None
-
-
-def _histograms(figure: Figure, axes: Axes, frame: np.ndarray, generated: _Points, real: _Points, score: _Score) -> list[Any]:
-    del figure
-    low, high = np.quantile(np.concatenate([x for x in (frame, generated) if x is not None]), [0.001, 0.999])
-    bins = np.linspace(low - 0.5, high + 0.5, 80).tolist()
-    handles: list[Any] = []
-    for name, points, color, fill in (("real", real, "0.75", True), ("generated", generated, GENERATED, False)):
-        if points is not None:
-            axes.hist(points[:, 0], bins, density=True, color=color, edgecolor=color, histtype="stepfilled", fill=fill)
-            handles.append(Patch(label=f"{name} (n = {len(points):,})", color=color, fill=fill))
-    axes.set(xlabel="x (data units)", ylabel="density")
-    if score is not None:
-        x = np.linspace(bins[0], bins[-1], 200)[:, None]
-        twin = axes.twinx()
-        handles += twin.plot(x[:, 0], score(x), color=BLUE, linewidth=1.2, linestyle="--", label="critic's score")
-        twin.set_ylabel("critic's score", color=BLUE)
-    return handles
-
-
-def _scatter(figure: Figure, axes: Axes, frame: np.ndarray, generated: _Points, real: _Points, score: _Score) -> list[Any]:
-    middle, half = (frame.max(0) + frame.min(0))[:2] / 2, max(0.2, float(np.ptp(frame, axis=0).max())) * 0.65
-    if score is not None and frame.shape[1] == 2:
-        x, y = (np.linspace(m - half, m + half, 100) for m in middle)
-        plane = np.stack(np.meshgrid(x, y), axis=-1)
-        levels = axes.contourf(x, y, score(plane.reshape(-1, 2)).reshape(100, 100), 24, cmap="Blues", alpha=0.6)
-        figure.colorbar(levels, label="critic's score", shrink=0.8)
-    handles = []
-    # Under generated points real ones are wide: a mode that is met shows both, one that is missed itself alone.
-    wide = 30 if generated is not None else 3
-    for name, points, color, size in (("real", real, REAL, wide), ("generated", generated, GENERATED, 3)):
-        if points is not None:
-            axes.scatter(points[:, 0], points[:, 1], s=size, color=color, linewidths=0, alpha=3 / max(size, 4), label=name)
-            outside = int((np.abs(points[:, :2] - middle) > half).any(axis=1).sum())
-            label = f"{name} (n = {len(points):,}{f', {outside:,} outside' * (outside > 0)})"
-            handles.append(Line2D([], [], marker="o", ls="", label=label, color=color, markersize=size**0.5 + 1))
-    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
-    axes.set(xlabel="x1 (data units)", ylabel="x2 (data units)")
-    return handles
 
 
 class Series(NamedTuple):

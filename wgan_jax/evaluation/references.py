@@ -9,34 +9,30 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.cluster import KMeans
 
-from wgan_jax.data.dataset import Dataset, flatten
-from wgan_jax.evaluation.evaluator import Sizes, Values, as_stored, make_evaluator
-from wgan_jax.evaluation.reference import split_of
+from wgan_jax.data.dataset import Dataset, Stored, flatten
+from wgan_jax.evaluation.evaluator import Sizes, Values, make_evaluator
 from wgan_jax.models import build_networks, make_sampler
 
-type Generator = Callable[[Dataset, np.random.Generator, int], np.ndarray]  # dataset, randomness, n -> [n, D]
+type Generator = Callable[[Stored, np.random.Generator, int], np.ndarray]  # dataset, randomness, n -> [n, D]
 
 
 def _centroids(count: int) -> Generator:
-    def generate(dataset: Dataset, rng: np.random.Generator, n: int) -> np.ndarray:
+    def generate(dataset: Stored, rng: np.random.Generator, n: int) -> np.ndarray:
         """Centroids of k-means on the training images, drawn by the sizes of their clusters."""
-        assert dataset.train is not None
-        means = KMeans(count, n_init=1, random_state=0).fit(flatten(dataset.train.images))
+        means = KMeans(count, n_init=1, random_state=0).fit(flatten(dataset.decode(dataset.train.images)))
         return means.cluster_centers_[rng.choice(means.labels_, n)]
 
     return generate
 
 
-def _copies(dataset: Dataset, rng: np.random.Generator, n: int) -> np.ndarray:
+def _copies(dataset: Stored, rng: np.random.Generator, n: int) -> np.ndarray:
     """Training images, drawn with replacement."""
-    assert dataset.train is not None
-    return flatten(dataset.train.images[rng.integers(0, len(dataset.train.images), n)])
+    return flatten(dataset.decode(dataset.train.images[rng.integers(0, len(dataset.train.images), n)]))
 
 
-def _class_gaussians(dataset: Dataset, rng: np.random.Generator, n: int) -> np.ndarray:
+def _class_gaussians(dataset: Stored, rng: np.random.Generator, n: int) -> np.ndarray:
     """A Gaussian with full covariance per class of the training split, cut to [-1, 1]."""
-    assert dataset.train is not None
-    train, labels = flatten(dataset.train.images), dataset.train.labels
+    train, labels = flatten(dataset.decode(dataset.train.images)), dataset.train.labels
     drawn = rng.choice(labels, n)
     samples = np.empty((n, train.shape[1]))
     for label in np.unique(drawn):
@@ -45,16 +41,16 @@ def _class_gaussians(dataset: Dataset, rng: np.random.Generator, n: int) -> np.n
     return np.clip(samples, -1, 1)
 
 
-def _more_than(images: int) -> Callable[[Dataset], bool]:
-    return lambda dataset: dataset.train is not None and len(dataset.train.images) > images
+def _more_than(images: int) -> Callable[[Stored], bool]:
+    return lambda dataset: len(dataset.train.images) > images
 
 
-def _has_classes(dataset: Dataset) -> bool:
-    return dataset.class_names != () and bool(np.unique_counts(split_of(dataset, "train").labels).counts.min() > 1)
+def _has_classes(dataset: Stored) -> bool:
+    return dataset.class_names != () and bool(np.unique_counts(dataset.train.labels).counts.min() > 1)
 
 
 # name -> generator, and whether it applies to a dataset
-GENERATORS: dict[str, tuple[Generator, Callable[[Dataset], bool]]] = {
+GENERATORS: dict[str, tuple[Generator, Callable[[Stored], bool]]] = {
     "training images, copied": (_copies, _more_than(0)),
     "k-means, 30 centroids": (_centroids(30), _more_than(30)),
     "k-means, 200 centroids": (_centroids(200), _more_than(200)),
@@ -80,11 +76,11 @@ def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int)
         each = (functools.partial(generate, draw) for draw in range(draws))
         return Row([evaluator.of_examples(of, split, draw) for draw, of in enumerate(each)], evaluator.sizes(split))
 
-    def examples(generator: Generator, draw: int, n: int) -> np.ndarray:
-        return as_stored(generator(dataset, np.random.default_rng(draw), n).reshape(-1, *dataset.shape))
+    def examples(stored: Stored, generator: Generator, draw: int, n: int) -> np.ndarray:
+        return stored.encode(generator(stored, np.random.default_rng(draw), n).reshape(-1, *stored.shape))
 
     for name, (generator, applies) in GENERATORS.items():
-        if applies(dataset):
-            yield name, row(functools.partial(examples, generator))
+        if isinstance(dataset, Stored) and applies(dataset):
+            yield name, row(functools.partial(examples, dataset, generator))
     variables, sample = networks.init_generator(jax.random.key(config.seed)), make_sampler(networks)
-    yield "untrained", row(lambda draw, n: as_stored(np.asarray(sample(variables, jax.random.key(50_000 + draw), 0, n)[1])))
+    yield "untrained", row(lambda draw, n: dataset.encode(sample(variables, jax.random.key(50_000 + draw), 0, n)[1]))

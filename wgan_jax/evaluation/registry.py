@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
-from wgan_jax.data.dataset import Dataset
-from wgan_jax.evaluation.reference import Generated, Reference, distances_to_train, split_of
+from wgan_jax.data.dataset import Dataset, Law, Stored
+from wgan_jax.evaluation.reference import Generated, Reference, distances_to_train
 from wgan_jax.metrics.divergences import histograms, jensen_shannon, total_variation
 from wgan_jax.metrics.fidelity import (
     class_balance,
@@ -36,11 +36,16 @@ class Kind(NamedTuple):
 
 
 ANY = Kind("any data", lambda config, dataset: True)
-STORED = Kind("stored images", lambda config, dataset: dataset.train is not None)
+STORED = Kind("stored images", lambda config, dataset: isinstance(dataset, Stored))
 LABELLED = Kind("images with labels of at least two classes", lambda config, dataset: _has_two_classes(dataset))
 PLANE = Kind("points in one or two dimensions", lambda config, dataset: math.prod(dataset.shape) <= 2)
-MIXTURE = Kind("mixtures of Gaussians (ring8, grid25)", lambda config, dataset: dataset.modes is not None)
-LINE = Kind("laws on the line (gaussian with config.data.dim=1)", lambda config, dataset: dataset.quantile is not None)
+MIXTURE = Kind(
+    "mixtures of Gaussians (ring8, grid25)", lambda config, dataset: isinstance(dataset, Law) and dataset.modes is not None
+)
+LINE = Kind(
+    "laws on the line (gaussian with config.data.dim=1)",
+    lambda config, dataset: isinstance(dataset, Law) and dataset.quantile is not None,
+)
 LOGITS = Kind(
     "features with classes (config.eval.features=classifier or inception)",
     lambda config, dataset: config.eval.features != "pixels",
@@ -50,7 +55,7 @@ LOGITS = Kind(
 class Metric(NamedTuple):
     values: tuple[str, ...]  # the names of what it gives; report.names.DIRECTIONS says which are better
     source: Literal["points", "features"]  # what of both sides it compares
-    compute: Callable[[Reference, Generated], dict[str, float]]  # NaN for a value that these samples do not have
+    compute: Callable[[Reference[Any], Generated], dict[str, float]]  # NaN for a value that these samples do not have
     least: int = 2  # examples that each side needs
     compares: bool = True  # with real examples; else it looks at the generated ones alone
     kind: Kind = ANY  # of data; never computed for another
@@ -69,7 +74,7 @@ def _wasserstein(reference: Reference, generated: Generated) -> dict[str, float]
     }
 
 
-def _copying(reference: Reference, generated: Generated) -> dict[str, float]:
+def _copying(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
     return {"copying_z": copying_z(reference.real_to_train, distances_to_train(reference.dataset, generated.first))}
 
 
@@ -79,13 +84,13 @@ def _divergences(reference: Reference, generated: Generated) -> dict[str, float]
     return {"total_variation": total_variation(p, q), "jensen_shannon": jensen_shannon(p, q)}
 
 
-def _modes(reference: Reference, generated: Generated) -> dict[str, float]:
+def _modes(reference: Reference[Law], generated: Generated) -> dict[str, float]:
     modes = reference.dataset.modes
     assert modes is not None
     return mode_statistics(generated.first, modes.centres, modes.sigma)
 
 
-def _quantile(reference: Reference, generated: Generated) -> dict[str, float]:
+def _quantile(reference: Reference[Law], generated: Generated) -> dict[str, float]:
     quantile = reference.dataset.quantile
     assert quantile is not None
     samples = generated.many[:, 0]
@@ -132,7 +137,7 @@ def _inception_score(reference: Reference, generated: Generated) -> dict[str, fl
     return {"inception_score": mean, "inception_score_spread": spread}
 
 
-def _classes(reference: Reference, generated: Generated) -> dict[str, float]:
+def _classes(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
     balance = class_balance(class_shares(generated.labels, len(reference.dataset.class_names)))
     return {"smallest_class": balance.smallest, "class_balance": balance.balance, "classes_covered": float(balance.covered)}
 
@@ -161,4 +166,4 @@ METRICS: dict[str, Metric] = {
 
 
 def _has_two_classes(dataset: Dataset) -> bool:
-    return dataset.class_names != () and len(np.unique(split_of(dataset, "train").labels)) > 1
+    return isinstance(dataset, Stored) and dataset.class_names != () and len(np.unique(dataset.train.labels)) > 1

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from wgan_jax.batching import example_keys
-from wgan_jax.data.dataset import encode
+from wgan_jax.data.dataset import to_pixels
 from wgan_jax.types import Networks, Params
 
 CHUNK = 64  # examples generated at once, always so many: an example's bits do not depend on how many are asked for
@@ -86,7 +86,7 @@ def nearest_images(samples: np.ndarray, train: np.ndarray, k: int) -> tuple[np.n
     Euclidean, over all pixels in network units. They are computed on uint8 levels, of which squared distances are whole
     numbers and exact: of a copy it is 0.
     """
-    points = encode(samples).reshape(len(samples), -1).astype(np.float64)
+    points = to_pixels(samples).reshape(len(samples), -1).astype(np.float64)
     step = max(1, COMPARED_VALUES // points.shape[1])
     distances: np.ndarray = np.empty((len(points), 0))
     indices: np.ndarray = np.empty((len(points), 0), np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from wgan_jax.data.dataset import encode
+from wgan_jax.data.dataset import to_pixels
 
 CELL, LONGEST = 64, 256  # pixels that the shorter side of a small image is enlarged to at least, and the longer one at most
 GAP = 2  # pixels between the images of a grid
@@ -27,7 +27,7 @@ def image_grid(images: np.ndarray, columns: int = 0) -> Image.Image:
     columns = min(n, columns or math.ceil(math.sqrt(n * height / width)))
     rows = math.ceil(n / columns)
     scale = max(1, min(math.ceil(CELL / min(height, width)), LONGEST // max(height, width)))
-    pixels = encode(images).repeat(scale, axis=1).repeat(scale, axis=2)
+    pixels = to_pixels(images).repeat(scale, axis=1).repeat(scale, axis=2)
     high, wide = height * scale + GAP, width * scale + GAP
     sheet = np.full((rows * high + GAP, columns * wide + GAP, channels), 64, np.uint8)
     for index, image in enumerate(pixels):
@@ -97,7 +97,7 @@ def save_animation(path: Path, frames: Iterable[np.ndarray], milliseconds: int) 
 
 def save_images(folder: Path, images: np.ndarray, first: int) -> None:
     """Saves images [n, H, W, C] in [-1, 1], pixel by pixel, as 000000.png, ... in a folder, numbered from `first`."""
-    for index, image in enumerate(encode(images), first):
+    for index, image in enumerate(to_pixels(images), first):
         _picture(image).save(folder / f"{index:06d}.png")
 
 

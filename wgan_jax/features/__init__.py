@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from sklearn.pipeline import Pipeline
 
 from wgan_jax.batching import in_chunks
-from wgan_jax.data.dataset import Dataset, flatten
+from wgan_jax.data.dataset import Dataset, Law, Stored, flatten
 from wgan_jax.errors import UserError
 from wgan_jax.metrics.fidelity import label_classifier
 
@@ -32,22 +32,26 @@ class FeatureNetwork(NamedTuple):
     weights: str  # SHA-256 of its weights; "" where it has none
     resize: str  # how images come to its input size
     accuracy: float | None  # of a classifier, on the test split
-    apply: Callable[[np.ndarray], Features]  # uint8 images [n, H, W, C] or points [n, D]
-    # images and their features -> classes of the dataset [n], as a classifier tells them; for datasets that have some
+    apply: Callable[[np.ndarray], Features]  # of examples [n, *shape] as the dataset has them
+    # examples and their features -> classes of the dataset [n], as a classifier tells them; for datasets that have some
     label: Callable[[np.ndarray, Features], np.ndarray]
 
 
 def _pixels(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """The examples themselves as vectors; the classes by a support vector machine."""
     del config
-    return FeatureNetwork("pixels", "", "none", None, lambda x: Features(flatten(x), np.empty((len(x), 0))), _label(dataset))
+
+    def apply(examples: np.ndarray) -> Features:
+        return Features(flatten(dataset.decode(examples)), np.empty((len(examples), 0)))
+
+    return FeatureNetwork("pixels", "", "none", None, apply, _label(dataset))
 
 
 def _classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """A convolutional network trained on the labelled training split; its last hidden layer."""
     from wgan_jax.features.classifier import cached_classifier
 
-    if not dataset.class_names or dataset.train is None:
+    if not isinstance(dataset, Stored) or not dataset.class_names:
         raise UserError(
             f"config.eval.features: classifier needs images with labels; {config.data.name} has none here, use pixels"
         )
@@ -86,15 +90,14 @@ FEATURES: dict[str, Callable[[ConfigDict, Dataset], FeatureNetwork]] = {
 
 
 def _label(dataset: Dataset) -> Callable[[np.ndarray, Features], np.ndarray]:
-    """Returns (images, features) -> classes by `label_classifier`, which is fitted at the first call."""
+    """Returns (examples, features) -> classes by `label_classifier`, which is fitted at the first call."""
 
     @functools.cache
     def machine() -> Pipeline:
-        assert dataset.train is not None
-        if len(np.unique(dataset.train.labels)) < 2:
+        if isinstance(dataset, Law) or len(np.unique(dataset.train.labels)) < 2:
             raise UserError(
                 "config.data: the training images are all of one class, and `classes` tells them apart; see eval.metrics"
             )
-        return label_classifier(dataset.train.images, dataset.train.labels)
+        return label_classifier(dataset.train.images, dataset.train.labels, dataset.decode)
 
-    return lambda images, features: machine().predict(flatten(images))
+    return lambda examples, features: machine().predict(flatten(dataset.decode(examples)))

@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from rich.console import Console
 from rich.progress import track
 
-from wgan_jax.data.dataset import Dataset, Split, decode
+from wgan_jax.data.dataset import Decode, Split, Stored
 from wgan_jax.models.layers import Convolution, Dense, Style
 from wgan_jax.paths import cache_folder
 from wgan_jax.types import Params
@@ -65,26 +65,24 @@ class Network(nn.Module):
         return features, Dense(self.classes, STYLE)(features)
 
 
-def cached_classifier(dataset: Dataset, folder: Path) -> Classifier:
+def cached_classifier(dataset: Stored, folder: Path) -> Classifier:
     """Returns the classifier of a labelled dataset from a folder of classifiers, trained and put there where it is missing."""
-    assert dataset.train is not None
-    assert dataset.test is not None
     network = Network(len(dataset.class_names))
     told = json.dumps([VERSION, dataset.fingerprint or _fingerprint(dataset.train), dataset.shape, dataset.class_names])
     path = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.npz"
     stored = _read(path, network, dataset.shape)
     if stored is not None:
         params, share = stored
-        return Classifier(make_apply(network, params), share, _hash(params))
-    params = jax.device_get(train(network, dataset.train))
-    apply = make_apply(network, params)
+        return Classifier(make_apply(network, params, dataset.decode), share, _hash(params))
+    params = jax.device_get(train(network, dataset.train, dataset.decode))
+    apply = make_apply(network, params, dataset.decode)
     share = accuracy(apply, dataset.test)
     _write(path, params, share)
     return Classifier(apply, share, _hash(params))
 
 
-def make_apply(network: Network, params: Params) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Returns the compiled function of uint8 images."""
+def make_apply(network: Network, params: Params, decode: Decode) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Returns the compiled function of images as they are stored."""
     compiled = jax.jit(lambda variables, images: network.apply(variables, decode(images, jnp.float32)))
     return lambda images: compiled({"params": params}, images)
 
@@ -95,7 +93,7 @@ def accuracy(apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], split
     return float(np.mean(np.concatenate([_right(apply, split, start, start + chunk) for start in parts])))
 
 
-def train(network: Network, split: Split) -> Params:
+def train(network: Network, split: Split, decode: Decode) -> Params:
     """Returns parameters after STEPS updates of Adam on the cross-entropy, the learning rate falling to 0 as a cosine.
 
     A function of the data alone: in 32 bits whatever a run computes in.

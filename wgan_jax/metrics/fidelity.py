@@ -3,6 +3,7 @@
 Arrays may be NumPy's or JAX's, of any real dtype; distances and moments are computed in float64.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -188,14 +189,17 @@ def _rounding(x: np.ndarray, squares: np.ndarray) -> np.ndarray:
     return ROUNDING * (np.einsum("ij,ij->i", x, x) + squares)
 
 
-def nearest_distances(points: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Returns each point's distance [n] to the nearest training example; points [n, D], train as `flatten` takes it.
+def nearest_distances(
+    points: np.ndarray, train: np.ndarray, decode: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> np.ndarray:
+    """Returns each point's distance [n] to the nearest training example; points [n, D], train [M, ...] of D entries each.
 
-    Of a training set with more than COMPARED_VALUES values, the first so many count: their order is random.
+    decode: takes training examples, as they are stored, to the units of the points. Of a training set with more than
+    COMPARED_VALUES values, the first so many count: their order is random.
     """
     points, size = np.asarray(points, np.float64), points.shape[1]
     step, end = max(1, CHUNK_VALUES // size), min(len(train), max(1, COMPARED_VALUES // size))
-    chunks = (flatten(np.asarray(train[start : min(start + step, end)])) for start in range(0, end, step))
+    chunks = (flatten(decode(np.asarray(train[start : min(start + step, end)]))) for start in range(0, end, step))
     return np.min([pairwise_distances_argmin_min(points, chunk)[1] for chunk in chunks], axis=0)
 
 
@@ -211,14 +215,17 @@ def copying_z(test_distances: np.ndarray, generated_distances: np.ndarray) -> fl
     return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
 
 
-def label_classifier(images: np.ndarray, labels: np.ndarray) -> Pipeline:
-    """Returns a support vector machine (RBF, C = 10) fitted to labelled images [N, H, W, C] uint8.
+def label_classifier(
+    examples: np.ndarray, labels: np.ndarray, decode: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> Pipeline:
+    """Returns a support vector machine (RBF, C = 10) of points [n, D], fitted to labelled examples [N, ...] of D entries each.
 
-    At most 5,000 of them are used, and their first 64 principal components where they have more values than that.
+    At most 5,000 of them are used, and their first 64 principal components where they have more values than that. decode: takes
+    the examples, as they are stored, to the units of the points.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    chosen = np.random.default_rng(0).permutation(len(images))[:CLASSIFIER_EXAMPLES]
-    x = flatten(images[chosen])
+    examples, labels = np.asarray(examples), np.asarray(labels)
+    chosen = np.random.default_rng(0).permutation(len(examples))[:CLASSIFIER_EXAMPLES]
+    x = flatten(decode(examples[chosen]))
     project = [PCA(CLASSIFIER_COMPONENTS, random_state=0)] if min(x.shape) > CLASSIFIER_COMPONENTS else []
     return make_pipeline(*project, SVC(gamma="scale", C=10.0)).fit(x, labels[chosen])
 

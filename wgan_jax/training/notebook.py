@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import override
 from wgan_jax.data import load_dataset, stored
-from wgan_jax.data.dataset import Dataset, encode
+from wgan_jax.data.dataset import Dataset, Law, Stored
 from wgan_jax.errors import UserError
 from wgan_jax.models import make_sampler
 from wgan_jax.paths import absolute
@@ -32,11 +32,12 @@ class Trained(NamedTuple):
     metrics: list[dict[str, Any]]  # the lines of metrics.jsonl
     summary: dict[str, Any]  # as summary.json has it: test metrics of the last and of the best state, and real data's
     workdir: Path  # the run directory, with its checkpoints, samples and figures
+    dataset: Dataset  # what it was trained on
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
-        """Returns examples of the averaged generator: uint8 images [count, H, W, C], or points [count, D]."""
+        """Returns examples [count, ...] of the averaged generator as the dataset has them: uint8 images, or points of a law."""
         _, examples = make_sampler(self.networks)(self.state.ema, jax.random.key(seed), 0, count)
-        return encode(examples) if examples.ndim == 4 else np.asarray(examples)
+        return self.dataset.encode(examples)
 
 
 def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Path | None = None) -> Trained:
@@ -61,7 +62,7 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
         checkpoints = Checkpoints(folder / "checkpoints")
         fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
         state = checkpoints.restore(checkpoints.find("latest"), fresh)
-        return Trained(networks, state, read_metrics(folder / "metrics.jsonl"), summary, folder)
+        return Trained(networks, state, read_metrics(folder / "metrics.jsonl"), summary, folder, dataset)
 
 
 def _own(dataset: Dataset, config: ConfigDict) -> Dataset:
@@ -70,11 +71,11 @@ def _own(dataset: Dataset, config: ConfigDict) -> Dataset:
     Raises:
       UserError: it has neither a law nor all three splits, or they are not what a Split is.
     """
-    if dataset.sample is not None:
+    if isinstance(dataset, Law):
         return dataset._replace(fingerprint=dataset.fingerprint or "a law of the caller's")
-    if dataset.train is None:
+    if not isinstance(dataset, Stored):
         raise UserError("dataset: has neither a law, `sample`, nor the splits train, validation and test")
     dataset, digest = stored(dataset, config, "dataset: has"), hashlib.sha256()
-    for images, labels in filter(None, (dataset.train, dataset.validation, dataset.test)):
+    for images, labels in dataset.splits.values():
         digest.update(np.ascontiguousarray(images).tobytes() + np.ascontiguousarray(labels).tobytes())
     return dataset._replace(fingerprint=dataset.fingerprint or digest.hexdigest())

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import batches_per_update
-from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.dataset import Dataset, Law
 from wgan_jax.data.source import Feed, draw, make_feed
 from wgan_jax.errors import UserError
 from wgan_jax.models import build_networks, param_dtype
@@ -244,7 +244,9 @@ def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = 
     state = jax.eval_shape(steps.init_state, key)
     size = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     if not on_cpu if vectorised is None else vectorised:
-        feed = make_feed(dataset, dataset.train, 0, 0, batches_per_update(config, 0), config.batch_size)
+        positions, feed = batches_per_update(config, 0), Feed()
+        if not isinstance(dataset, Law):
+            feed = make_feed(dataset, dataset.train, 0, 0, positions, config.batch_size)
         lowered = jax.jit(make_run_updates(config, dataset)).lower(state, np.int32(1), make_hyperparameters(config), key, feed)
         analysis = lowered.compile().memory_analysis()
         size += analysis.temp_size_in_bytes if analysis else size
