@@ -22,12 +22,14 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**32)
 
 import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from experiments.command import main
 from wgan_jax import config as configuration
 from wgan_jax import runtime
+from wgan_jax.data.dataset import Stored, from_pixels, to_pixels
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,6 +81,21 @@ def make_config() -> Callable[..., ConfigDict]:
         return configuration.check(config)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def doubled() -> Callable[[Stored], Stored]:
+    """Returns (stored images) -> the same with every pixel doubled, int16, and the maps of such: equal in network units."""
+
+    def of(dataset: Stored) -> Stored:
+        splits = {name: split._replace(images=2 * split.images.astype(np.int16)) for name, split in dataset.splits.items()}
+        maps = {
+            "decode": lambda x, dtype=np.float32: from_pixels(x // 2, dtype),
+            "encode": lambda x: 2 * to_pixels(x).astype(np.int16),
+        }
+        return dataset._replace(**splits, **maps)
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -420,6 +420,16 @@ def test_stored_batches_are_the_streams_whichever_way(compiled, position):
         np.testing.assert_array_equal(to_pixels(batch.x), dataset.train.images[here])
 
 
+def test_batches_are_in_network_units_whatever_is_stored(doubled):
+    dataset = doubled(stored())
+    rows, resident, streamed = feeds(dataset, 0, 4, 5)
+    assert streamed.rows.images.dtype == np.int16
+    for feed in (resident, streamed):
+        x = draw(dataset, feed, jnp.int32(0), jax.random.key(0), 4, 5).x
+        np.testing.assert_array_equal(to_pixels(x), stored().train.images[rows])
+    assert positions_per_feed(dataset, 64, 6, streamed=True) == STREAMED_BYTES // (2 * 4) // 64
+
+
 def test_stored_batches_do_not_depend_on_the_key_or_the_feeds_cut():
     dataset = stored()
     _, early, _ = feeds(dataset, 0, 12, 5)

@@ -168,6 +168,16 @@ def test_a_generator_is_what_it_draws(small):
     }
 
 
+def test_what_an_example_is_the_datasets_maps_say(small, doubled):
+    config, networks, generator, critic = small
+    for dataset in (DIGITS, DIGITS._replace(flip=True)):
+        plain, own = (make_evaluator(config, data, networks) for data in (dataset, doubled(dataset)))
+        assert own.of_generator(generator, critic, "test", 0) == plain.of_generator(generator, critic, "test", 0)
+        assert own.of_real("test", 0) == plain.of_real("test", 0)
+    rows = ({name: row.draws for name, row in reference_rows(config, data, "test", 1)} for data in (DIGITS, doubled(DIGITS)))
+    assert next(rows) == next(rows)
+
+
 def test_features_are_of_as_many_examples_as_asked_for_and_networks_see_each_once(small, monkeypatch):
     config, networks, generator, critic = small
     seen, pixels = [], FEATURES["pixels"](config, DIGITS)

@@ -36,11 +36,13 @@ def config(tmp_path, monkeypatch):
     return load("configs/wgan_gp.py:digits", [f"--config.eval.cache_dir={tmp_path}"])
 
 
-def test_pixels_are_vectors_and_labels():
-    network = FEATURES["pixels"](None, HALVES)
-    images = HALVES.test.images
+@pytest.mark.parametrize("as_stored", ["pixels", "doubled"])
+def test_pixels_are_vectors_and_labels(doubled, as_stored):
+    dataset = doubled(HALVES) if as_stored == "doubled" else HALVES
+    network = FEATURES["pixels"](None, dataset)
+    images = dataset.test.images
     features = network.apply(images)
-    np.testing.assert_allclose(features.vectors, images.reshape(60, 64) / 127.5 - 1, atol=1e-7)  # of float32
+    np.testing.assert_allclose(features.vectors, HALVES.test.images.reshape(60, 64) / 127.5 - 1, atol=1e-7)  # of float32
     assert features.logits.shape == (60, 0)
     assert (network.label(images, features) == HALVES.test.labels).mean() > 0.95
     alike = HALVES._replace(train=Split(HALVES.train.images, np.zeros(300, np.int32)))
@@ -105,6 +107,12 @@ def test_the_classifier_is_the_same_whatever_a_run_computes_in(config, tmp_path)
     path.unlink()
     with jax.enable_x64(True):
         assert FEATURES["classifier"](config, HALVES).weights == first.weights
+
+
+def test_the_classifier_sees_network_units(config, doubled):
+    """Its cache tells what is stored apart; the weights are of what these are in network units."""
+    first, again = (FEATURES["classifier"](config, dataset) for dataset in (HALVES, doubled(HALVES)))
+    assert (again.weights, again.accuracy) == (first.weights, first.accuracy)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(2.0, [2, 10, 18, 26]), (20.0, list(range(2, 30)))])

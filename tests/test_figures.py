@@ -303,9 +303,11 @@ def test_a_sheet_by_class_has_shares_beside_real_ones():
     assert (len(told[1][1]), told[1][2]) == (50, "Many. The first 50 of 60 classes.")
 
 
-def test_a_run_of_images_has_real_ones_beside_generated_ones(make_config, tmp_path):
+@pytest.mark.parametrize("as_stored", ["pixels", "doubled"])
+def test_a_run_of_images_has_real_ones_beside_generated_ones(make_config, doubled, tmp_path, as_stored):
     config = make_config("wgan_gp.py:digits", {"model.width": 4, "latent.dim": 2})
-    dataset = digits.load(config.data)
+    pixels = digits.load(config.data)
+    dataset = doubled(pixels) if as_stored == "doubled" else pixels
     networks = build_networks(config, dataset.shape)
     generator, critic = networks.init_generator(jax.random.key(0)), networks.init_critic(jax.random.key(1))
     artist = figures.make_artist(config, dataset, networks)
@@ -321,7 +323,7 @@ def test_a_run_of_images_has_real_ones_beside_generated_ones(make_config, tmp_pa
         "real": "the data of wgan_gp on digits, seed 0",
     }
     rows = np.sort(np.random.default_rng(0).permutation(297)[:64])
-    real = sheets.image_grid(from_pixels(dataset.validation.images[rows]))
+    real = sheets.image_grid(from_pixels(pixels.validation.images[rows]))
     _find(pictures["real"], real)
     top, page = _find(pictures["samples"], real)
     generated = page[top : top + real.height, real.width + 16 : 2 * real.width + 16]

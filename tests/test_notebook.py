@@ -3,12 +3,13 @@
 import re
 import threading
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from configs.wgan_gp import get_config
-from wgan_jax.data.dataset import Split, Stored
+from wgan_jax.data.dataset import Law, Split, Stored
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation.figures import Artist
 from wgan_jax.training.notebook import train
@@ -85,6 +86,19 @@ def test_own_images_are_augmented_as_they_or_the_config_say(given, flip, tmp_pat
     monkeypatch.setattr("wgan_jax.training.loop.train", seen)
     with pytest.raises(SeenError):
         train(config_of(**{"data.flip": flip}), own()._replace(flip=given), tmp_path / "run")
+
+
+def test_an_own_law_goes_on_and_its_samples_are_points(tmp_path):
+    config = get_config("ring8")
+    config.update_from_flattened_dict({**CHANGES, "eval.metrics": "wasserstein", "eval.samples": 10})
+    line = Law((1,), lambda key: jax.random.exponential(key, (1,)))
+    first = train(config, line, tmp_path / "run")
+    points = first.sample(5)
+    assert (points.shape, points.dtype) == ((5, 1), np.float32)
+    assert points.min() < 0 < points.max()  # no pixels
+    assert train(config, line, tmp_path / "run").summary["step"] == 4
+    with pytest.raises(UserError, match="are not those that this run was trained on"):
+        train(config, line._replace(fingerprint="other"), tmp_path / "run")
 
 
 def test_without_a_dataset_it_is_the_configs(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def flatten(x: np.ndarray) -> np.ndarray:
 class Split(NamedTuple):
     """Stored examples."""
 
-    images: np.ndarray  # [N, H, W, C] uint8
+    images: np.ndarray  # [N, *shape] as `decode` takes them: uint8 pixels [N, H, W, C], where it is `from_pixels`
     labels: np.ndarray  # [N] int32
 
 
