@@ -379,8 +379,8 @@ def test_a_feed_has_one_size_for_a_config():
 
 
 def test_synthetic_data_needs_no_feed():
-    feed_at, room, least = plan_feeds(default_config(), load("ring8"), place=None, shard=lambda feed: feed)
-    assert (feed_at(7), room, least) == (Feed(None, None, None), math.inf, 0)
+    feeds = plan_feeds(default_config(), load("ring8"), place=None, shard=lambda feed: feed)
+    assert (feeds.at(7), feeds.capacity) == (Feed(None, None, None), math.inf)
 
 
 # Batches

@@ -116,7 +116,7 @@ def test_imports_only_from_rooms_above(name):
         ("wgan_jax.data.source", "from wgan_jax.models import mlp"),
         ("wgan_jax.data.source", "def f():\n    import wgan_jax.objectives.losses"),
         ("wgan_jax.data.source", "from ..models import layers"),
-        ("wgan_jax.objectives.losses", "from wgan_jax.data.dataset import decode"),
+        ("wgan_jax.objectives.losses", "from wgan_jax.data.dataset import from_pixels"),
         ("wgan_jax.training.update", "from wgan_jax.training import program"),
         ("wgan_jax.metrics.modes", "from wgan_jax.training.update import make_steps"),
         ("wgan_jax.batching", "from wgan_jax import data"),
