@@ -331,7 +331,8 @@ def update_and_noise(
     def critic_step(state: Any, x: Any, z: Any, key: Any) -> tuple[Any, Any]:
         generated, _ = networks.generator(state.generator.params, state.generator.model_state, z, label)
         one = jnp.ones((size, 1), x.dtype)
-        epsilons = penalty_points("interpolates", "", hyper.noise_scale, key, one, 0 * one, None)  # eps 1 + (1 - eps) 0
+        # eps 1 + (1 - eps) 0
+        epsilons = penalty_points("interpolates", "", hyper["penalty.noise_scale"], key, one, 0 * one, None)
         return steps.critic_step(state, Batch(x, label), Batch(generated, label), key, hyper)[0], epsilons
 
     before = after = jax.jit(steps.init_state)(key_state)

@@ -17,22 +17,21 @@ from experiments import command
 from experiments.launchers.task import read_task
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
+from wgan_jax.keys import keys_of
 from wgan_jax.plan import Row
 from wgan_jax.report.comparison import CURVES, draw_comparison, shared_metrics, table_of, warnings_of
 from wgan_jax.report.settings import Origin, Run, gather, runs_of
 from wgan_jax.report.tables import print_table
 from wgan_jax.training.display import say
 from wgan_jax.training.logging import read_metrics
-from wgan_jax.training.workdir import MAY_CHANGE, kind_of, read_config
+from wgan_jax.training.workdir import kind_of, read_config
 
-TRAINED = ("steps", "eval_every")  # of MAY_CHANGE, what tells runs apart nevertheless
 NOTE = (
     "on the test split, but `so far`, on validation; best is the state with the lowest excess on validation; ±: of one run "
     "over draws of its evaluation, of several over runs"
 )
 OWN = re.compile(r"eval/\w+")  # not of the generator without averaging, eval/raw/...
-DATA = ("name", "dim", "theta", "builder", "label", "image_size", "channels", "background", "skip_damaged", "holdout")
-PROTOCOL = (*(f"data.{key}" for key in DATA), "eval.samples", "eval.features", "eval.feature_samples")
+PROTOCOL, UNCOMPARED = keys_of("protocol"), keys_of("watch", "place", "cache")
 
 
 def compare(argv: list[str]) -> None:
@@ -157,7 +156,7 @@ def _sweep_rows(folder: Path) -> list[Row]:
 
 
 def _compared(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in MAY_CHANGE or key in TRAINED}
+    return {key: value for key, value in config.items() if key not in UNCOMPARED}
 
 
 def _protocol(config: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from experiments import command
 from experiments.restore import find_model, generator_of, load_data, restore_run
 from wgan_jax.errors import UserError
-from wgan_jax.keys import rules
+from wgan_jax.keys import KEYS
 from wgan_jax.places import check_data
 from wgan_jax.training.workdir import write_json
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from wgan_jax.types import Params
 
 MOST = 10_000  # examples of features by default, where the split has so many
-KEYS = ("eval.features", "eval.samples", "eval.weights", "eval.cache_dir")  # that may differ from the run's
+DIFFERING = ("eval.features", "eval.samples", "eval.weights", "eval.cache_dir")  # that may differ from the run's
 WHOSE = {"ema": "averaged generator", "raw": "generator without averaging"}
 FEWEST_RANKED = 5  # checkpoints for a rank correlation to mean anything
 
@@ -57,12 +57,12 @@ def evaluate(argv: list[str]) -> None:
     flags, overrides = parser.parse(argv)
     if flags.repeats < 1:
         raise UserError(f"--repeats: {flags.repeats} is not a whole number of at least 1")
-    if not rules()["eval.feature_samples"].accepts(flags.num):
-        raise UserError(f"--num: {flags.num} is not {rules()['eval.feature_samples'].wanted}")
-    metrics = rules()["eval.metrics"]
+    samples, metrics = KEYS["eval.feature_samples"].rule, KEYS["eval.metrics"].rule
+    if not samples.accepts(flags.num):
+        raise UserError(f"--num: {samples.refusal(flags.num)}")
     if flags.metrics is not None and not metrics.accepts(flags.metrics):
         raise UserError(f"--metrics: {metrics.refusal(flags.metrics)}")
-    model = find_model(Path(flags.workdir), flags.point, overrides, KEYS)
+    model = find_model(Path(flags.workdir), flags.point, overrides, DIFFERING)
     path = model.folder / "evaluation.json"
     _stored(path)  # found wanting now, not after the evaluation
     check_data(model.config)

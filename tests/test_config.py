@@ -8,14 +8,14 @@ from ml_collections import ConfigDict
 
 from configs import default
 from wgan_jax.config import UserError, check, default_workdir, flatten, load, mistakes, warn_of_idle_updates
-from wgan_jax.keys import ALIASES, AUGMENTATIONS, IDLE, rules, unknown_flag
+from wgan_jax.keys import ALIASES, KEYS, keys_of, unknown_flag
 from wgan_jax.places import check_data
 from wgan_jax.registries import described, registered
 
-WHOLE = sorted(key for key, rule in rules().items() if rule.type is int)
-REAL = sorted(key for key, rule in rules().items() if rule.type is float)
-TRUTH = sorted(key for key, rule in rules().items() if rule.type is bool)
-CHOICE = sorted(key for key, rule in rules().items() if rule.wanted.startswith("one of "))
+WHOLE = sorted(key for key, row in KEYS.items() if row.rule.type is int)
+REAL = sorted(key for key, row in KEYS.items() if row.rule.type is float)
+TRUTH = sorted(key for key, row in KEYS.items() if row.rule.type is bool)
+CHOICE = sorted(key for key, row in KEYS.items() if row.rule.wanted.startswith("one of "))
 
 
 def good():
@@ -93,14 +93,14 @@ def test_a_group_replaced_by_a_number_is_one_mistake_per_key():
 def test_a_whole_number_is_an_int_in_range(value):
     lines = mistakes(with_values(dict.fromkeys(WHOLE, value)))
     assert len(WHOLE) > 10
-    assert sorted(lines) == [f"config.{key}: {value!r} is not {rules()[key].wanted}" for key in WHOLE]
+    assert sorted(lines) == [f"config.{key}: {value!r} is not {KEYS[key].rule.wanted}" for key in WHOLE]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None])
 def test_a_real_number_is_finite(value):
     lines = mistakes(with_values(dict.fromkeys(REAL, value)))
     assert len(REAL) > 10
-    assert sorted(lines) == [f"config.{key}: {value!r} is not {rules()[key].wanted}" for key in REAL]
+    assert sorted(lines) == [f"config.{key}: {value!r} is not {KEYS[key].rule.wanted}" for key in REAL]
 
 
 @pytest.mark.parametrize("value", [0, 1, 1.0, "True", None])
@@ -114,7 +114,7 @@ def test_a_truth_value_is_a_bool(value):
 def test_a_choice_is_one_of_its_names(value):
     lines = mistakes(with_values(dict.fromkeys(CHOICE, value)))
     assert len(CHOICE) > 10
-    assert sorted(lines) == [f"config.{key}: {value!r} is not {rules()[key].wanted}" for key in CHOICE]
+    assert sorted(lines) == [f"config.{key}: {value!r} is not {KEYS[key].rule.wanted}" for key in CHOICE]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_the_last_of_two_overrides_counts(root):
         ("--config.clip=nan", "config.clip: nan is not a finite number of at least 0"),
         ("--config.clip=1e999", "config.clip: inf is not a finite number of at least 0"),
         ("--config.clip_with_penalty=perhaps", "config.clip_with_penalty: 'perhaps' is not True or False"),
-        ("--config.data.name=ring9", f"config.data.name: 'ring9' is not {rules()['data.name'].wanted}"),
+        ("--config.data.name=ring9", f"config.data.name: 'ring9' is not {KEYS['data.name'].rule.wanted}"),
     ],
 )
 def test_a_wrong_override(root, override, line):
@@ -558,7 +558,7 @@ def test_only_data_in_a_home_directory_needs_one(monkeypatch):
 def test_a_registry_read_from_source_is_the_one_at_run_time(module, registry):
     name = "wgan_jax." + module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     assert registered(module, registry) == tuple(getattr(importlib.import_module(name), registry))
-    assert any(", ".join(registered(module, registry)) in rule.wanted for rule in rules().values())
+    assert any(", ".join(registered(module, registry)) in row.rule.wanted for row in KEYS.values())
 
 
 def test_what_datasets_say_of_themselves_is_read_from_source_too():
@@ -572,10 +572,11 @@ def test_what_datasets_say_of_themselves_is_read_from_source_too():
 
 def test_keys_that_some_datasets_read_are_idle_at_their_default_values():
     values = default.default_config().data
-    assert {key: values[key] for key in IDLE} == IDLE
+    idle = {key.removeprefix("data."): row.idle for key, row in KEYS.items() if row.idle is not None}
+    assert {key: values[key] for key in idle} == idle
     read = {key for told in described("data/__init__.py", "DATASETS").values() for key in told.get("reads", ())}
-    assert set(IDLE) == read | set(AUGMENTATIONS)
-    assert set(values) - set(IDLE) == {"name", "cache_dir", "resident_mb"}
+    assert set(idle) == read | {key.removeprefix("data.") for key in keys_of("augmentation")}
+    assert set(values) - set(idle) == {"name", "cache_dir", "resident_mb"}
 
 
 def test_a_dataset_is_added_by_a_function_and_a_line(tmp_path, monkeypatch):
@@ -620,7 +621,7 @@ def test_the_default_workdir_is_named_by_method_preset_and_seed(make_config):
     ],
 )
 def test_metrics_of_other_names_are_understood_in_the_message(asked, meant):
-    rule = rules()["eval.metrics"]
+    rule = KEYS["eval.metrics"].rule
     assert rule.refusal(asked).startswith(f"{asked!r} is not all, or some of wasserstein,")
     assert rule.refusal(asked).endswith(f"; did you mean {meant}?")
     with pytest.raises(UserError, match=f"; did you mean {meant}"):
@@ -628,7 +629,7 @@ def test_metrics_of_other_names_are_understood_in_the_message(asked, meant):
 
 
 def test_a_metric_like_none_is_not_guessed_at():
-    assert "did you mean" not in rules()["eval.metrics"].refusal("xyz")
+    assert "did you mean" not in KEYS["eval.metrics"].rule.refusal("xyz")
     assert {name for meant in ALIASES.values() for name in meant.split(",")} <= set(
         registered("evaluation/registry.py", "METRICS")
     )

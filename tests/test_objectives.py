@@ -103,7 +103,7 @@ def test_every_combination_has_finite_gradients_that_are_not_zero(compose, loss,
     whole = gradient(NETWORK, hyper)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(whole))
     assert length(whole) > 1e-3
-    score_alone = gradient(NETWORK, hyper.replace(penalty_weight=jnp.float32(0)))
+    score_alone = gradient(NETWORK, hyper | {"penalty.weight": jnp.float32(0)})
     share = length(jax.tree.map(jnp.subtract, whole, score_alone))
     assert (share > 1e-3) == penalised
 
@@ -165,11 +165,11 @@ def test_the_noise_scale_and_the_weight_are_arguments(compose):
     noisy, hyper = compose({"penalty.name": "two_sided", "penalty.points": "perturbed_real"}, network)
     plain, _ = compose({"penalty.name": "two_sided", "penalty.points": "real"}, network)
     penalty = lambda objective, scale: float(  # noqa: E731
-        of_critic(objective, hyper.replace(noise_scale=jnp.float32(scale)), NETWORK)[1][2]["penalty"]
+        of_critic(objective, hyper | {"penalty.noise_scale": jnp.float32(scale)}, NETWORK)[1][2]["penalty"]
     )
     assert penalty(noisy, 0.0) == penalty(plain, 0.5)
     assert abs(penalty(noisy, 0.5) - penalty(plain, 0.5)) > 1e-3
-    values = [float(of_critic(plain, hyper.replace(penalty_weight=jnp.float32(w)), NETWORK)[0]) for w in (0.0, 1.0, 3.0)]
+    values = [float(of_critic(plain, hyper | {"penalty.weight": jnp.float32(w)}, NETWORK)[0]) for w in (0.0, 1.0, 3.0)]
     np.testing.assert_allclose(values[1] - values[0], penalty(plain, 0.5), rtol=1e-5)
     np.testing.assert_allclose(values[2] - values[0], 3 * (values[1] - values[0]), rtol=1e-5)
 
@@ -345,7 +345,7 @@ PARAMS = {"kernel": jnp.array([[0.5, -0.02, 0.3], [-7.0, 0.3, 0.1]]), "bias": jn
 def test_clipping_by_hand(compose, scope):
     """To [-.3, .3] exactly; the bound is the hyperparameter, config.clip only says that there is one."""
     objective, hyper = compose({"clip": 0.01, "clip_scope": scope})
-    clipped = objective.constrain(PARAMS, hyper.replace(clip=jnp.float32(0.3)))
+    clipped = objective.constrain(PARAMS, hyper | {"clip": jnp.float32(0.3)})
     c = np.float32(0.3)
     np.testing.assert_array_equal(clipped["kernel"], np.array([[c, -0.02, c], [-c, c, 0.1]], np.float32))
     bias = {"all": [c, -c, 0.05], "kernels": [1.0, -1.0, 0.05]}[scope]

@@ -157,13 +157,13 @@ def build(cell, devices=1, mapping="auto", dtype="float64"):
     return Case(program, dataset, start, hyper, key, feed)
 
 
-def run(case, n=N, state=None, feed=None, key=None, **hyper):
+def run(case, n=N, state=None, feed=None, key=None, hyper=None):
     """Returns the state, the metrics, the updates done and whether all is finite, after n updates from a state on the host."""
-    numbers = {name: np.asarray(value, case.hyper.clip.dtype) for name, value in hyper.items()}
+    numbers = {name: np.asarray(value, case.hyper[name].dtype) for name, value in (hyper or {}).items()}
     results = case.program.run_updates(
         case.program.place(case.start if state is None else state),
         case.program.place(np.int32(n)),
-        case.program.place(case.hyper.replace(**numbers)),
+        case.program.place(case.hyper | numbers),
         case.key if key is None else case.program.place(key),
         case.feed if feed is None else feed,
     )
@@ -281,7 +281,7 @@ def grid():
 def run_grid(lambdas):
     mapped, states, keys = grid()
     hyper = build("wgan_gp").hyper
-    hypers = stack([hyper.replace(penalty_weight=jnp.asarray(weight, float)) for weight in lambdas])
+    hypers = stack([hyper | {"penalty.weight": jnp.asarray(weight, float)} for weight in lambdas])
     return jax.device_get(mapped(stack(states), N, hypers, jnp.stack(keys), Feed()))
 
 
@@ -291,7 +291,7 @@ def test_a_grid_equals_its_members_run_alone():
     np.testing.assert_array_equal(together[2], np.full((3, 8), N))
     for i, weight in enumerate(LAMBDAS):
         for j in SEEDS:
-            alone = run(build("wgan_gp"), state=states[j], key=keys[j], penalty_weight=weight)
+            alone = run(build("wgan_gp"), state=states[j], key=keys[j], hyper={"penalty.weight": weight})
             close(jax.tree.map(lambda leaf, at=(i, j): leaf[at], together[:3]), alone[:3])
 
 
@@ -311,10 +311,10 @@ def test_members_with_a_warm_up_clip_and_steps_of_their_own():
     begun = run(case, 1)[0]  # at step 1 is warm, at step 5 is not
     states, clips, n = [case.start, begun, begun.replace(step=np.int32(5))], [0.05, 0.1, 0.2], 6
     mapped = jax.jit(jax.vmap(make_run_updates(config, case.dataset), in_axes=(0, None, 0, None, None)))
-    hypers = stack([case.hyper.replace(clip=jnp.asarray(clip, float)) for clip in clips])
+    hypers = stack([case.hyper | {"clip": jnp.asarray(clip, float)} for clip in clips])
     together = jax.device_get(mapped(stack(states), n, hypers, case.key, case.feed))
     for i, (state, clip) in enumerate(zip(states, clips, strict=True)):
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], together[:3]), run(case, n, state=state, clip=clip)[:3])
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], together[:3]), run(case, n, state=state, hyper={"clip": clip})[:3])
 
 
 # --- calls ---
@@ -382,7 +382,7 @@ def test_one_compilation_serves_all_calls(compilations, devices, mapping):
     case = build("dragan", devices, mapping)
     program, hyper = case.program, case.hyper
     state, two = program.init_state(jax.random.key(5)), program.place(np.int32(2))
-    changed = program.place(hyper.replace(critic_learning_rate=np.float64(1e-3), penalty_weight=np.float64(1)))
+    changed = program.place(hyper | {"critic.learning_rate": np.float64(1e-3), "penalty.weight": np.float64(1)})
     other_feed = program.shard(make_feed(case.dataset, case.feed.resident, 1, 6, POSITIONS, BATCH))
     other_n, other_key = program.place((np.int32(5), jax.random.key(9)))
     state, *_ = program.run_updates(state, two, hyper, case.key, case.feed)  # compiles, unless a test before did
@@ -454,7 +454,7 @@ def test_a_run_stops_at_the_first_bad_update(devices, mapping, bad, updates, sho
 
 def test_parameters_that_are_not_finite_are_told_before_any_loss_shows_them():
     """A run looks at the norms before it saves a state; how calls are cut does not decide where members end."""
-    _, metrics, done, finite = run(build("dragan"), 1, generator_learning_rate=np.inf)
+    _, metrics, done, finite = run(build("dragan"), 1, hyper={"generator.learning_rate": np.inf})
     assert (done, finite) == (1, True)
     assert np.isfinite(metrics["generator_loss"])
     assert not np.isfinite(metrics["generator_parameter_norm"])

@@ -144,8 +144,9 @@ def test_every_optimizer_is_computed_by_hand_here():
 
 def test_numbers_of_a_config_become_arguments():
     hyper = make_hyperparameters(make_config(decay_steps=7, penalty__weight=3.0, clip=0.25, generator__beta1=0.125))
-    assert (hyper.decay_steps, hyper.penalty_weight, hyper.clip, hyper.generator_beta1) == (7, 3, 0.25, 0.125)
-    assert make_hyperparameters(make_config(decay_steps=0)).decay_steps == np.inf
+    numbers = {"decay_steps": 7, "penalty.weight": 3, "clip": 0.25, "generator.beta1": 0.125}
+    assert {key: hyper[key] for key in numbers} == numbers
+    assert make_hyperparameters(make_config(decay_steps=0))["decay_steps"] == np.inf
     assert {leaf.dtype.name for leaf in jax.tree.leaves(hyper)} == {"float64"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(make_hyperparameters(make_config(dtype="bfloat16")))} == {"float32"}
 
@@ -351,7 +352,8 @@ def test_no_batch_latent_or_epsilon_is_used_twice(warmup):
 
     ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))  # eps * 1 + (1 - eps) * 0 = eps
     keys = [jax.random.wrap_key_data(jnp.asarray(entry["key"])) for entry in spy.critic]
-    epsilon = np.concatenate([penalty_points("interpolates", "", hyper.noise_scale, k, ones, zeros, None) for k in keys])
+    scale = hyper["penalty.noise_scale"]
+    epsilon = np.concatenate([penalty_points("interpolates", "", scale, k, ones, zeros, None) for k in keys])
     assert epsilon.shape == (4 * sum(phases), 1)
     assert len(np.unique(epsilon)) == epsilon.size
 

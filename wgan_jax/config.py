@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, FieldReference, config_flags
 
 from wgan_jax.errors import UserError
-from wgan_jax.keys import AUGMENTATIONS, IDLE, did_you_mean, rules, unknown
+from wgan_jax.keys import KEYS, did_you_mean, keys_of, unknown
 from wgan_jax.registries import described
 
 MANY = 10  # missing keys, from which on they are no slip but a config of one's own
@@ -31,9 +31,9 @@ def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, 
 
 def mistakes(config: ConfigDict) -> list[str]:
     """Returns a line for every wrong key, value and combination of a config; an empty list when it is good."""
-    table, flat = rules(), flatten(config)
-    lines = [unknown(key, list(table)) for key in flat if key not in table]
-    missing = [key for key in table if key not in flat]
+    flat = flatten(config)
+    lines = [unknown(key, list(KEYS)) for key in flat if key not in KEYS]
+    missing = [key for key in KEYS if key not in flat]
     if len(missing) > MANY:
         lines.append(
             f"config.{missing[0]} and {len(missing) - 1} others: missing; begin with configs.default.start(method, preset)"
@@ -41,14 +41,14 @@ def mistakes(config: ConfigDict) -> list[str]:
     else:
         lines += [f"config.{key}: missing" for key in missing]
     bad = set()
-    for key in flat.keys() & table.keys():
-        value, rule = flat[key], table[key]
+    for key in flat.keys() & KEYS.keys():
+        value, rule = flat[key], KEYS[key].rule
         typed = type(value) is rule.type or (rule.type is float and type(value) is int)
         if not typed or not rule.accepts(value):
             bad.add(key)
     if "steps" in bad and isinstance(dict(config.items(preserve_field_references=True)).get("decay_steps"), FieldReference):
         bad.discard("decay_steps")  # it follows steps
-    lines += [f"config.{key}: {table[key].refusal(flat[key])}" for key in flat if key in bad]
+    lines += [f"config.{key}: {KEYS[key].rule.refusal(flat[key])}" for key in flat if key in bad]
     return lines or _combinations(config)
 
 
@@ -93,15 +93,18 @@ def _combinations(config: ConfigDict) -> list[str]:
 def _unread(data: ConfigDict, datasets: dict[str, dict[str, Any]]) -> list[str]:
     """Returns a line for every key of config.data that asks for what the dataset does not read."""
     lines = []
-    for key, idle in IDLE.items():
+    for key, row in KEYS.items():
+        if row.idle is None:
+            continue
+        leaf = key.removeprefix("data.")
         readers = [
             name
             for name, told in datasets.items()
-            if key in told.get("reads", ()) or (key in AUGMENTATIONS and told.get("images", False))
+            if leaf in told.get("reads", ()) or (row.role == "augmentation" and told.get("images", False))
         ]
-        if data.name not in readers and data[key] != idle:
+        if data.name not in readers and data[leaf] != row.idle:
             who = " or ".join(readers)
-            lines.append(f"config.data.{key}: read by data.name={who}, not by {data.name}; leave it at {idle!r}")
+            lines.append(f"config.{key}: read by data.name={who}, not by {data.name}; leave it at {row.idle!r}")
     return lines
 
 
@@ -166,13 +169,13 @@ def override(base: Callable[[], ConfigDict], overrides: Sequence[str], allowed: 
                 parse([word])
                 good.append(word)
             except (ValueError, TypeError, KeyError, AttributeError, flags.Error):
-                wanted = rules()[key].wanted if key in rules() else "a value of the key's type"
+                wanted = KEYS[key].rule.wanted if key in KEYS else "a value of the key's type"
                 lines.append(f"config.{key}: {text!r} is not {wanted}")
     config = parse(good)
     if lines := lines + mistakes(config):
         raise UserError(*lines)
     flat = flatten(config)
-    config.update_from_flattened_dict({key: rule.settled(key, flat[key]) for key, rule in rules().items() if rule.place})
+    config.update_from_flattened_dict({key: KEYS[key].settled(key, flat[key]) for key in keys_of("place", "cache")})
     return config
 
 

@@ -1,4 +1,4 @@
-"""The keys of a config: what the value of each must be, what others call it, what is said of a wrong one. Imports no jax."""
+"""The keys of a config, a row each in KEYS: its role and what its value must be; what others call it. Imports no jax."""
 
 import difflib
 import math
@@ -13,24 +13,20 @@ from wgan_jax.registries import registered
 FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1.2e-38  # beyond them a number is inf or 0 in the program
 _CONDITION = r"\w+[<>]=?[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 CONDITIONS = f"({_CONDITION}(,{_CONDITION})*)?"
-# The keys of config.data that some datasets read and others do not, at the values of configs/default.py.
-IDLE: dict[str, Any] = {
-    "dim": 1,
-    "theta": 1.0,
-    "builder": "fashion_mnist",
-    "data_dir": "",
-    "download": False,
-    "path": "",
-    "label": "",
-    "image_size": 0,
-    "channels": 0,
-    "background": "white",
-    "skip_damaged": False,
-    "holdout": 0.1,
-    "flip": False,
-    "dequantise": False,
-}
-AUGMENTATIONS = ("flip", "dequantise")  # of all stored images
+
+type Role = Literal[
+    "static",  # as every key that is not said to be more: fixed through a run, and one for all members of a program
+    "protocol",  # static, and what values are measured against: those under another one do not compare
+    "augmentation",  # static, of the training images alone; every dataset of images reads it
+    "number",  # an argument of the program, float []: a sweep's points that differ in it are members of one program
+    "switch",  # a number whose 0 leaves its part out of the program
+    "name",  # tells runs apart, and no program reads it
+    "schedule",  # may change when a run is resumed, and tells results apart
+    "watch",  # may change when a run is resumed, and changes no result beyond rounding
+    "place",  # a path, made absolute; may change when a run is resumed
+    "cache",  # a place that a run can do without
+]
+
 # What metrics are called elsewhere, in lower case, and their names here: for messages alone.
 ALIASES = {
     "w1": "wasserstein",
@@ -72,17 +68,24 @@ OTHER_NAMES = {
 
 
 class Rule(NamedTuple):
-    """What a key's value must be."""
+    """What a value must be."""
 
     type: type
     accepts: Callable[[Any], bool]
     wanted: str
-    place: Literal["", "path", "cache"] = ""  # a path, made absolute; of a cache, which a run can do without
     hint: Callable[[Any], str] = lambda v: ""  # of a wrong value of the type: "; did you mean ...?"
 
     def refusal(self, value: Any) -> str:
         """Returns what is wrong with a value: "'x' is not one of a, b"."""
         return f"{value!r} is not {self.wanted}" + (self.hint(value) if type(value) is self.type else "")
+
+
+class Key(NamedTuple):
+    """A row of KEYS: what follows from a key's role, here and elsewhere, asks `keys_of`."""
+
+    role: Role
+    rule: Rule
+    idle: bool | int | float | str | None = None  # its value in configs/default.py, where some datasets alone read it
 
     def settled(self, key: str, value: Any) -> Any:
         """Returns a good value as the program has it: a path absolute, `~` expanded; a cache's as it is without a home.
@@ -90,12 +93,12 @@ class Rule(NamedTuple):
         Raises:
           UserError: a path in a home directory, and none is known here.
         """
-        if not self.place or not value:
+        if self.role not in ("place", "cache") or not value:
             return value
         try:
             return paths.absolute(value)
         except UserError as error:
-            if self.place == "cache":
+            if self.role == "cache":
                 return value
             raise UserError(f"config.{key}: {error}") from error
 
@@ -104,7 +107,7 @@ def _whole(low: int) -> Rule:
     return Rule(int, lambda v: low <= v < 2**31, f"a whole number from {low} to 2147483647")
 
 
-def _real(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
+def _real(low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
     """A finite number in [low, high]; `above` and `below` exclude the bounds."""
 
     def accepts(v: float) -> bool:
@@ -129,22 +132,6 @@ def _some_of(names: Sequence[str]) -> Rule:
     return Rule(str, lambda v: v == "all" or set(v.split(",")) <= set(names), f"all, or some of {','.join(names)}", hint=hint)
 
 
-def _text() -> Rule:
-    return Rule(str, lambda v: "\0" not in v, "text")
-
-
-def _path() -> Rule:
-    return Rule(str, lambda v: "\0" not in v, "a path", "path")
-
-
-def _cache() -> Rule:
-    return Rule(str, lambda v: v != "" and "\0" not in v, "a folder", "cache")
-
-
-def _truth() -> Rule:
-    return Rule(bool, lambda _: True, "True or False")
-
-
 def _is_colour(text: str) -> bool:
     from PIL import ImageColor
 
@@ -154,88 +141,102 @@ def _is_colour(text: str) -> bool:
         return False
 
 
-def rules() -> dict[str, Rule]:
-    """Returns the rule of every key of configs/default.py, by its dotted name."""
-    layers, penalties = "models/layers.py", "objectives/penalties.py"
-    normalization, activation = (_one_of(registered(layers, name)) for name in ("NORMALIZATIONS", "ACTIVATIONS"))
-    table = {
-        "method": Rule(str, lambda v: v != "" and "/" not in v and "\0" not in v, "a name without slashes"),
-        "preset": Rule(str, lambda v: "/" not in v and "\0" not in v, "a name without slashes"),
-        "seed": _whole(0),
-        "steps": _whole(1),
-        "batch_size": _whole(1),
-        "n_critic": _whole(1),
-        "dtype": _one_of(("float32", "float64", "bfloat16")),
-        "devices": _whole(0),
-        "data.name": _one_of(registered("data/__init__.py", "DATASETS")),
-        "data.dim": _whole(1),
-        "data.theta": _real(-math.inf),
-        "data.builder": Rule(
-            str, lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v) is not None, "name[/config][:version]"
-        ),
-        "data.data_dir": _path(),
-        "data.download": _truth(),
-        "data.path": _path(),
-        "data.label": _text(),
-        "data.image_size": Rule(int, lambda v: 0 <= v <= 4096, "a whole number from 0 to 4096"),
-        "data.channels": Rule(int, lambda v: v in (0, 1, 3), "0, 1 or 3"),
-        "data.background": Rule(str, _is_colour, "a colour as CSS writes it, such as white or #ff8800"),
-        "data.skip_damaged": _truth(),
-        "data.holdout": _real(0, 0.45, above=True),
-        "data.dequantise": _truth(),
-        "data.flip": _truth(),
-        "data.cache_dir": _cache(),
-        "data.resident_mb": _whole(0),
-        "latent.name": _one_of(registered("models/latent.py", "LATENTS")),
-        "latent.dim": _whole(1),
-        "latent.low": _real(-math.inf),
-        "latent.high": _real(-math.inf),
-        "model.name": _one_of(registered("models/__init__.py", "ARCHITECTURES")),
-        "model.width": _whole(1),
-        "model.depth": _whole(1),
-        "model.generator_activation": activation,
-        "model.critic_activation": activation,
-        "model.initializer": _one_of(registered(layers, "INITIALIZERS")),
-        "model.generator_normalization": normalization,
-        "model.critic_normalization": normalization,
-        "model.normalize_first": _truth(),
-        "loss": _one_of(registered("objectives/losses.py", "LOSSES")),
-        "penalty.name": _one_of(registered(penalties, "PENALTIES")),
-        "penalty.weight": _real(0),
-        "penalty.points": _one_of(registered(penalties, "POINTS")),
-        "penalty.perturbation": _one_of(registered(penalties, "PERTURBATIONS")),
-        "penalty.noise_scale": _real(0),
-        "clip": _real(0),
-        "clip_scope": _one_of(registered("objectives/constraints.py", "CLIP_SCOPES")),
-        "clip_with_penalty": _truth(),
-        "warmup.critic_steps": _whole(0),
-        "warmup.first": _whole(0),
-        "warmup.every": _whole(1),
-        "decay_steps": _whole(0),
-        "ema_decay": _real(0, 1, below=True),
-        "log_every": _whole(1),
-        "eval_every": _whole(1),
-        "sample_every": _whole(1),
-        "checkpoint_every": _whole(1),
-        "keep": _whole(1),
-        "eval.metrics": _some_of(registered("evaluation/registry.py", "METRICS")),
-        "eval.samples": _whole(10),
-        "eval.features": _one_of(registered("features/__init__.py", "FEATURES")),
-        "eval.feature_samples": _whole(10),
-        "eval.weights": _path(),
-        "eval.cache_dir": _cache(),
-        "eval.draws": _whole(1),
-        "eval.fail": Rule(
-            str, lambda v: re.fullmatch(CONDITIONS, v) is not None, "METRIC<VALUE or METRIC>VALUE, comma-separated"
-        ),
-        "cache_dir": _cache()._replace(accepts=lambda v: "\0" not in v, wanted="a folder, or empty for none"),
-    }
-    for player in ("critic", "generator"):
-        table[f"{player}.optimizer"] = _one_of(registered("training/update.py", "OPTIMIZERS"))
-        table[f"{player}.learning_rate"] = _real(FLOAT32_TINY)  # below it a rate is 0
-        table[f"{player}.beta1"] = _real(0, 1, below=True)
-        table[f"{player}.beta2"] = _real(0, 1, below=True)
-    return table
+LAYERS, PENALTIES = "models/layers.py", "objectives/penalties.py"
+TRUTH = Rule(bool, lambda _: True, "True or False")
+TEXT, PATH = (Rule(str, lambda v: "\0" not in v, wanted) for wanted in ("text", "a path"))
+FOLDER = Rule(str, lambda v: v != "" and "\0" not in v, "a folder")
+FOLDER_OR_NONE = Rule(str, lambda v: "\0" not in v, "a folder, or empty for none")
+METHOD = Rule(str, lambda v: v != "" and "/" not in v and "\0" not in v, "a name without slashes")
+PRESET = Rule(str, lambda v: "/" not in v and "\0" not in v, "a name without slashes")
+COLOUR = Rule(str, _is_colour, "a colour as CSS writes it, such as white or #ff8800")
+BUILDER = Rule(str, lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v) is not None, "name[/config][:version]")
+FAILURE = Rule(str, lambda v: re.fullmatch(CONDITIONS, v) is not None, "METRIC<VALUE or METRIC>VALUE, comma-separated")
+ACTIVATION, NORMALIZATION = (_one_of(registered(LAYERS, name)) for name in ("ACTIVATIONS", "NORMALIZATIONS"))
+OPTIMIZER = _one_of(registered("training/update.py", "OPTIMIZERS"))
+RATE, DECAY = _real(FLOAT32_TINY), _real(0, 1, below=True)
+
+# Every key of configs/default.py, by its dotted name.
+KEYS: dict[str, Key] = {
+    "method": Key("name", METHOD),
+    "preset": Key("name", PRESET),
+    "seed": Key("name", _whole(0)),
+    "steps": Key("schedule", _whole(1)),
+    "batch_size": Key("static", _whole(1)),
+    "n_critic": Key("static", _whole(1)),
+    "dtype": Key("static", _one_of(("float32", "float64", "bfloat16"))),
+    "devices": Key("watch", _whole(0)),
+    "data.name": Key("protocol", _one_of(registered("data/__init__.py", "DATASETS"))),
+    "data.dim": Key("protocol", _whole(1), idle=1),
+    "data.theta": Key("protocol", _real(), idle=1.0),
+    "data.builder": Key("protocol", BUILDER, idle="fashion_mnist"),
+    "data.data_dir": Key("place", PATH, idle=""),
+    "data.download": Key("watch", TRUTH, idle=False),
+    "data.path": Key("place", PATH, idle=""),
+    "data.label": Key("protocol", TEXT, idle=""),
+    "data.image_size": Key("protocol", Rule(int, lambda v: 0 <= v <= 4096, "a whole number from 0 to 4096"), idle=0),
+    "data.channels": Key("protocol", Rule(int, lambda v: v in (0, 1, 3), "0, 1 or 3"), idle=0),
+    "data.background": Key("protocol", COLOUR, idle="white"),
+    "data.skip_damaged": Key("protocol", TRUTH, idle=False),
+    "data.holdout": Key("protocol", _real(0, 0.45, above=True), idle=0.1),
+    "data.dequantise": Key("augmentation", TRUTH, idle=False),
+    "data.flip": Key("augmentation", TRUTH, idle=False),
+    "data.cache_dir": Key("cache", FOLDER),
+    "data.resident_mb": Key("watch", _whole(0)),
+    "latent.name": Key("static", _one_of(registered("models/latent.py", "LATENTS"))),
+    "latent.dim": Key("static", _whole(1)),
+    "latent.low": Key("static", _real()),
+    "latent.high": Key("static", _real()),
+    "model.name": Key("static", _one_of(registered("models/__init__.py", "ARCHITECTURES"))),
+    "model.width": Key("static", _whole(1)),
+    "model.depth": Key("static", _whole(1)),
+    "model.generator_activation": Key("static", ACTIVATION),
+    "model.critic_activation": Key("static", ACTIVATION),
+    "model.initializer": Key("static", _one_of(registered(LAYERS, "INITIALIZERS"))),
+    "model.generator_normalization": Key("static", NORMALIZATION),
+    "model.critic_normalization": Key("static", NORMALIZATION),
+    "model.normalize_first": Key("static", TRUTH),
+    "loss": Key("static", _one_of(registered("objectives/losses.py", "LOSSES"))),
+    "penalty.name": Key("static", _one_of(registered(PENALTIES, "PENALTIES"))),
+    "penalty.weight": Key("number", _real(0)),
+    "penalty.points": Key("static", _one_of(registered(PENALTIES, "POINTS"))),
+    "penalty.perturbation": Key("static", _one_of(registered(PENALTIES, "PERTURBATIONS"))),
+    "penalty.noise_scale": Key("number", _real(0)),
+    "clip": Key("switch", _real(0)),
+    "clip_scope": Key("static", _one_of(registered("objectives/constraints.py", "CLIP_SCOPES"))),
+    "clip_with_penalty": Key("static", TRUTH),
+    "warmup.critic_steps": Key("static", _whole(0)),
+    "warmup.first": Key("static", _whole(0)),
+    "warmup.every": Key("static", _whole(1)),
+    "critic.optimizer": Key("static", OPTIMIZER),
+    "critic.learning_rate": Key("number", RATE),
+    "critic.beta1": Key("number", DECAY),
+    "critic.beta2": Key("number", DECAY),
+    "generator.optimizer": Key("static", OPTIMIZER),
+    "generator.learning_rate": Key("number", RATE),
+    "generator.beta1": Key("number", DECAY),
+    "generator.beta2": Key("number", DECAY),
+    "decay_steps": Key("number", _whole(0)),
+    "ema_decay": Key("number", DECAY),
+    "log_every": Key("watch", _whole(1)),
+    "eval_every": Key("schedule", _whole(1)),
+    "sample_every": Key("watch", _whole(1)),
+    "checkpoint_every": Key("watch", _whole(1)),
+    "keep": Key("watch", _whole(1)),
+    "eval.metrics": Key("static", _some_of(registered("evaluation/registry.py", "METRICS"))),
+    "eval.samples": Key("protocol", _whole(10)),
+    "eval.features": Key("protocol", _one_of(registered("features/__init__.py", "FEATURES"))),
+    "eval.feature_samples": Key("protocol", _whole(10)),
+    "eval.weights": Key("place", PATH),
+    "eval.cache_dir": Key("cache", FOLDER),
+    "eval.draws": Key("static", _whole(1)),
+    "eval.fail": Key("watch", FAILURE),
+    "cache_dir": Key("cache", FOLDER_OR_NONE),
+}
+
+
+def keys_of(*roles: Role) -> tuple[str, ...]:
+    """Returns the keys of some roles, in the order of KEYS."""
+    return tuple(key for key, row in KEYS.items() if row.role in roles)
 
 
 def _named(name: str, known: Sequence[str]) -> list[str]:
@@ -265,7 +266,7 @@ def unknown(key: str, known: Sequence[str]) -> str:
 
 def unknown_flag(flag: str, known: Sequence[str]) -> str:
     """Returns the line that says a command has no such flag, with the flag or the key of a config that it may mean."""
-    name, keys = flag.removeprefix("--").replace("-", "_"), list(rules())
+    name, keys = flag.removeprefix("--").replace("-", "_"), list(KEYS)
     configurable = not {"--config", "--method"}.isdisjoint(known)  # a config of the user's, not that of a run
     flags = difflib.get_close_matches(flag, [other for other in known if other != "--help"], 1)
     named, like = ([f"--config.{key}" for key in find(name, keys)] if configurable else [] for find in (_named, _like))

@@ -13,20 +13,9 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import call, execute, flatten, mistakes, override
 from wgan_jax.errors import UserError
-from wgan_jax.keys import Rule, rules, unknown
+from wgan_jax.keys import KEYS, keys_of, unknown
 
-# Keys of types.Hyperparameters, and what the program never reads: points that differ in these alone train as one program.
-TRACED = (
-    *(f"{player}.{name}" for player in ("critic", "generator") for name in ("learning_rate", "beta1", "beta2")),
-    "decay_steps",
-    "penalty.weight",
-    "penalty.noise_scale",
-    "clip",
-    "ema_decay",
-    "seed",
-    "method",
-    "preset",
-)
+TRACED, SWITCHES = keys_of("number", "name"), keys_of("switch")
 
 type Row = dict[str, Any]  # one evaluation of one point, see training/members.py
 
@@ -97,12 +86,12 @@ def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
     Raises:
       UserError: with a line per mistake, each with the first point that has it, or two points that are equal.
     """
-    table, keys = rules(), flatten(base)
+    keys = flatten(base)
     points: dict[str, Point] = {}
     known: set[str] = set()
     lines: dict[str, str] = {}  # mistake -> the first point that has it
     for index, given in enumerate(dicts):
-        overrides = {"seed": base.seed, **{key: _fitted(key, value, table.get(key)) for key, value in given.items()}}
+        overrides = {"seed": base.seed, **{key: _fitted(key, value) for key, value in given.items()}}
         config = base.copy_and_resolve_references()
         wrong = [unknown(key, list(keys)) for key in given if key not in keys]
         if not wrong:
@@ -125,13 +114,13 @@ def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
     return list(points.values())
 
 
-def _fitted(key: str, value: Any, rule: Rule | None) -> Any:
+def _fitted(key: str, value: Any) -> Any:
     """Returns a value as its key has it, so that 1 and 1.0 are one point of a rate, and a path is one from any directory."""
-    if rule is None:
+    if key not in KEYS:
         return value
-    if rule.type is float and type(value) is int:
+    if KEYS[key].rule.type is float and type(value) is int:
         return float(value)
-    return rule.settled(key, value) if isinstance(value, str) else value
+    return KEYS[key].settled(key, value) if isinstance(value, str) else value
 
 
 def swept_keys(points: Iterable[Point]) -> list[str]:
@@ -142,7 +131,7 @@ def swept_keys(points: Iterable[Point]) -> list[str]:
 def program_of(config: ConfigDict) -> str:
     """Returns what two configs have in common exactly when they compile to the same program and share their schedule."""
     flat = {key: value for key, value in flatten(config).items() if key not in TRACED}
-    return json.dumps({**flat, "clipped": config.clip > 0}, sort_keys=True)
+    return json.dumps({**flat, **{key: flat[key] > 0 for key in SWITCHES}}, sort_keys=True)
 
 
 def plan(points: Iterable[Point], most: int, known: Sequence[Task] = ()) -> list[Task]:

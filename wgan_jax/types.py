@@ -8,6 +8,8 @@ import jax
 
 type Params = Any  # a pytree of parameter arrays
 type Metrics = dict[str, jax.Array]
+# {dotted key of the config: float []}, arguments of the program: a change does not recompile, and a grid maps over them
+type Hyperparameters = dict[str, jax.Array]
 
 
 class Batch(NamedTuple):
@@ -52,22 +54,6 @@ class TrainState(flax.struct.PyTreeNode):
     generator: Player
     ema: Params  # the generator's variables {"params": ..., ...}, averaged
     memory: Params  # of objectives that have one, equal on all devices; {} without
-
-
-class Hyperparameters(flax.struct.PyTreeNode):
-    """Numbers that are arguments of the program, float [] each: a change does not recompile, and a grid maps over them."""
-
-    critic_learning_rate: jax.Array
-    critic_beta1: jax.Array
-    critic_beta2: jax.Array
-    generator_learning_rate: jax.Array
-    generator_beta1: jax.Array
-    generator_beta2: jax.Array
-    decay_steps: jax.Array  # horizon of the linear decay in generator updates; inf for none
-    penalty_weight: jax.Array
-    noise_scale: jax.Array
-    clip: jax.Array
-    ema_decay: jax.Array
 
 
 # apply(params, model_state, x [B, ...], label [B]) -> (output, new model_state), in training mode

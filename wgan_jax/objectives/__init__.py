@@ -52,7 +52,7 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
         """|grad f|^2 where the penalty looks, without one at interpolates; these keep the real example's label."""
         where = config.penalty.points if penalty is not None else "interpolates"
         noise = config.penalty.perturbation
-        points = penalty_points(where, noise, hyper.noise_scale, key, real.x, generated.x, axis_name)
+        points = penalty_points(where, noise, hyper["penalty.noise_scale"], key, real.x, generated.x, axis_name)
         labels = jnp.tile(real.label, len(points) // len(real.label))
         return squared_gradient_norm(lambda x: networks.penalty_critic(params, model_state, x, labels)[0].score, points)
 
@@ -68,7 +68,7 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
             squared = squared_norms(params, model_state, real, generated, key, hyper)
             metrics["penalty"] = jnp.mean(penalty(squared))
             metrics["critic_input_gradient_norm"] = jnp.mean(safe_norm(squared))
-            value = value + hyper.penalty_weight * metrics["penalty"]
+            value = value + hyper["penalty.weight"] * metrics["penalty"]
         return value, (new_state, state.memory, {"critic_loss": value, **metrics})
 
     def generator_objective(
@@ -85,6 +85,6 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
         return jnp.mean(safe_norm(squared))
 
     def constrain(params: Params, hyper: Hyperparameters) -> Params:
-        return clip_parameters(params, hyper.clip, config.clip_scope) if config.clip > 0 else params
+        return clip_parameters(params, hyper["clip"], config.clip_scope) if config.clip > 0 else params
 
     return Objective(critic_objective, generator_objective, gradient_norm, constrain, {}, penalty is not None)

@@ -1,5 +1,7 @@
 """The update as pure functions of arrays: n_critic critic updates fused by a scan, then one generator update."""
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import batch_mean, example_keys, warmup_phases
+from wgan_jax.keys import keys_of
 from wgan_jax.models import param_dtype
 from wgan_jax.objectives import Objective, Value
 from wgan_jax.types import Batch, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
@@ -37,29 +40,18 @@ class Steps(NamedTuple):
 
 
 def make_hyperparameters(config: ConfigDict) -> Hyperparameters:
-    """Returns the numbers of a config that are arguments of the program."""
-    players = {
-        f"{player}_{name}": config[player][name]
-        for player in ("critic", "generator")
-        for name in ("learning_rate", "beta1", "beta2")
-    }
-    values = dict(
-        players,
-        decay_steps=config.decay_steps or jnp.inf,
-        penalty_weight=config.penalty.weight,
-        noise_scale=config.penalty.noise_scale,
-        clip=config.clip,
-        ema_decay=config.ema_decay,
-    )
-    return Hyperparameters(**{name: jnp.asarray(value, param_dtype(config)) for name, value in values.items()})
+    """Returns the numbers of a config that are arguments of the program; decay_steps 0, rates that stay, is inf."""
+    values = {key: functools.reduce(operator.getitem, key.split("."), config) for key in keys_of("number", "switch")}
+    values["decay_steps"] = values["decay_steps"] or jnp.inf
+    return {key: jnp.asarray(value, param_dtype(config)) for key, value in values.items()}
 
 
 def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axis_name: str | None = None) -> Steps:
     """Returns the update of a config. batch_size / (number of devices on axis_name) examples are handled on each device."""
 
     def optimizer(player: str, step: jax.Array, hyper: Hyperparameters) -> optax.GradientTransformation:
-        rate, beta1, beta2 = (getattr(hyper, f"{player}_{name}") for name in ("learning_rate", "beta1", "beta2"))
-        decayed = rate * jnp.maximum(0, 1 - step.astype(rate.dtype) / hyper.decay_steps)
+        rate, beta1, beta2 = (hyper[f"{player}.{name}"] for name in ("learning_rate", "beta1", "beta2"))
+        decayed = rate * jnp.maximum(0, 1 - step.astype(rate.dtype) / hyper["decay_steps"])
         return OPTIMIZERS[config[player].optimizer](decayed, beta1, beta2)
 
     def init_player(player: str, variables: Params) -> Player:
@@ -119,8 +111,8 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         latents = draw_latents(key_latents, batch.label)
         loss = lambda params: objective.generator(params, state, latents, batch, key_objective, hyper)  # noqa: E731
         generator, memory, metrics = descend("generator", state, loss, hyper)
-        t = state.step.astype(hyper.ema_decay.dtype)
-        decay = jnp.minimum(hyper.ema_decay, (1 + t) / (10 + t))
+        t = state.step.astype(hyper["ema_decay"].dtype)
+        decay = jnp.minimum(hyper["ema_decay"], (1 + t) / (10 + t))
         ema = jax.tree.map(lambda average, new: average + (1 - decay) * (new - average), state.ema, generator.variables)
         return state.replace(step=state.step + jnp.int32(1), generator=generator, ema=ema, memory=memory), metrics
 

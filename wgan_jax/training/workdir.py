@@ -20,26 +20,10 @@ from ml_collections import ConfigDict
 from wgan_jax import paths
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
+from wgan_jax.keys import keys_of
 
-# what may differ when a run is resumed: how long and how closely it is watched, where it runs
-MAY_CHANGE = (
-    "steps",
-    "log_every",
-    "eval_every",
-    "sample_every",
-    "checkpoint_every",
-    "keep",
-    "eval.fail",
-    "devices",
-    "cache_dir",
-    "data.cache_dir",
-    "eval.cache_dir",
-    "eval.weights",
-    "data.resident_mb",
-    "data.download",
-    "data.path",  # the images are compared themselves, see loop.py
-    "data.data_dir",
-)
+# how long and how closely a run is watched, where it runs; of data.path's images see loop.py
+MAY_CHANGE = keys_of("schedule", "watch", "place", "cache")
 # Variables that may change the bits of a result, and are a user's to choose: recorded, and a resume under others is warned of.
 ENVIRONMENT = ("XLA_FLAGS", "NPROC", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_DISABLE_MOST_OPTIMIZATIONS", "NVIDIA_TF32_OVERRIDE")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "numpy", "scipy", "scikit-learn")
