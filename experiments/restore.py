@@ -11,7 +11,7 @@ from experiments.launchers.task import read_task
 from wgan_jax import runtime
 from wgan_jax.config import check, override
 from wgan_jax.errors import UserError
-from wgan_jax.training.workdir import MAY_CHANGE, chunk_size, kind_of, read_config
+from wgan_jax.training.workdir import MAY_CHANGE, check_same_data, chunk_size, kind_of, read_config
 
 if TYPE_CHECKING:
     from wgan_jax.data.dataset import Dataset
@@ -133,6 +133,5 @@ def load_data(restored: Restored) -> "Dataset":
     from wgan_jax.data import load_dataset
 
     dataset = load_dataset(restored.config)
-    if dataset.fingerprint != restored.info["data"]:
-        raise UserError("config.data: the images, their labels or splits are not those that this run was trained on")
+    check_same_data(restored.info["data"], dataset.fingerprint)
     return dataset

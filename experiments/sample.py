@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 from experiments import command
 from experiments.restore import Restored, find_model, generator_of, load_data, restore_run
 from wgan_jax.errors import UserError
+from wgan_jax.paths import write_whole
 from wgan_jax.places import check_data
-from wgan_jax.training.workdir import write_json, write_whole
+from wgan_jax.training.workdir import write_json
 
 if TYPE_CHECKING:
     from wgan_jax.data.dataset import Stored

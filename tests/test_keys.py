@@ -40,8 +40,8 @@ def another(value):
 
 def update_of(config):
     """Returns a config's update as a function of (state, hyper), and the shapes of a state."""
-    _, steps = make_parts(config, (2,))
-    zeros = lambda position, key, count: Batch(jnp.zeros((count, 4, 2)), jnp.zeros((count, 4), jnp.int32))  # noqa: E731
+    (_, steps), size = make_parts(config, (2,)), config.batch_size
+    zeros = lambda position, key, count: Batch(jnp.zeros((count, size, 2)), jnp.zeros((count, size), jnp.int32))  # noqa: E731
     update = lambda state, hyper: steps.update(state, zeros, jax.random.key(0), hyper)  # noqa: E731
     return update, jax.eval_shape(steps.init_state, jax.random.key(0))
 

@@ -289,7 +289,7 @@ def test_other_data_is_refused(make_config, tmp_path, monkeypatch):
     train_task(points, tmp_path, "task", 0.0)
     dataset = load_dataset(points[0].config)
     monkeypatch.setattr(members_module, "load_dataset", lambda _: dataset._replace(fingerprint="other"))
-    with pytest.raises(UserError, match="are not those that this sweep was begun on"):
+    with pytest.raises(UserError, match="are not those that this sweep was trained on"):
         train_task(points, tmp_path, "task", 0.0)
 
 

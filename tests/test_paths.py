@@ -152,3 +152,32 @@ def test_a_workdir_is_locked_under_its_absolute_name(tmp_path):
         open_workdir(Path(command.path("../run")), config),
     ):
         pass
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "here" / "file"
+    paths.write_whole(file, b"first")
+    paths.write_whole(file, b"second")
+    assert (file.read_bytes(), file.stat().st_mode) == (b"second", (tmp_path / "here").stat().st_mode & 0o666 | 0o100000)
+
+    def full(path, content):
+        path.touch()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        paths.write_whole(file, b"third")
+    assert (file.read_bytes(), list(file.parent.iterdir())) == (b"second", [file])
+
+
+def test_those_who_write_the_same_file_do_not_disturb_each_other(tmp_path, monkeypatch):
+    file, write_bytes = tmp_path / "file", Path.write_bytes
+
+    def interleaved(path, content):
+        write_bytes(path, content)
+        if content == b"slow":
+            paths.write_whole(file, b"quick")
+
+    monkeypatch.setattr(Path, "write_bytes", interleaved)
+    paths.write_whole(file, b"slow")
+    assert (file.read_bytes(), list(tmp_path.glob(".*"))) == (b"slow", [])

@@ -237,7 +237,7 @@ def test_float32_gradients_of_eight_devices_equal_one():
     hundred times 6e-8 of the largest at worst."""
     still = {f"{player}_{name}": 0.0 for player in BOTH for name in ("learning_rate", "beta1")}
     with jax.enable_x64(False):
-        one, eight = (run(build("dragan", devices, dtype="float32"), 1, **still)[0] for devices in (1, 8))
+        one, eight = (run(build("dragan", devices, dtype="float32"), 1, hyper=still)[0] for devices in (1, 8))
     for player in BOTH:
         gradients = [getattr(state, player).opt_state[0].mu for state in (one, eight)]
         assert all(np.any(leaf != 0) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(gradients[0]["Hidden_0"]))
@@ -342,13 +342,13 @@ def test_every_update_draws_latents_of_its_own():
     """At rate 0 and of one batch alone metrics differ by the latents only, which are a function of the key and the step."""
     case = build("wgan")
     feed = case.feed._replace(rows=case.program.place(np.repeat(np.asarray(case.feed.rows)[:1], POSITIONS, axis=0)))
-    still = {"critic_learning_rate": 0.0, "generator_learning_rate": 0.0, "clip": 100.0}
-    found = [run(case, n, feed=feed, **still)[:2] for n in range(1, 6)]
+    still = {"critic.learning_rate": 0.0, "generator.learning_rate": 0.0, "clip": 100.0}
+    found = [run(case, n, feed=feed, hyper=still)[:2] for n in range(1, 6)]
     equal(found[-1][0].critic.params, case.start.critic.params)
     for name in ("generator_loss", "wasserstein_estimate"):
         values = np.sort([metrics[name] for _, metrics in found])
         assert np.diff(values).min() > 1e-3 * np.ptp(values)
-    state, metrics = run(case, 2, state=found[2][0], feed=feed, **still)[:2]  # the fourth and the fifth
+    state, metrics = run(case, 2, state=found[2][0], feed=feed, hyper=still)[:2]  # the fourth and the fifth
     assert state.step == 5
     equal(metrics, found[-1][1])
 

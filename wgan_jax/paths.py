@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 
 from wgan_jax.errors import UserError
@@ -43,6 +44,16 @@ def temporary_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="wgan_jax-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all; processes that write the same one do not disturb each other."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def unsuited(path: str) -> str | None:

@@ -1,9 +1,9 @@
 """A small convolutional classifier of a dataset's labels, trained once and kept: features that know what the images show."""
 
 import hashlib
+import io
 import json
 import logging
-import tempfile
 import time
 import zipfile
 import zlib
@@ -22,7 +22,7 @@ from rich.progress import track
 
 from wgan_jax.data.dataset import Decode, Split, Stored
 from wgan_jax.models.layers import Convolution, Dense, Style
-from wgan_jax.paths import cache_folder
+from wgan_jax.paths import cache_folder, write_whole
 from wgan_jax.types import Params
 
 NOT_KEPT = "the classifier is trained anew next time"  # where its cache cannot be written
@@ -157,13 +157,12 @@ def _hash(params: Params) -> str:
 
 
 def _write(path: Path, params: Params, accuracy: float) -> None:
-    """Stores parameters whole or not at all; two processes that train the same classifier do not disturb each other."""
     if cache_folder(str(path.parent), NOT_KEPT) is None:
         return
+    stored = io.BytesIO()
+    np.savez(stored, accuracy=accuracy, **flatten_dict(params, sep="/"))
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.savez(file, accuracy=accuracy, **flatten_dict(params, sep="/"))
-        Path(file.name).replace(path)
+        write_whole(path, stored.getvalue())
     except OSError as error:
         logging.getLogger(__name__).warning("%s: %s; %s", path.parent, (error.strerror or str(error)).lower(), NOT_KEPT)
 

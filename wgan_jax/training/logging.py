@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from wgan_jax.training.workdir import to_json, write_whole
+from wgan_jax.paths import write_whole
+from wgan_jax.training.workdir import to_json
 
 COUNTERS = {"step", "critic_step", "examples", "seconds"}  # of a metrics line: they say when, and are no curves
 FLUSH = 20  # seconds after which TensorBoard's reader sees what was written, at most

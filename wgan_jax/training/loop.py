@@ -17,7 +17,7 @@ from wgan_jax.data import introduce, load_dataset
 from wgan_jax.data.dataset import Dataset, in_one_line
 from wgan_jax.data.dataset import describe as describe_data
 from wgan_jax.data.source import plan_feeds
-from wgan_jax.errors import Interrupted, NonFiniteError, UserError
+from wgan_jax.errors import Interrupted, NonFiniteError
 from wgan_jax.evaluation.evaluator import describe, make_evaluator
 from wgan_jax.evaluation.figures import make_artist
 from wgan_jax.report.names import SCORE
@@ -29,7 +29,7 @@ from wgan_jax.training.interruption import Signals
 from wgan_jax.training.logging import MetricsLog, read_metrics
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.training.workdir import machine, now, provenance, write_json
+from wgan_jax.training.workdir import check_same_data, machine, now, provenance, write_json
 from wgan_jax.types import TrainState
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
@@ -168,8 +168,8 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], 
     restored = checkpoints.restore_newest(jax.eval_shape(lambda: fresh))
     step, state = restored or (0, fresh)
     info = checkpoints.info(step) if restored else {}
-    if restored and info["data"] != fingerprint:
-        raise UserError("config.data: the images, their labels or splits are not those that this run was trained on")
+    if restored:
+        check_same_data(info["data"], fingerprint)
     checkpoints.discard_after(step)
     if restored is None:
         return fresh, 0.0

@@ -33,7 +33,7 @@ from wgan_jax.training.interruption import Signals
 from wgan_jax.training.logging import write_lines
 from wgan_jax.training.program import Program, make_members, members_that_fit
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.training.workdir import chunk_size, machine, provenance, write_json
+from wgan_jax.training.workdir import check_same_data, chunk_size, machine, provenance, write_json
 from wgan_jax.types import Hyperparameters, Params, Player, TrainState
 
 CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
@@ -183,8 +183,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
         return 0, Progress([True] * count, [0.0] * count, [None] * count, [0] * count, []), fresh, best
     step, tree = restored
     info = checkpoints.info(step)
-    if info["data"] != fingerprint:
-        raise UserError("config.data: the images, their labels or splits are not those that this sweep was begun on")
+    check_same_data(info["data"], fingerprint, "sweep")
     checkpoints.discard_after(step)
     return step, _progress(info), tree["states"], tree["best"]
 

@@ -22,7 +22,7 @@ from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.keys import keys_of
 
-# how long and how closely a run is watched, where it runs; of data.path's images see loop.py
+# how long and how closely a run is watched, where it runs; the data itself is compared, see `check_same_data`
 MAY_CHANGE = keys_of("schedule", "watch", "place", "cache")
 # Variables that may change the bits of a result, and are a user's to choose: recorded, and a resume under others is warned of.
 ENVIRONMENT = ("XLA_FLAGS", "NPROC", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_DISABLE_MOST_OPTIMIZATIONS", "NVIDIA_TF32_OVERRIDE")
@@ -97,6 +97,16 @@ def read_config(workdir: Path) -> ConfigDict:
         raise UserError(f"--workdir: {workdir / 'config.json'} cannot be read: {error}") from error
 
 
+def check_same_data(stored: str, given: str, kind: Kind = "run") -> None:
+    """Compares the fingerprint of a dataset with that of the one that a checkpoint was trained on.
+
+    Raises:
+      UserError: they differ.
+    """
+    if stored != given:
+        raise UserError(f"config.data: the images, their labels or splits are not those that this {kind} was trained on")
+
+
 def trained_steps(folder: Path) -> int:
     """Returns the step of the newest checkpoint in a folder of them, 0 without."""
     return max((int(path.name.removeprefix("step_")) for path in folder.glob("step_*")), default=0)
@@ -146,14 +156,7 @@ def _same(workdir: Path, stored: dict[str, Any], new: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all, as `to_json` has it."""
-    write_whole(path, (to_json(value, indent=1) + "\n").encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.rename(path)
+    paths.write_whole(path, (to_json(value, indent=1) + "\n").encode())
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
