@@ -105,9 +105,8 @@ def calls(
             state, metrics, each, finite = run_updates(state, *arguments)
             if position + feeds.needed(0) > feed_end:  # the next update may not fit any more
                 feed, feed_end = feeds.at(position), position + feeds.capacity
-            metrics, each, finite = jax.device_get((metrics, each, finite))
-            step, critic_step = reached(state)
-        done = int(np.max(each))
+            metrics, each, finite, at = jax.device_get((metrics, each, finite, (state.step, state.critic_step)))
+        step, critic_step, done = (int(np.max(x)) for x in (*at, each))
         per_update, received = processes.agree((clock.seconds["train"] - before) / done, signals.received)
         yield Call(step, critic_step, state, metrics, done, finite, per_update, received)
         if received:
