@@ -440,13 +440,13 @@ def test_a_fresh_state_is_the_same_on_every_device_count():
 @pytest.mark.parametrize(
     ("bad", "updates", "shows", "still_good"),
     [
-        ({"critic_learning_rate": np.inf}, 1, "critic_loss", None),  # at the second of n_critic = 2 critic updates
-        ({"generator_learning_rate": np.inf}, 2, "critic_loss", None),
-        ({"penalty_weight": np.inf}, 1, "critic_loss", "penalty"),
+        ({"critic.learning_rate": np.inf}, 1, "critic_loss", None),  # at the second of n_critic = 2 critic updates
+        ({"generator.learning_rate": np.inf}, 2, "critic_loss", None),
+        ({"penalty.weight": np.inf}, 1, "critic_loss", "penalty"),
     ],
 )
 def test_a_run_stops_at_the_first_bad_update(devices, mapping, bad, updates, shows, still_good):
-    _, metrics, done, finite = run(build("dragan", devices, mapping), **bad)
+    _, metrics, done, finite = run(build("dragan", devices, mapping), hyper=bad)
     assert (done, finite) == (updates, False)
     assert not np.isfinite(metrics[shows])
     assert still_good is None or np.isfinite(metrics[still_good])
