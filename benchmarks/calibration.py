@@ -154,15 +154,16 @@ def measure_cells(configs: dict[str, Any], dimensions: list[int], seeds: int) ->
 
     from wgan_jax.batching import example_keys
     from wgan_jax.distance import Halves, empirical_values, in_units, make_critic_values, make_fit, standardise
+    from wgan_jax.types import Batch
 
-    chosen = next(iter(configs.values())).seed
+    chosen, no_label = next(iter(configs.values())).seed, np.zeros(1, np.int32)
     fitted = np.arange(FITTED)
     rows = np.arange(seeds * (FITTED + HELDOUT)).reshape(seeds, -1)[:, :FITTED]
     for dimension in dimensions:
         programs = {}
         for name, config in configs.items():
             networks, fit = make_fit(config, (dimension,))
-            slope = jax.grad(lambda x, variables, score=networks.score: score(variables, x[None])[0])
+            slope = jax.grad(lambda x, variables, score=networks.score: score(variables, Batch(x[None], no_label))[0])
             programs[name] = fit, make_critic_values(networks.score), jax.jit(jax.vmap(slope, (0, None)))
         for law, draw in LAWS.items():
             rngs = [np.random.default_rng((seed, dimension, chosen)) for seed in range(seeds)]

@@ -316,15 +316,17 @@ def update_and_noise(
     from wgan_jax.batching import example_keys
     from wgan_jax.models import build_networks
     from wgan_jax.objectives import make_objective
-    from wgan_jax.objectives.penalties import penalty_points
+    from wgan_jax.objectives.penalties import make_points
     from wgan_jax.training.update import make_hyperparameters, make_steps
-    from wgan_jax.types import Batch
+    from wgan_jax.types import Batch, Latents
 
     count, size = real.shape[:2]
     networks, hyper, label = build_networks(config, shape), make_hyperparameters(config), jnp.zeros(size, jnp.int32)
     key, key_state, key_latents = jax.random.split(jax.random.key(config.seed), 3)
-    latents = networks.latents(example_keys(key_latents, (count + 1) * size)).reshape(count + 1, size, -1)
-    given = networks._replace(latents=lambda keys: latents[count])  # those of the generator's update
+    keys = example_keys(key_latents, (count + 1) * size)
+    latents = networks.latents(keys, jnp.zeros(len(keys), jnp.int32)).z.reshape(count + 1, size, -1)
+    given = networks._replace(latents=lambda keys, label: Latents(latents[count], label))  # those of the generator's update
+    points = make_points("interpolates", "")
     steps = make_steps(config, given, make_objective(config, given))
 
     @jax.jit
@@ -332,7 +334,7 @@ def update_and_noise(
         generated, _ = networks.generator(state.generator.params, state.generator.model_state, z, label)
         one = jnp.ones((size, 1), x.dtype)
         # eps 1 + (1 - eps) 0
-        epsilons = penalty_points("interpolates", "", hyper["penalty.noise_scale"], key, one, 0 * one, None)
+        epsilons = points(key, Batch(one, label), Batch(0 * one, label), hyper["penalty.noise_scale"]).x
         return steps.critic_step(state, Batch(x, label), Batch(generated, label), key, hyper)[0], epsilons
 
     before = after = jax.jit(steps.init_state)(key_state)

@@ -38,7 +38,7 @@ class Restored(NamedTuple):
     networks: "Networks"
     step: int
     state: "TrainState"  # NumPy arrays
-    info: dict[str, Any]  # saved with the checkpoint: the examples' shape, the data's fingerprint, ...
+    info: dict[str, Any]  # saved with the checkpoint: the examples' shape, the data's fingerprint and class_counts, ...
     steps: list[int]  # that have a checkpoint
     at: Callable[[int], "TrainState"]  # the state of one of them
 

@@ -156,6 +156,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
 
     from wgan_jax.data.dataset import to_pixels
     from wgan_jax.evaluation import figures, points, sampling, sheets
+    from wgan_jax.types import Latents
 
     shape, law, form = tuple(restored.info["shape"]), restored.config.latent.name, _format(flags.out)
     kind = "walks" if form == ".gif" else "samples"
@@ -165,15 +166,17 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
     out = Path(flags.out or restored.folder / "samples" / name)
     out.parent.mkdir(parents=True, exist_ok=True)  # a run directory of config and checkpoints alone has no samples/
     count = num * {"interpolations": 2, "walks": STOPS}.get(kind, 1)
-    latents = sampling.draw_latents(restored.networks, jax.random.key(flags.seed), count)
+    counts = restored.info.get("class_counts", ())
+    latents = sampling.draw_latents(restored.networks, counts, jax.random.key(flags.seed), count)
     generate = sampling.make_generate(restored.networks, variables)
 
-    def whole(latents: np.ndarray) -> np.ndarray:
+    def whole(latents: Latents) -> np.ndarray:
         return np.concatenate(list(generate(latents)))
 
-    def along(ways: np.ndarray) -> np.ndarray:
-        """Returns the images [T, n, *shape] of latents [T, n, Z]."""
-        return whole(ways.reshape(-1, ways.shape[2])).reshape(*ways.shape[:2], *shape)
+    def along(ways: Latents) -> np.ndarray:
+        """Returns the images [T, n, *shape] of latents [T, n]."""
+        z, label = ways
+        return whole(Latents(z.reshape(-1, z.shape[2]), label.reshape(-1))).reshape(*label.shape, *shape)
 
     title = figures.run_title(restored.config, restored.step)
     told = f"{title}, {'generator itself' if flags.raw else 'averaged generator'}, latents of seed {flags.seed}"
@@ -205,7 +208,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
             sheets.save_images(out, images, index * sampling.CHUNK)
     elif form == ".npz":
         parts = [to_pixels(part) if len(shape) == 3 else part.astype(np.float32) for part in generate(latents)]
-        np.savez(out, samples=np.concatenate(parts), latents=latents.astype(np.float32))
+        np.savez(out, samples=np.concatenate(parts), latents=latents.z.astype(np.float32))
     elif len(shape) == 3:
         sheets.save_sheet(out, sheets.image_grid(whole(latents)), told)
     else:

@@ -118,7 +118,7 @@ def test_layer_normalisation_is_over_the_whole_example():
     class Normalised(nn.Module):
         @nn.compact
         def __call__(self, x):
-            return NORMALIZATIONS["layer"](x, style(), True)
+            return NORMALIZATIONS["layer"].apply(x, style(), True)
 
     x = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 3)).astype(np.float32)
     y, variables = Normalised().init_with_output(jax.random.key(0), x)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from wgan_jax.batching import batch_mean, batch_std, example_keys, in_chunks
-from wgan_jax.objectives.penalties import PERTURBATIONS, POINTS, penalty_points
+from wgan_jax.objectives.penalties import PERTURBATIONS, POINTS, make_points
+from wgan_jax.types import Batch
 
 DEVICES, SHARE = 8, 3
 
@@ -88,7 +89,8 @@ def test_penalised_points_are_one_devices(x, perturbation):
     real, generated, key = x.astype(float), x[::-1].astype(float) / 2, jax.random.key(4)
 
     def points(real, fake, axis_name):
-        return {name: penalty_points(name, perturbation, 0.5, key, real, fake, axis_name) for name in POINTS}
+        sides = [Batch(x, jnp.zeros(len(x), jnp.int32)) for x in (real, fake)]
+        return {name: make_points(name, perturbation, axis_name)(key, *sides, 0.5).x for name in POINTS}
 
     with jax.enable_x64(True):
         one = points(real, generated, None)

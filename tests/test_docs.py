@@ -44,7 +44,7 @@ def test_the_exported_generator_is_sampled_as_shown(tmp_path):
     (tmp_path / "generator").write_bytes(export_generator(networks, variables, config.latent.dim))
     names = run(dict(EXAMPLES)["An exported generator"])
     images = names["sample_normal"](str(tmp_path / "generator"), config.latent.dim, 5, 3)
-    wanted = make_sampler(networks)(variables, jax.random.key(3), 0, 5)[1]
+    wanted = make_sampler(networks)(variables, jax.random.key(3), np.zeros(5, np.int32), 0)[1]
     np.testing.assert_allclose(images, (np.asarray(wanted) + 1) * 127.5, atol=1)
     described = describe_generator(config, (8, 8, 1), 0, "ema")
     assert json.loads(json.dumps(described))["latent"] == {"law": "normal", "dim": config.latent.dim}

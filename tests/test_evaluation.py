@@ -23,6 +23,7 @@ from wgan_jax.evaluation.registry import METRICS
 from wgan_jax.features import FEATURES
 from wgan_jax.models import build_networks, make_sampler
 from wgan_jax.report.names import DIRECTIONS
+from wgan_jax.types import Batch
 
 DIGITS = load_dataset(load("configs/wgan_gp.py:digits"))
 
@@ -118,8 +119,9 @@ def test_critic_statistics_of_a_linear_critic():
     # f(x) = 3 x_1 has slope 3; real lies 2 to the right of generated: estimate 6, normalised 2 = W1 = its bound
     generated = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     heldout = generated + np.float32([2, 0])
-    statistics = make_critic_statistics(lambda variables, x: variables["slope"] * x[:, 0])
-    values = statistics({"slope": jnp.float32(3)}, heldout + np.float32([1, 0]), heldout, generated)
+    statistics = make_critic_statistics(lambda variables, batch: variables["slope"] * batch.x[:, 0])
+    sides = (Batch(x, np.zeros(60, np.int32)) for x in (heldout + np.float32([1, 0]), heldout, generated))
+    values = statistics({"slope": jnp.float32(3)}, *sides)
     expected = {
         "estimate_train": 9,
         "estimate_heldout": 6,
@@ -131,8 +133,8 @@ def test_critic_statistics_of_a_linear_critic():
 
 
 def test_a_constant_critic_gives_no_normalised_estimate():
-    x = np.zeros((10, 2), np.float32)
-    values = make_critic_statistics(lambda variables, x: 0 * x[:, 0])({}, x, x, x)
+    batch = Batch(np.zeros((10, 2), np.float32), np.zeros(10, np.int32))
+    values = make_critic_statistics(lambda variables, batch: 0 * batch.x[:, 0])({}, batch, batch, batch)
     assert np.isnan(values["estimate_normalised"])
     assert values["lipschitz_q99"] == 0
 
@@ -162,7 +164,7 @@ def test_a_generator_is_what_it_draws(small):
     evaluator = make_evaluator(config, DIGITS, networks)
     values = evaluator.of_generator(generator, critic, "test", 2)
     key = jax.random.fold_in(jax.random.key(30_002), True)
-    images = to_pixels(make_sampler(networks)(generator, key, 0, 80)[1])
+    images = to_pixels(make_sampler(networks)(generator, key, np.zeros(80, np.int32), 0)[1])
     assert evaluator.of_examples(lambda n: images[:n], "test", 2) == {
         name: value for name, value in values.items() if name not in CRITIC_VALUES
     }

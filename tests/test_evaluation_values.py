@@ -13,6 +13,7 @@ from wgan_jax.evaluation.reference import Generated, make_reference
 from wgan_jax.evaluation.registry import METRICS
 from wgan_jax.features import Features
 from wgan_jax.models import build_networks
+from wgan_jax.types import Batch
 
 N, MANY = 40, 70  # points of a comparison; examples of which mean and deviation are taken
 
@@ -111,6 +112,7 @@ def test_neighbours_by_hand(name):
 def test_the_slope_of_a_parabola():
     """f(x) = x^2 / 2 has the slope |x|: 0 .. 100 on real, on generated and between; .99 of all are at most 99. Not on train."""
     x = np.arange(101, dtype=np.float32)[:, None]
-    values = make_critic_statistics(lambda variables, x: x[:, 0] ** 2 / 2)({}, 10 * x, x, x)
+    statistics = make_critic_statistics(lambda variables, batch: batch.x[:, 0] ** 2 / 2)
+    values = statistics({}, *(Batch(side, np.zeros(101, np.int32)) for side in (10 * x, x, x)))
     assert values["lipschitz_q99"] == pytest.approx(99, rel=1e-6)
     assert values["estimate_train"] == pytest.approx(99 * np.mean(x**2) / 2, rel=1e-5)

@@ -12,6 +12,7 @@ import pytest
 from wgan_jax.data.dataset import to_pixels
 from wgan_jax.export import describe_generator, export_generator
 from wgan_jax.models import build_networks
+from wgan_jax.types import Latents
 
 DIM, BATCHES = 5, (1, 7)
 
@@ -57,7 +58,7 @@ def exported(make_config, tmp_path_factory):
             networks = build_networks(config, shape)
             variables = jax.device_get(jax.jit(networks.init_generator)(jax.random.key(1)))
             artefact = export_generator(networks, variables, DIM)
-            samples = np.asarray(jax.jit(networks.generate)(variables, latents))
+            samples = np.asarray(jax.jit(networks.generate)(variables, Latents(latents, np.zeros(len(latents), np.int32))))
             assert samples.dtype == {"float64": np.float64}.get(config.dtype, np.float32)
         path.write_bytes(artefact)
         said = describe_generator(config, shape, 12, "raw")

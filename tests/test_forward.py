@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from wgan_jax.models import build_networks
+from wgan_jax.types import Batch, Latents
 
 LATENT, EXAMPLES = 3, 2
 
@@ -145,6 +146,14 @@ def dcgan_critic(variables, x, norm, activation, first):
     return score
 
 
+def images_of(networks, variables, z):
+    return jax.jit(networks.generate)(variables, Latents(z, np.zeros(len(z), np.int32)))
+
+
+def scores_of(networks, variables, x):
+    return jax.jit(networks.score)(variables, Batch(x, np.zeros(len(x), np.int32)))
+
+
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
 def test_dcgan(make_config, norm):
     shape, critic_norm = (14, 14, 2), "none" if norm == "none" else "layer"
@@ -154,8 +163,8 @@ def test_dcgan(make_config, norm):
     )
     rng = np.random.default_rng(1)
     z, x = 3 * rng.normal(size=(EXAMPLES, LATENT)), rng.uniform(-1, 1, (EXAMPLES, *shape))
-    images_in_tanh(jax.jit(networks.generate)(generator, z), dcgan_generator(generator, z, shape, norm, relu))
-    close(jax.jit(networks.score)(critic, x), dcgan_critic(critic, x, critic_norm, leaky, norm == "layer"))
+    images_in_tanh(images_of(networks, generator, z), dcgan_generator(generator, z, shape, norm, relu))
+    close(scores_of(networks, critic, x), dcgan_critic(critic, x, critic_norm, leaky, norm == "layer"))
 
 
 # The residual networks of Gulrajani 2017, appendix F: images of 8 in the manner of 32, and 64
@@ -230,8 +239,8 @@ def test_resnet(make_config, norm):
     networks, generator, critic = built(make_config, shape, name="resnet", width=3, **changes)
     rng = np.random.default_rng(1)
     z, x = rng.normal(size=(EXAMPLES, LATENT)), rng.uniform(-1, 1, (EXAMPLES, *shape))
-    images_in_tanh(jax.jit(networks.generate)(generator, z), resnet_generator(generator, z, shape, norm, 1))
-    close(jax.jit(networks.score)(critic, x), small_resnet_critic(critic, x, critic_norm))
+    images_in_tanh(images_of(networks, generator, z), resnet_generator(generator, z, shape, norm, 1))
+    close(scores_of(networks, critic, x), small_resnet_critic(critic, x, critic_norm))
 
 
 def test_resnet_of_large_images(make_config):
@@ -240,5 +249,5 @@ def test_resnet_of_large_images(make_config):
     networks, generator, critic = built(make_config, shape, name="resnet", width=1, **changes)
     rng = np.random.default_rng(1)
     z, x = rng.normal(size=(EXAMPLES, LATENT)), rng.uniform(-1, 1, (EXAMPLES, *shape))
-    images_in_tanh(jax.jit(networks.generate)(generator, z), resnet_generator(generator, z, shape, "batch", 4))
-    close(jax.jit(networks.score)(critic, x), large_resnet_critic(critic, x, "layer"))
+    images_in_tanh(images_of(networks, generator, z), resnet_generator(generator, z, shape, "batch", 4))
+    close(scores_of(networks, critic, x), large_resnet_critic(critic, x, "layer"))

@@ -14,7 +14,7 @@ from wgan_jax.errors import UserError
 from wgan_jax.models import ARCHITECTURES, build_networks, make_sampler
 from wgan_jax.models.latent import LATENTS, sample_latents
 from wgan_jax.models.layers import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
-from wgan_jax.types import CriticOutput
+from wgan_jax.types import Batch, CriticOutput, Latents
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -65,6 +65,10 @@ def count(init):
 
 def labels(x):
     return jnp.zeros(len(x), jnp.int32)
+
+
+def scores_of(networks, variables, x):
+    return networks.score(variables, Batch(x, labels(x)))
 
 
 def uniform(seed, *shape, scale=1.0):
@@ -272,7 +276,7 @@ def test_batch_normalisation_in_training_and_in_evaluation(tiny):
     np.testing.assert_allclose(running["mean"], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(running["var"], 0.9 + 0.1 * variance, rtol=1e-5)
     last = in_numpy(params["Dense_0"]["kernel"])
-    np.testing.assert_allclose(networks.score(variables, x), (np.tanh(sums / np.sqrt(1 + 1e-5)) @ last)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(scores_of(networks, variables, x), (np.tanh(sums / np.sqrt(1 + 1e-5)) @ last)[:, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("normalization", sorted(NORMALIZATIONS))
@@ -312,9 +316,15 @@ def test_evaluation_is_per_example(tiny, name):
     _, networks = tiny(generator_normalization=name, critic_normalization=name)
     generator, critic = initial(networks, "generator"), initial(networks, "critic")
     z, x = uniform(1, 4, 3), uniform(2, 4, 2)
-    np.testing.assert_allclose(networks.generate(generator, z)[:2], networks.generate(generator, z[:2]), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(networks.score(critic, x)[:2], networks.score(critic, x[:2]), rtol=1e-5, atol=1e-6)
-    assert networks.score(critic, x).shape == (4,)
+    images, few = (networks.generate(generator, Latents(z, labels(z))) for z in (z, z[:2]))
+    np.testing.assert_allclose(images[:2], few, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        scores_of(networks, critic, x)[:2],
+        scores_of(networks, critic, x[:2]),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert scores_of(networks, critic, x).shape == (4,)
 
 
 # Precision
@@ -344,7 +354,7 @@ def test_the_penaltys_critic_and_the_score_are_not_rounded(make_config):
     variables, x = initial(wide, "critic"), uniform(1, 4, 2)
     exact = wide.critic(*split(variables), x, labels(x))[0].score
     np.testing.assert_array_equal(narrow.penalty_critic(*split(variables), x, labels(x))[0].score, exact)
-    np.testing.assert_array_equal(narrow.score(variables, x), exact)
+    np.testing.assert_array_equal(scores_of(narrow, variables, x), exact)
     jaxpr = str(jax.make_jaxpr(lambda x: narrow.critic(*split(variables), x, labels(x))[0].score)(x))
     assert "bf16[4,8]" in jaxpr
 
@@ -353,9 +363,9 @@ def test_float64_is_float64_throughout(make_config):
     with jax.enable_x64(True):
         networks = build_networks(make_config("gan.py:ring8", TINY | {"dtype": "float64"}), POINT)
         variables = jax.eval_shape(networks.init_generator, jax.random.key(0))
-        z = jax.eval_shape(networks.latents, jax.random.split(jax.random.key(1), 2))
-        outputs = jax.eval_shape(networks.generator, *split(variables), z, jnp.zeros(2, jnp.int32))
-        assert {leaf.dtype for leaf in jax.tree.leaves((variables, z, outputs))} == {jnp.dtype("float64")}
+        latents = jax.eval_shape(networks.latents, jax.random.split(jax.random.key(1), 2), jnp.zeros(2, jnp.int32))
+        outputs = jax.eval_shape(networks.generator, *split(variables), *latents)
+        assert {leaf.dtype for leaf in jax.tree.leaves((variables, latents.z, outputs))} == {jnp.dtype("float64")}
 
 
 # Latents and samples
@@ -374,15 +384,17 @@ def test_the_law_of_latents(make_config, name):
     np.testing.assert_allclose(sample_latents(keys[7:9], config, jnp.float32), z[7:9], rtol=1e-6)  # one key, one latent
 
 
-def test_a_sample_is_a_function_of_the_key_and_its_number(tiny):
+def test_a_sample_is_a_function_of_the_key_its_number_and_its_label(tiny):
     _, networks = tiny(IMAGE, generator_normalization="batch")
     variables = initial(networks, "generator")
     sample, key = make_sampler(networks), jax.random.key(1)
-    latents, images = sample(variables, key, 0, 6)
-    assert (latents.shape, images.shape) == ((6, 3), (6, *IMAGE))
-    np.testing.assert_array_equal(latents, networks.latents(example_keys(key, 6)))
+    label = jnp.arange(6, dtype=jnp.int32)
+    latents, images = sample(variables, key, label, 0)
+    assert (latents.z.shape, images.shape) == ((6, 3), (6, *IMAGE))
+    np.testing.assert_array_equal(latents.z, networks.latents(example_keys(key, 6), 0 * label).z)  # whatever the label
+    np.testing.assert_array_equal(latents.label, label)
     np.testing.assert_allclose(images, networks.generate(variables, latents), rtol=1e-5, atol=1e-6)
-    later_latents, later_images = sample(variables, key, 4, 2)
-    np.testing.assert_array_equal(later_latents, latents[4:])
+    later_latents, later_images = sample(variables, key, label[4:], 4)
+    np.testing.assert_array_equal(later_latents.z, latents.z[4:])
     np.testing.assert_allclose(later_images, images[4:], rtol=1e-5, atol=1e-6)
-    assert not np.any(np.isclose(sample(variables, jax.random.key(2), 0, 6)[0], latents))
+    assert not np.any(np.isclose(sample(variables, jax.random.key(2), label, 0)[0].z, latents.z))

@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 
 from wgan_jax.batching import batch_std
-from wgan_jax.objectives.penalties import PENALTIES, PERTURBATIONS, POINTS, penalty_points, safe_norm, squared_gradient_norm
+from wgan_jax.objectives.penalties import PENALTIES, PERTURBATIONS, POINTS, make_points, safe_norm, squared_gradient_norm
+from wgan_jax.types import Batch
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -21,8 +22,8 @@ def normal(seed, *shape):
 
 
 def points(kind, real, generated, perturbation="uniform", scale=0.5, seed=0, axis_name=None):
-    key = jax.random.key(seed)
-    return penalty_points(kind, perturbation, jnp.float32(scale), key, real, generated, axis_name)
+    real, generated = (Batch(x, jnp.zeros(len(x), jnp.int32)) for x in (real, generated))
+    return make_points(kind, perturbation, axis_name)(jax.random.key(seed), real, generated, jnp.float32(scale)).x
 
 
 # The norm and the penalties
@@ -200,6 +201,22 @@ def test_points_do_not_depend_on_the_number_of_devices(kind):
     times = len(whole) // 8  # 2 where real and generated are both points
     joined = np.moveaxis(np.asarray(shares).reshape(4, times, 2, 2), 0, 1).reshape(-1, 2)
     np.testing.assert_allclose(joined, whole, rtol=1e-5, atol=1e-5)
+
+
+LABELS_OF_POINTS = {
+    "interpolates": [0, 1, 2],
+    "real": [0, 1, 2],
+    "generated": [5, 6, 7],
+    "perturbed_real": [0, 1, 2],
+    "perturbed_both": [0, 1, 2, 5, 6, 7],
+}
+
+
+@pytest.mark.parametrize("kind", sorted(POINTS))
+def test_a_point_has_its_own_label_and_one_between_the_real_ones(kind):
+    real, generated = (Batch(normal(seed, 3, 2), first + jnp.arange(3)) for seed, first in ((0, 0), (1, 5)))
+    found = make_points(kind, "uniform")(jax.random.key(0), real, generated, jnp.float32(0.5))
+    assert found.label.tolist() == LABELS_OF_POINTS[kind]
 
 
 @pytest.mark.parametrize("kind", sorted(POINTS))

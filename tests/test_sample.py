@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from experiments import sample
 from wgan_jax import runtime
 from wgan_jax.data.dataset import to_pixels
+from wgan_jax.data.labels import draw_labels
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import sampling
 from wgan_jax.models import build_networks, make_sampler
@@ -22,6 +23,7 @@ from wgan_jax.registries import registered
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.program import make_parts
 from wgan_jax.training.workdir import write_json
+from wgan_jax.types import Latents
 
 SIZE, SCALE, GAP = 8, 8, 2  # of the run's images, and of the pictures of them
 
@@ -43,15 +45,16 @@ def test_slerp_is_a_line_between_parallel_latents_and_in_one_dimension():
 
 
 def test_the_path_of_the_normal_law_keeps_its_norms():
-    latents = np.random.default_rng(0).normal(size=(100, 128))
-    middle = sampling.interpolation("normal", latents, 3)[1]
+    latents = Latents(np.random.default_rng(0).normal(size=(100, 128)), np.zeros(100, np.int32))
+    middle = sampling.interpolation("normal", latents, 3).z[1]
     assert abs(np.linalg.norm(middle, axis=1).mean() / np.sqrt(128) - 1) < 0.02  # a line would lead to .71
 
 
 @pytest.mark.parametrize("law", registered("models/latent.py", "LATENTS"))
 def test_paths_of_every_law_start_and_end_at_the_latents(law):
     latents = np.random.default_rng(0).uniform(2, 5, (6, 4)).astype(np.float32)
-    ways = sampling.interpolation(law, latents, 5)
+    ways, label = sampling.interpolation(law, Latents(latents, np.arange(6)), 5)
+    assert label.tolist() == [[0, 2, 4], [0, 2, 4], [1, 3, 5], [1, 3, 5], [1, 3, 5]]  # of the nearer end
     assert (ways.shape, ways.dtype) == ((5, 3, 4), np.float32)
     np.testing.assert_array_equal(ways[0], latents[::2])
     np.testing.assert_array_equal(ways[-1], latents[1::2])
@@ -59,8 +62,8 @@ def test_paths_of_every_law_start_and_end_at_the_latents(law):
 
 
 def test_the_path_of_the_uniform_law_stays_inside_its_bounds():
-    corners = np.array([[0.0, 5, 0], [0, 0, 5]])
-    ways = sampling.interpolation("uniform", corners, 9)
+    corners = Latents(np.array([[0.0, 5, 0], [0, 0, 5]]), np.zeros(2, np.int32))
+    ways = sampling.interpolation("uniform", corners, 9).z
     assert ways.min() >= 0
     assert ways.max() <= 5
 
@@ -68,7 +71,8 @@ def test_the_path_of_the_uniform_law_stays_inside_its_bounds():
 @pytest.mark.parametrize("law", ["normal", "uniform"])
 def test_a_walk_visits_its_latents_and_closes(law):
     latents = np.random.default_rng(1).normal(size=(2 * 3, 4))
-    walk = sampling.closed_walk(law, latents, stops=3, steps=4)
+    walk, label = sampling.closed_walk(law, Latents(latents, np.arange(6)), stops=3, steps=4)
+    assert label.T.tolist() == [[0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0], [3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 3, 3]]
     assert walk.shape == (12, 2, 4)
     for walker in range(2):
         np.testing.assert_array_equal(walk[::4, walker], latents[3 * walker : 3 * walker + 3])
@@ -79,15 +83,20 @@ def test_a_walk_visits_its_latents_and_closes(law):
 # Samples
 
 
+COUNTS = (5, 0, 20)  # training images of three classes
+
+
 def test_latents_are_those_of_the_sampler_and_of_their_index_alone(make_config):
     config = make_config("wgan_gp.py:digits", {"model.width": 4, "latent.dim": 3})
     networks, key = build_networks(config, (8, 8, 1)), jax.random.key(7)
-    latents = sampling.draw_latents(networks, key, 70)
-    np.testing.assert_array_equal(sampling.draw_latents(networks, key, 3), latents[:3])
+    latents = sampling.draw_latents(networks, COUNTS, key, 70)
+    for few, many in zip(sampling.draw_latents(networks, COUNTS, key, 3), latents, strict=True):
+        np.testing.assert_array_equal(few, many[:3])
+    np.testing.assert_array_equal(latents.label, draw_labels(COUNTS, key, 70))
     variables = networks.init_generator(jax.random.key(0))
-    theirs, samples = make_sampler(networks)(variables, key, 0, 70)
-    np.testing.assert_allclose(latents, theirs, rtol=1e-6)
-    assert len(np.unique(latents[:, 0])) == 70
+    theirs, samples = make_sampler(networks)(variables, key, latents.label, 0)
+    np.testing.assert_allclose(latents.z, theirs.z, rtol=1e-6)
+    assert len(np.unique(latents.z[:, 0])) == 70
     parts = list(sampling.make_generate(networks, variables)(latents))
     assert [len(part) for part in parts] == [64, 6]
     np.testing.assert_allclose(np.concatenate(parts), samples, rtol=1e-5, atol=1e-6)
@@ -253,7 +262,7 @@ def test_all_images_between_latents_are_generated_at_once(run, call, tmp_path, m
 
     def counted(*arguments):
         generate = make(*arguments)
-        return lambda latents: counts.append(len(latents)) or generate(latents)
+        return lambda latents: counts.append(len(latents.z)) or generate(latents)
 
     monkeypatch.setattr(sampling, "make_generate", counted)
     call(run, f"--out={tmp_path / ('ways.png' if flags else 'walk.gif')}", "--num=3", *flags)

@@ -9,7 +9,7 @@ from configs import default
 from wgan_jax.batching import warmup_phases
 from wgan_jax.models import build_networks
 from wgan_jax.objectives import make_objective
-from wgan_jax.objectives.penalties import POINTS, penalty_points
+from wgan_jax.objectives.penalties import POINTS, make_points
 from wgan_jax.training.update import OPTIMIZERS, make_hyperparameters, make_steps
 from wgan_jax.types import Batch, CriticOutput
 
@@ -352,8 +352,8 @@ def test_no_batch_latent_or_epsilon_is_used_twice(warmup):
 
     ones, zeros = jnp.ones((4, 1)), jnp.zeros((4, 1))  # eps * 1 + (1 - eps) * 0 = eps
     keys = [jax.random.wrap_key_data(jnp.asarray(entry["key"])) for entry in spy.critic]
-    scale = hyper["penalty.noise_scale"]
-    epsilon = np.concatenate([penalty_points("interpolates", "", scale, k, ones, zeros, None) for k in keys])
+    sides = [Batch(x, jnp.zeros(4, jnp.int32)) for x in (ones, zeros)]
+    epsilon = np.concatenate([make_points("interpolates", "")(k, *sides, hyper["penalty.noise_scale"]).x for k in keys])
     assert epsilon.shape == (4 * sum(phases), 1)
     assert len(np.unique(epsilon)) == epsilon.size
 
@@ -532,7 +532,7 @@ def test_memory_reaches_every_objective_and_is_not_averaged_over_devices():
 
 def test_what_is_looked_at_is_the_critic_on_the_given_batch(monkeypatch):
     """Unpenalised, at interpolates: here with epsilon 1, the real examples, so that the mean norm is computed by hand."""
-    monkeypatch.setitem(POINTS, "interpolates", lambda keys, real, generated, noise: real)
+    monkeypatch.setitem(POINTS, "interpolates", lambda keys, real, generated, perturb: real)
     config = make_config(clip=0.5, critic__learning_rate=0.05)
     networks, objective = build(config)
     steps, batches, hyper = make_steps(config, networks, objective), stacked_batches(3), make_hyperparameters(config)
@@ -550,7 +550,7 @@ def test_what_is_looked_at_is_the_critic_on_the_given_batch(monkeypatch):
 
 def test_what_is_looked_at_is_between_real_and_new_examples_of_this_generator(monkeypatch):
     """Here at the generated examples: f(x) = <w, x>^2 / 2 has the slope |<w, x>| |w|, and x is the generator's."""
-    monkeypatch.setitem(POINTS, "interpolates", lambda keys, real, generated, noise: generated)
+    monkeypatch.setitem(POINTS, "interpolates", lambda keys, real, generated, perturb: generated)
     config = make_config(clip=0.5)
     networks = build_networks(config, (2,))
 

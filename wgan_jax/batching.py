@@ -13,6 +13,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
+from wgan_jax.types import Array
+
 
 def warmup_phases(config: ConfigDict, step: jax.Array | int) -> jax.Array | int:
     """Returns the number of critic phases before the generator update of a step: 1, or more where the warm-up asks."""
@@ -47,21 +49,25 @@ def example_keys(key: jax.Array, count: int, axis_name: str | None = None, first
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(first + jnp.arange(count))
 
 
-def batch_std(x: jax.Array, axis_name: str | None) -> jax.Array:
+def batch_std(x: Array, axis_name: str | None) -> jax.Array:
     """Returns the standard deviation over all entries of the global batch, []."""
     mean = batch_mean(jnp.mean(x), axis_name)
     return jnp.sqrt(batch_mean(jnp.mean(jnp.square(x - mean)), axis_name))
 
 
-def in_chunks(apply: Callable[[np.ndarray], tuple[Any, ...]], x: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """Returns apply(x) as float64 for any number of examples, at most `size` at a time.
+def in_chunks[T](apply: Callable[[T], tuple[Any, ...]], examples: T, size: int) -> tuple[np.ndarray, ...]:
+    """Returns apply(examples) as float64 for any number of examples, at most `size` at a time.
 
-    apply: examples [n, ...] -> arrays [n, ...]; it sees one n only, as the last chunk is filled up, so that it compiles once.
+    apply: an array [n, ...], or a Batch of such, -> arrays [n, ...]; it sees one n only, as the last chunk is filled up, so
+    that it compiles once.
     """
-    size = max(1, min(size, len(x)))
-    parts = []
-    for start in range(0, len(x), size):
-        chunk = x[start : start + size]
-        filled = np.concatenate([chunk, np.zeros((size - len(chunk), *chunk.shape[1:]), chunk.dtype)])
-        parts.append([np.asarray(array, np.float64)[: len(chunk)] for array in apply(filled)])
+    count = len(jax.tree.leaves(examples)[0])
+    size, parts = max(1, min(size, count)), []
+    for start in range(0, count, size):
+        own = min(size, count - start)
+
+        def filled(leaf: np.ndarray, start: int = start, own: int = own) -> np.ndarray:
+            return np.concatenate([leaf[start : start + own], np.zeros((size - own, *leaf.shape[1:]), leaf.dtype)])
+
+        parts.append([np.asarray(array, np.float64)[:own] for array in apply(jax.tree.map(filled, examples))])
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -56,14 +56,18 @@ def _combinations(config: ConfigDict) -> list[str]:
     """Returns a line for every combination of good values that makes no sense together."""
     penalised = config.penalty.name != "none"
     datasets = described("data/__init__.py", "DATASETS")
+    normalizations = described("models/layers.py", "NORMALIZATIONS")
+    mixing = {name for name, told in normalizations.items() if told.get("mixes_examples", False)}
+    mixing_none = " or ".join(sorted(normalizations.keys() - mixing))
+    mixed = sorted(mixing & {config.model.generator_normalization, config.model.critic_normalization})
     checks = {
         "config.clip and config.penalty.name: a clipped critic with a gradient penalty is no known method; "
         "set clip=0, penalty.name=none, or clip_with_penalty=True if you mean it": (
             config.clip > 0 and penalised and not config.clip_with_penalty
         ),
-        "config.model.critic_normalization: batch normalisation mixes the examples, so a per-example penalty is "
-        "meaningless (Gulrajani 2017, section 4); use layer or none": (
-            penalised and config.model.critic_normalization == "batch"
+        f"config.model.critic_normalization: {config.model.critic_normalization} normalisation mixes the examples, so a "
+        f"per-example penalty is meaningless (Gulrajani 2017, section 4); use {mixing_none}": (
+            penalised and config.model.critic_normalization in mixing
         ),
         f"config.batch_size: {config.batch_size} is not divisible by config.devices={config.devices}": (
             config.devices > 0 and config.batch_size % config.devices != 0
@@ -74,8 +78,8 @@ def _combinations(config: ConfigDict) -> list[str]:
         f"config.warmup.critic_steps: {config.warmup.critic_steps} is not a multiple of n_critic={config.n_critic}": (
             config.warmup.critic_steps % config.n_critic != 0
         ),
-        "config.batch_size: batch normalisation needs at least 2 examples": (
-            config.batch_size < 2 and "batch" in (config.model.generator_normalization, config.model.critic_normalization)
+        f"config.batch_size: {' and '.join(mixed)} normalisation needs at least 2 examples": (
+            config.batch_size < 2 and mixed != []
         ),
         "config.loss: a wasserstein critic without a penalty or clipping is unbounded; set penalty.name or clip": (
             config.loss == "wasserstein" and not penalised and config.clip == 0

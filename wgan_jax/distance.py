@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from wgan_jax.metrics.transport import empirical_wasserstein, wasserstein_excess
 from wgan_jax.models import param_dtype
 from wgan_jax.training.program import make_parts
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.types import Batch, Hyperparameters, Networks, Params, TrainState
+from wgan_jax.types import Array, Batch, Hyperparameters, Networks, Params, TrainState
 
 UNITLESS = ("lipschitz_q99", "wasserstein_excess")  # the other values are lengths
 
@@ -30,8 +30,12 @@ class Halves(NamedTuple):
     heldout: np.ndarray  # [n, *shape]
 
 
-def make_fit(config: ConfigDict, shape: tuple[int, ...]) -> tuple[Networks, Callable[..., Params]]:
-    """Returns the networks of a config and fit(keys [S], real, generated, rows, generated_rows) -> critic variables [S, ...].
+# keys [S], real, generated, rows [S, n], generated_rows [S, m] -> critic variables [S, ...]
+type Fit = Callable[[jax.Array, Array, Array, Array, Array], Params]
+
+
+def make_fit(config: ConfigDict, shape: tuple[int, ...]) -> tuple[Networks, Fit]:
+    """Returns the networks of a config and fit(keys, real, generated, rows, generated_rows) -> critic variables [S, ...].
 
     real [N, *shape] and generated [M, *shape] are uint8 pixels or points. The critic of key s is trained for config.steps
     blocks of n_critic updates on real[rows[s]] and generated[generated_rows[s]], drawn with replacement, and sees nothing else.
@@ -76,7 +80,7 @@ def make_fit(config: ConfigDict, shape: tuple[int, ...]) -> tuple[Networks, Call
         seeds = (keys, rows, generated_rows)
         return jax.lax.map(lambda s: fit_critic(hyper, s[0], real, generated, *s[1:]), seeds)
 
-    def fit(*arguments: Any) -> Params:
+    def fit(*arguments: Array) -> Params:
         variables = jax.device_get(fit_critics(make_hyperparameters(config), *arguments))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
             raise NonFiniteError("a critic became non-finite; lower config.critic.learning_rate")
@@ -109,14 +113,19 @@ def make_critic_values(score: Score) -> Callable[[Params, Halves, Halves], dict[
     statistics, compiled = make_critic_statistics(score), jax.jit(score)
 
     def values(variables: Params, real: Halves, generated: Halves) -> dict[str, float]:
-        judged = statistics(variables, real.fitted, real.heldout, generated.heldout)
+        judged = statistics(variables, *map(_unlabelled, (real.fitted, real.heldout, generated.heldout)))
         del judged["estimate_train"]
         fitted = np.concatenate([real.fitted, generated.fitted])
-        (scores,) = in_chunks(lambda x: (compiled(variables, x),), fitted, POINT_VALUES // fitted[0].size)
+        size = POINT_VALUES // fitted[0].size
+        (scores,) = in_chunks(lambda chunk: (compiled(variables, chunk),), _unlabelled(fitted), size)
         on_real, on_generated = np.split(scores, [len(real.fitted)])
         return {"estimate_fitted": float(on_real.mean() - on_generated.mean()), **judged}
 
     return values
+
+
+def _unlabelled(x: np.ndarray) -> Batch:
+    return Batch(x, np.zeros(len(x), np.int32))
 
 
 def empirical_values(real: Halves, generated: Halves) -> dict[str, float]:

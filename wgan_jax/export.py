@@ -16,17 +16,20 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.types import Networks, Params
+from wgan_jax.types import Latents, Networks, Params
 
 FORMAT, PLATFORMS = "jax.export", ("cpu", "cuda")
 TO_UINT8 = "round((clip(x, -1, 1) + 1) * 127.5)"  # data/dataset.py to_pixels
 
 
 def export_generator(networks: Networks, variables: Params, latent_dim: int) -> bytes:
-    """Returns the artefact of a generator's variables: latents [b, latent_dim] float32 to [b, *shape] float32, any b."""
+    """Returns the artefact of a generator's variables: latents z [b, latent_dim] float32 to [b, *shape] float32, any b.
 
-    def generate(latents: jax.Array) -> jax.Array:
-        return networks.generate(variables, latents).astype(jnp.float32)
+    It takes no labels: a generator that uses its label makes examples of label 0 alone.
+    """
+
+    def generate(z: jax.Array) -> jax.Array:
+        return networks.generate(variables, Latents(z, jnp.zeros(z.shape[:1], jnp.int32))).astype(jnp.float32)
 
     batch = jax.export.symbolic_shape("b")
     latents = jax.ShapeDtypeStruct((*batch, latent_dim), jnp.float32)

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import numpy as np
 
+type Array = jax.Array | np.ndarray  # on a device, or on the host
 type Params = Any  # a pytree of parameter arrays
 type Metrics = dict[str, jax.Array]
 # {dotted key of the config: float []}, arguments of the program: a change does not recompile, and a grid maps over them
@@ -15,15 +17,15 @@ type Hyperparameters = dict[str, jax.Array]
 class Batch(NamedTuple):
     """Examples and their labels; stacked batches have further leading axes."""
 
-    x: jax.Array  # [B, ...] in network units
-    label: jax.Array  # [B] int32, 0 where the dataset has no labels
+    x: Array  # [B, ...] in network units
+    label: Array  # [B] int32, 0 where the dataset has no labels; of a generated example the label that it was made for
 
 
 class Latents(NamedTuple):
     """What a generator is fed."""
 
-    z: jax.Array  # [B, Z]
-    label: jax.Array  # [B] int32, of the example that is to become of it
+    z: Array  # [B, Z]
+    label: Array  # [B] int32, of the example that is to become of it
 
 
 class CriticOutput(NamedTuple):
@@ -56,19 +58,19 @@ class TrainState(flax.struct.PyTreeNode):
     memory: Params  # of objectives that have one, equal on all devices; {} without
 
 
-# apply(params, model_state, x [B, ...], label [B]) -> (output, new model_state), in training mode
-type Apply = Callable[[Params, Params, jax.Array, jax.Array], tuple[Any, Params]]
+# (params, model_state, x [B, ...], label [B]) -> (output, new model_state), in training mode
+type Apply[Output] = Callable[[Params, Params, Array, Array], tuple[Output, Params]]
 
 
 class Networks(NamedTuple):
-    """The two networks as pure functions of their variables."""
+    """The two networks as pure functions of their variables. Whatever is made or scored has its label beside it."""
 
-    init_generator: Any  # key -> variables {"params": ..., ...}
-    init_critic: Any
-    generator: Apply  # latent [B, Z] -> [B, *shape]
-    critic: Apply  # x [B, *shape] -> CriticOutput
-    penalty_critic: Apply  # the critic computed in the parameters' dtype, whatever config.dtype
+    init_generator: Callable[[jax.Array], Params]  # key -> variables {"params": ..., ...}
+    init_critic: Callable[[jax.Array], Params]
+    generator: Apply[jax.Array]  # latents z [B, Z] -> [B, *shape]
+    critic: Apply[CriticOutput]  # x [B, *shape]
+    penalty_critic: Apply[CriticOutput]  # the critic computed in the parameters' dtype, whatever config.dtype
     mixes_examples: bool  # whether the critic's score of an example depends on the others of its batch
-    latents: Any  # keys [B] -> [B, Z]
-    generate: Any  # generator variables, latents [B, Z] -> [B, *shape], in evaluation mode
-    score: Any  # critic variables, x [B, *shape] -> [B], in evaluation mode
+    latents: Callable[[jax.Array, Array], Latents]  # keys [B], label [B]; z is a function of the key alone
+    generate: Callable[[Params, Latents], jax.Array]  # generator variables, latents -> [B, *shape], in evaluation mode
+    score: Callable[[Params, Batch], jax.Array]  # critic variables, examples -> [B], in evaluation mode

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, Law, flatten
+from wgan_jax.data.labels import class_counts, draw_labels
 from wgan_jax.errors import NonFiniteError, UserError
 from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.evaluation.reference import (
@@ -26,7 +27,7 @@ from wgan_jax.evaluation.reference import (
 from wgan_jax.evaluation.registry import METRICS
 from wgan_jax.features import FEATURES, FeatureNetwork, Features
 from wgan_jax.models import make_sampler, param_dtype
-from wgan_jax.types import Networks, Params
+from wgan_jax.types import Batch, Networks, Params
 
 SAMPLE_VALUES = 2**22  # generated at once: 340 images 64 x 64 x 3
 PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,000 images 28 x 28, 680 of 64 x 64 x 3
@@ -100,6 +101,7 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     network = FEATURES[config.eval.features](config, dataset) if compares_features else None
     tells_classes = "classes" in names
     sample, critic_statistics = make_sampler(networks), make_critic_statistics(networks.score)
+    counts = class_counts(dataset)
     many = QUANTILE_SAMPLES if "quantile" in names else 0
     features_of = _remembered(network)
 
@@ -138,13 +140,18 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
 
         def draw_examples(count: int) -> np.ndarray:
             at_once = min(count, max(1, SAMPLE_VALUES // math.prod(dataset.shape)))
-            chunks = (sample(generator, key, first, at_once)[1] for first in range(0, count, at_once))
-            return np.concatenate([dataset.encode(chunk) for chunk in chunks])[:count]
+            chunks = []
+            for first in range(0, count, at_once):
+                _, chunk = sample(generator, key, draw_labels(counts, key, at_once, first), first)
+                chunks.append(dataset.encode(chunk))
+            return np.concatenate(chunks)[:count]
 
         values, reference, examples = of_draw(draw_examples, split, draw)
-        on_train, generated = (flatten(dataset.decode(x)) for x in (reference.train[: len(examples)], examples))
-        sides = (on_train, reference.real, generated)
-        return values | critic_statistics(critic, *(x.astype(dtype).reshape(-1, *dataset.shape) for x in sides))
+        n = len(examples)
+        on_train, generated = (flatten(dataset.decode(x)) for x in (reference.train[:n], examples))
+        labels = (*_real_labels(dataset, reference, n), np.asarray(draw_labels(counts, key, n)))
+        sides = zip((on_train, reference.real, generated), labels, strict=True)
+        return values | critic_statistics(critic, *(Batch(x.astype(dtype).reshape(-1, *dataset.shape), y) for x, y in sides))
 
     def of_real(split: str, draw: int) -> Values:
         size = sizes(split, real=True)
@@ -164,6 +171,14 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         functools.partial(sizes, real=True),
         network,
     )
+
+
+def _real_labels(dataset: Dataset, reference: Reference, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the labels of the first n examples of `train` and `real`, 0 for a law's."""
+    if isinstance(dataset, Law):
+        return (np.zeros(n, np.int32),) * 2
+    held_out = reference.held_out
+    return dataset.train.labels[:n], dataset.splits[held_out.split].labels[held_out.rows[:n]]
 
 
 def count(name: str, sizes: Sizes) -> int:

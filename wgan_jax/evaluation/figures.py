@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, Law, Stored
+from wgan_jax.data.labels import class_counts, draw_labels
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import sheets
 from wgan_jax.evaluation.points import points_figure
@@ -32,7 +33,7 @@ from wgan_jax.report.drawing import (
     words,
 )
 from wgan_jax.report.names import DIRECTIONS
-from wgan_jax.types import Networks, Params
+from wgan_jax.types import Batch, Networks, Params
 
 GRID_IMAGES, TOY_POINTS = 64, 2000
 CLASS_IMAGES = 300  # that the sheet by class is chosen from
@@ -63,7 +64,8 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
     sample, score = make_sampler(networks), jax.jit(networks.score)
 
     def samples(generator: Params, count: int) -> np.ndarray:
-        return np.asarray(sample(jax.device_get(generator), key, 0, count)[1])
+        labels = draw_labels(class_counts(dataset), key, count)
+        return np.asarray(sample(jax.device_get(generator), key, labels, 0)[1])
 
     def real() -> np.ndarray:
         if isinstance(dataset, Law):
@@ -78,7 +80,8 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
             sheets.save_sheet(path, sheets.image_grid(samples(generator, GRID_IMAGES)), title)
         else:
             critic, x = jax.device_get(critic), samples(generator, TOY_POINTS)
-            figure = points_figure(x, title, real(), lambda at: np.asarray(score(critic, at.astype(x.dtype))))
+            unlabelled = lambda at: Batch(at.astype(x.dtype), np.zeros(len(at), np.int32))  # noqa: E731
+            figure = points_figure(x, title, real(), lambda at: np.asarray(score(critic, unlabelled(at))))
             figure.savefig(path, dpi=DPI)
 
     def draw_last(folder: Path, step: int, generator: Params, critic: Params, network: FeatureNetwork | None) -> None:

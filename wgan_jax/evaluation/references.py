@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from sklearn.cluster import KMeans
 
 from wgan_jax.data.dataset import Dataset, Stored, flatten
+from wgan_jax.data.labels import class_counts, draw_labels
 from wgan_jax.evaluation.evaluator import Sizes, Values, make_evaluator
 from wgan_jax.models import build_networks, make_sampler
 
@@ -83,4 +84,9 @@ def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int)
         if isinstance(dataset, Stored) and applies(dataset):
             yield name, row(functools.partial(examples, dataset, generator))
     variables, sample = networks.init_generator(jax.random.key(config.seed)), make_sampler(networks)
-    yield "untrained", row(lambda draw, n: dataset.encode(sample(variables, jax.random.key(50_000 + draw), 0, n)[1]))
+
+    def untrained(draw: int, n: int) -> np.ndarray:
+        key = jax.random.key(50_000 + draw)
+        return dataset.encode(sample(variables, key, draw_labels(class_counts(dataset), key, n), 0)[1])
+
+    yield "untrained", row(untrained)

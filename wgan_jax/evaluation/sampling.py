@@ -1,6 +1,6 @@
 """Samples of a trained generator, and what is drawn of them: paths between latents, nearest training images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,30 +9,38 @@ from sklearn.neighbors import NearestNeighbors
 
 from wgan_jax.batching import example_keys
 from wgan_jax.data.dataset import to_pixels
-from wgan_jax.types import Networks, Params
+from wgan_jax.data.labels import draw_labels
+from wgan_jax.types import Latents, Networks, Params
 
 CHUNK = 64  # examples generated at once, always so many: an example's bits do not depend on how many are asked for
 COMPARED_VALUES = 2**24  # of training images compared at once
 
-# generate(latents [n, Z]) -> the examples [n, *shape] in parts, each of CHUNK but the last
-type Generate = Callable[[np.ndarray], Iterator[np.ndarray]]
+# generate(latents [n]) -> the examples [n, *shape] in parts, each of CHUNK but the last
+type Generate = Callable[[Latents], Iterator[np.ndarray]]
 
 
-def draw_latents(networks: Networks, key: jax.Array, count: int) -> np.ndarray:
-    """Returns latents [count, Z]; the i-th is a function of key and i alone, and the one that `make_sampler` draws."""
-    draw = jax.jit(lambda first: networks.latents(example_keys(key, CHUNK, first=first)))
-    return np.concatenate([np.asarray(draw(first)) for first in range(0, count, CHUNK)])[:count]
+def draw_latents(networks: Networks, counts: Sequence[int], key: jax.Array, count: int) -> Latents:
+    """Returns NumPy latents [count] with labels drawn by `class_counts`.
+
+    The i-th is a function of key and i alone; its z is the one that `make_sampler` draws.
+    """
+    draw = jax.jit(
+        lambda first: networks.latents(example_keys(key, CHUNK, first=first), draw_labels(counts, key, CHUNK, first))
+    )
+    parts = [draw(first) for first in range(0, count, CHUNK)]
+    return Latents(*(np.concatenate(leaves)[:count] for leaves in zip(*parts, strict=True)))
 
 
 def make_generate(networks: Networks, variables: Params) -> Generate:
     """Returns the Generate of a generator's variables; it compiles once, for CHUNK latents."""
     variables, compiled = jax.tree.map(jnp.asarray, variables), jax.jit(networks.generate)
 
-    def generate(latents: np.ndarray) -> Iterator[np.ndarray]:
-        for first in range(0, len(latents), CHUNK):
-            part = latents[first : first + CHUNK]
-            padded = np.pad(part, ((0, CHUNK - len(part)), (0, 0)))
-            yield np.asarray(compiled(variables, padded))[: len(part)]
+    def generate(latents: Latents) -> Iterator[np.ndarray]:
+        for first in range(0, len(latents.z), CHUNK):
+            z, label = (leaf[first : first + CHUNK] for leaf in latents)
+            missing = CHUNK - len(z)
+            padded = Latents(np.pad(z, ((0, missing), (0, 0))), np.pad(label, (0, missing)))
+            yield np.asarray(compiled(variables, padded))[: len(z)]
 
     return generate
 
@@ -62,21 +70,29 @@ def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
 PATHS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {"normal": slerp, "uniform": lerp}
 
 
-def interpolation(law: str, latents: np.ndarray, steps: int) -> np.ndarray:
-    """Returns ways [steps, n, Z] between pairs of latents [2n, Z], both ends included: the r-th from the 2r-th to the next."""
-    pairs = latents.astype(np.float64).reshape(-1, 2, latents.shape[-1])
-    return PATHS[law](pairs[:, 0], pairs[:, 1], np.linspace(0, 1, steps)).astype(latents.dtype)
+def interpolation(law: str, latents: Latents, steps: int) -> Latents:
+    """Returns ways [steps, n] between pairs of latents [2n], both ends included: the r-th from the 2r-th to the next."""
+    return _way(law, _every(latents, 2, 0), _every(latents, 2, 1), np.linspace(0, 1, steps))
 
 
-def closed_walk(law: str, latents: np.ndarray, stops: int, steps: int) -> np.ndarray:
-    """Returns closed walks [stops * steps, n, Z]: the r-th through `stops` latents of [n * stops, Z], those from r * stops on.
+def closed_walk(law: str, latents: Latents, stops: int, steps: int) -> Latents:
+    """Returns closed walks [stops * steps, n]: the r-th through `stops` latents of [n * stops], those from r * stops on.
 
     It takes `steps` from each to the next, and the last step's next is the first.
     """
-    at = np.moveaxis(latents.astype(np.float64).reshape(-1, stops, latents.shape[-1]), 1, 0)
-    times = np.arange(steps) / steps
-    legs = [PATHS[law](a, b, times) for a, b in zip(at, np.roll(at, -1, axis=0), strict=True)]
-    return np.concatenate(legs).astype(latents.dtype)
+    at, times = [_every(latents, stops, first) for first in range(stops)], np.arange(steps) / steps
+    legs = [_way(law, a, b, times) for a, b in zip(at, at[1:] + at[:1], strict=True)]
+    return Latents(*map(np.concatenate, zip(*legs, strict=True)))
+
+
+def _every(latents: Latents, n: int, first: int) -> Latents:
+    return Latents(*(leaf[first::n] for leaf in latents))
+
+
+def _way(law: str, a: Latents, b: Latents, t: np.ndarray) -> Latents:
+    """Returns the way from latents a to b [n] at times t [T]: [T, n]. A label is that of the nearer end: none lie between."""
+    z = PATHS[law](np.asarray(a.z, np.float64), np.asarray(b.z, np.float64), t)
+    return Latents(z.astype(a.z.dtype), np.where(t[:, None] < 0.5, a.label, b.label))
 
 
 def nearest_images(samples: np.ndarray, train: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

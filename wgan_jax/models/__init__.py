@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.errors
 import flax.linen as nn
@@ -15,14 +15,18 @@ from wgan_jax.errors import UserError
 from wgan_jax.models import dcgan, mlp, resnet
 from wgan_jax.models.latent import sample_latents
 from wgan_jax.models.layers import Style
-from wgan_jax.types import Apply, CriticOutput, Networks, Params
+from wgan_jax.types import Apply, Array, Batch, CriticOutput, Latents, Networks, Params
+
+# (generator variables, key, label [n], first) -> latents and examples first, ..., first + n - 1: [n, *shape]
+type Sample = Callable[[Params, jax.Array, Array, int], tuple[Latents, jax.Array]]
 
 
 class Architecture(NamedTuple):
     """A pair of networks, and the examples that they are for."""
 
-    generator: Any  # (style, shape) -> a flax module
-    critic: Any  # (style) -> a flax module
+    # of examples of a shape: latents z [B, Z], label [B], train -> [B, *shape]
+    generator: Callable[[Style, tuple[int, ...]], nn.Module]
+    critic: Callable[[Style], nn.Module]  # examples [B, *shape], label [B], train -> CriticOutput
     accepts: Callable[[tuple[int, ...]], bool]  # of an example's shape
     wanted: str
 
@@ -81,12 +85,11 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             jax.eval_shape(functools.partial(_deterministic, module), variables, x, no_label)
         return jax.tree.map(lambda leaf: leaf.astype(wide), variables)  # flax makes batch statistics float32 at any dtype
 
-    def generate(variables: Params, latents: jax.Array) -> jax.Array:
-        return generator.apply(variables, latents, jnp.zeros(latents.shape[:1], jnp.int32), train=False)
+    def generate(variables: Params, latents: Latents) -> jax.Array:
+        return cast(jax.Array, generator.apply(variables, *latents, train=False))
 
-    def score(variables: Params, x: jax.Array) -> jax.Array:
-        output: CriticOutput = penalty_critic.apply(variables, x, jnp.zeros(x.shape[:1], jnp.int32), train=False)
-        return output.score
+    def score(variables: Params, batch: Batch) -> jax.Array:
+        return cast(CriticOutput, penalty_critic.apply(variables, *batch, train=False)).score
 
     return Networks(
         init_generator=lambda key: init(generator, key, (1, config.latent.dim)),
@@ -95,7 +98,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         critic=_train_apply(critic),
         penalty_critic=_train_apply(penalty_critic),
         mixes_examples=style("critic").mixes_examples,
-        latents=lambda keys: sample_latents(keys, config, wide),
+        latents=lambda keys, label: Latents(sample_latents(keys, config, wide), label),
         generate=generate,
         score=score,
     )
@@ -116,22 +119,19 @@ def _deterministic(module: nn.Module, variables: Params, x: jax.Array, label: ja
         ) from error
 
 
-def make_sampler(networks: Networks) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """Returns a compiled sample(generator variables, key, first, count) -> (latents [count, Z], examples [count, *shape]).
+def make_sampler(networks: Networks) -> Sample:
+    """Returns a compiled Sample: the i-th example is a function of the key, i and its label alone."""
 
-    They are the examples first, first + 1, ...; the i-th is a function of the key and i alone.
-    """
-
-    @functools.partial(jax.jit, static_argnums=3)
-    def sample(variables: Params, key: jax.Array, first: int, count: int) -> tuple[jax.Array, jax.Array]:
-        latents = networks.latents(example_keys(key, count, first=first))
+    @jax.jit
+    def sample(variables: Params, key: jax.Array, label: Array, first: int) -> tuple[Latents, jax.Array]:
+        latents = networks.latents(example_keys(key, len(label), first=first), label)
         return latents, networks.generate(variables, latents)
 
     return sample
 
 
-def _train_apply(module: nn.Module) -> Apply:
-    def apply(params: Params, model_state: Params, x: jax.Array, label: jax.Array) -> tuple[Any, Params]:
+def _train_apply(module: nn.Module) -> Apply[Any]:
+    def apply(params: Params, model_state: Params, x: Array, label: Array) -> tuple[Any, Params]:
         return module.apply({"params": params, **model_state}, x, label, train=True, mutable=list(model_state))
 
     return apply

@@ -39,7 +39,7 @@ class Generator(nn.Module):
         x = Dense(sizes[-1] ** 2 * widths[-1], style, hidden)(latent)
         x = x.reshape(-1, sizes[-1], sizes[-1], widths[-1])
         for size, width in reversed(list(zip(sizes[:-1], widths[:-1], strict=True))):
-            x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization](x, style, train))
+            x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization].apply(x, style, train))
             x = TransposedConvolution(width, size, style, taps=5, use_bias=hidden or size == sizes[0])(x)
         return jnp.tanh(x.astype(style.param_dtype))
 
@@ -57,5 +57,5 @@ class Critic(nn.Module):
             normalization = style.normalization if index or style.normalize_first else "none"
             use_bias = normalization == "none"
             x = Convolution(style.width * 2**index, style, taps=5, stride=2, use_bias=use_bias)(x)
-            x = ACTIVATIONS[style.activation](NORMALIZATIONS[normalization](x, style, train))
+            x = ACTIVATIONS[style.activation](NORMALIZATIONS[normalization].apply(x, style, train))
         return score(x.reshape(x.shape[0], -1), style)

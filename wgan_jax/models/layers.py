@@ -27,7 +27,7 @@ class Style(NamedTuple):
     @property
     def mixes_examples(self) -> bool:
         """Whether what a network says of an example in training depends on the others of its batch."""
-        return self.normalization == "batch"
+        return NORMALIZATIONS[self.normalization].mixes_examples
 
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -59,11 +59,18 @@ def _layer(x: jax.Array, style: Style, train: bool) -> jax.Array:
     return norm(x.astype(style.param_dtype))
 
 
-# Called inside a module's compact method: (x, style, train) -> x, in style.param_dtype.
-NORMALIZATIONS: dict[str, Callable[[jax.Array, Style, bool], jax.Array]] = {
-    "none": lambda x, style, train: x,
-    "batch": _batch,
-    "layer": _layer,
+class Normalization(NamedTuple):
+    """A normalisation. wgan_jax.registries reads all but `apply` from the text of this file, so it is written as literals."""
+
+    # called inside a module's compact method: (x, style, train) -> x, in style.param_dtype
+    apply: Callable[[jax.Array, Style, bool], jax.Array]
+    mixes_examples: bool = False  # whether an example's output depends, in training, on the others of its batch
+
+
+NORMALIZATIONS: dict[str, Normalization] = {
+    "none": Normalization(lambda x, style, train: x),
+    "batch": Normalization(_batch, mixes_examples=True),
+    "layer": Normalization(_layer),
 }
 
 

@@ -21,7 +21,7 @@ class Hidden(nn.Module):
         for _ in range(style.depth):
             use_bias = style.normalization == "none"
             x = Dense(style.width, style, use_bias)(x)
-            x = NORMALIZATIONS[style.normalization](x, style, train)
+            x = NORMALIZATIONS[style.normalization].apply(x, style, train)
             x = ACTIVATIONS[style.activation](x)
         return x
 

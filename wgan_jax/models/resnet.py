@@ -54,7 +54,7 @@ class Block(nn.Module):
         middle = channels if resample == "down" and not self.first else self.features
 
         def prepare(h: jax.Array, normalization: str) -> jax.Array:
-            return ACTIVATIONS[style.activation](NORMALIZATIONS[normalization](h, style, train))
+            return ACTIVATIONS[style.activation](NORMALIZATIONS[normalization].apply(h, style, train))
 
         h = x if self.first else prepare(x, style.normalization)
         h = upsample(h) if resample == "up" else h
@@ -85,7 +85,7 @@ class Generator(nn.Module):
         x = Dense(SMALLEST**2 * inwards[-1], style)(latent).reshape(-1, SMALLEST, SMALLEST, inwards[-1])
         for features in reversed(inwards[:-1]):
             x = Block(features, style, "up")(x, train)
-        x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization](x, style, train))
+        x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization].apply(x, style, train))
         x = Convolution(self.shape[-1], style, taps=3)(x)
         return jnp.tanh(x.astype(style.param_dtype))
 

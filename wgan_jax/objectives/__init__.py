@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.objectives.constraints import clip_parameters
 from wgan_jax.objectives.losses import LOSSES
-from wgan_jax.objectives.penalties import PENALTIES, penalty_points, safe_norm, squared_gradient_norm
+from wgan_jax.objectives.penalties import PENALTIES, make_points, safe_norm, squared_gradient_norm
 from wgan_jax.types import Batch, Hyperparameters, Latents, Metrics, Networks, Params, TrainState
 
 # loss, (the player's model_state, memory, metrics)
@@ -36,6 +36,8 @@ class Objective(NamedTuple):
 def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None = None) -> Objective:
     """Returns the objective that config.loss, config.penalty and config.clip describe, for two networks."""
     loss, penalty = LOSSES[config.loss], PENALTIES[config.penalty.name]
+    where = config.penalty.points if penalty is not None else "interpolates"
+    penalty_points = make_points(where, config.penalty.perturbation, axis_name)
 
     def scores(params: Params, model_state: Params, real: Batch, generated: Batch) -> tuple[jax.Array, jax.Array, Params]:
         if networks.mixes_examples:  # real and generated as batches of their own
@@ -49,12 +51,9 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
     def squared_norms(
         params: Params, model_state: Params, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters
     ) -> jax.Array:
-        """|grad f|^2 where the penalty looks, without one at interpolates; these keep the real example's label."""
-        where = config.penalty.points if penalty is not None else "interpolates"
-        noise = config.penalty.perturbation
-        points = penalty_points(where, noise, hyper["penalty.noise_scale"], key, real.x, generated.x, axis_name)
-        labels = jnp.tile(real.label, len(points) // len(real.label))
-        return squared_gradient_norm(lambda x: networks.penalty_critic(params, model_state, x, labels)[0].score, points)
+        """|grad f|^2 where the penalty looks, without one at interpolates."""
+        x, label = penalty_points(key, real, generated, hyper["penalty.noise_scale"])
+        return squared_gradient_norm(lambda x: networks.penalty_critic(params, model_state, x, label)[0].score, x)
 
     def critic_objective(
         params: Params, state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters

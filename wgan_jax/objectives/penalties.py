@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from wgan_jax.batching import batch_std, example_keys
+from wgan_jax.types import Array, Batch
 
 
 def safe_norm(squared: jax.Array) -> jax.Array:
@@ -14,7 +15,7 @@ def safe_norm(squared: jax.Array) -> jax.Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, jnp.ones_like(squared))), jnp.zeros_like(squared))
 
 
-def squared_gradient_norm(f: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+def squared_gradient_norm(f: Callable[[jax.Array], jax.Array], x: Array) -> jax.Array:
     """Returns |grad f|^2 per example, over all axes but the first: f maps [B, ...] to scores [B]; the result is [B].
 
     The examples of a batch must not influence each other's scores, so that the gradient of the sum has each one's gradient.
@@ -41,17 +42,17 @@ AIMS = {
 }
 
 
-def _uniform(key: jax.Array, x: jax.Array) -> jax.Array:
+def _uniform(key: jax.Array, x: Array) -> jax.Array:
     return jax.random.uniform(key, x.shape, x.dtype)
 
 
-def _uniform_interpolated(key: jax.Array, x: jax.Array) -> jax.Array:
+def _uniform_interpolated(key: jax.Array, x: Array) -> jax.Array:
     key_noise, key_alpha = jax.random.split(key)
     return jax.random.uniform(key_alpha, (), x.dtype) * _uniform(key_noise, x)
 
 
 # key, one example -> its noise in units of noise_scale * std(batch). Published implementations of DRAGAN differ:
-PERTURBATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+PERTURBATIONS: dict[str, Callable[[jax.Array, Array], jax.Array]] = {
     # U[0, 1] per entry: Kodali 2017's released code before its interpolation; the common PyTorch ports
     "uniform": _uniform,
     # U[0, 1] per entry times one U[0, 1] per example: Kodali 2017's released code, x + alpha (x_p - x)
@@ -63,21 +64,23 @@ PERTURBATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
-def _interpolates(
-    key: jax.Array, real: jax.Array, generated: jax.Array, noise: Callable[[jax.Array, jax.Array], jax.Array]
-) -> jax.Array:
-    """Eps x + (1 - eps) G(z), one eps in U[0, 1) per example (Gulrajani 2017, algorithm 1, line 6)."""
-    del noise
-    return jax.vmap(_mix)(key, real, generated)
+# example keys [B], examples -> the examples with noise of their own, and their labels
+type Perturb = Callable[[jax.Array, Batch], Batch]
 
 
-def _mix(key: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+def _interpolates(keys: jax.Array, real: Batch, generated: Batch, perturb: Perturb) -> Batch:
+    """Eps x + (1 - eps) G(z), one eps in U[0, 1) per example (Gulrajani 2017, algorithm 1, line 6), with x's label."""
+    del perturb
+    return Batch(jax.vmap(_mix)(keys, real.x, generated.x), real.label)
+
+
+def _mix(key: jax.Array, x: Array, y: Array) -> jax.Array:
     epsilon = jax.random.uniform(key, (), x.dtype)
     return epsilon * x + (1 - epsilon) * y
 
 
-def _both(real: jax.Array, generated: jax.Array) -> jax.Array:
-    return jnp.concatenate([real, generated])
+def _both(real: Batch, generated: Batch) -> Batch:
+    return Batch(*map(jnp.concatenate, zip(real, generated, strict=True)))
 
 
 def _two(keys: jax.Array) -> jax.Array:
@@ -85,31 +88,32 @@ def _two(keys: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.split, out_axes=1)(keys).reshape(-1)
 
 
-# example keys [B], real [B, ...], generated [B, ...], noise(keys, x) -> points [B or 2B, ...]
-POINTS: dict[str, Callable[..., jax.Array]] = {
+# example keys [B], real and generated examples [B, ...], perturb -> points [B or 2B, ...] with their labels
+POINTS: dict[str, Callable[[jax.Array, Batch, Batch, Perturb], Batch]] = {
     "interpolates": _interpolates,
-    "real": lambda key, real, generated, noise: real,
-    "generated": lambda key, real, generated, noise: generated,
+    "real": lambda keys, real, generated, perturb: real,
+    "generated": lambda keys, real, generated, perturb: generated,
     # around the data: DRAGAN, Kodali 2017, section 2.3
-    "perturbed_real": lambda key, real, generated, noise: real + noise(key, real),
+    "perturbed_real": lambda keys, real, generated, perturb: perturb(keys, real),
     # around real and generated together: Petzka 2017's local perturbation, of the concatenated batch
-    "perturbed_both": lambda key, real, generated, noise: _both(real, generated) + noise(_two(key), _both(real, generated)),
+    "perturbed_both": lambda keys, real, generated, perturb: perturb(_two(keys), _both(real, generated)),
 }
 
 
-def penalty_points(
-    points: str,
-    perturbation: str,
-    noise_scale: jax.Array,
-    key: jax.Array,
-    real: jax.Array,
-    generated: jax.Array,
-    axis_name: str | None,
-) -> jax.Array:
-    """Returns the points where the critic's gradient is penalised, [B, ...], or [2B, ...] for perturbed_both."""
+def make_points(
+    points: str, perturbation: str, axis_name: str | None = None
+) -> Callable[[jax.Array, Batch, Batch, jax.Array], Batch]:
+    """Returns a function of (key, real, generated, noise_scale): the points where the critic's gradient is penalised.
 
-    def noise(keys: jax.Array, x: jax.Array) -> jax.Array:
-        scale = noise_scale * batch_std(x, axis_name)
-        return scale * jax.vmap(PERTURBATIONS[perturbation])(keys, x)
+    Of examples [B, ...] these are [B, ...], or [2B, ...] for perturbed_both. A point between two has the real example's label,
+    every other one that of the example that it is or is near to.
+    """
 
-    return POINTS[points](example_keys(key, len(real), axis_name), real, generated, noise)
+    def penalty_points(key: jax.Array, real: Batch, generated: Batch, noise_scale: jax.Array) -> Batch:
+        def perturb(keys: jax.Array, batch: Batch) -> Batch:
+            scale = noise_scale * batch_std(batch.x, axis_name)
+            return batch._replace(x=batch.x + scale * jax.vmap(PERTURBATIONS[perturbation])(keys, batch.x))
+
+        return POINTS[points](example_keys(key, len(real.x), axis_name), real, generated, perturb)
+
+    return penalty_points

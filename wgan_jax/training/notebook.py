@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from wgan_jax.config import override
 from wgan_jax.data import load_dataset, stored
 from wgan_jax.data.dataset import Dataset, Law, Stored
+from wgan_jax.data.labels import class_counts, draw_labels
 from wgan_jax.errors import UserError
 from wgan_jax.models import make_sampler
 from wgan_jax.paths import absolute
@@ -36,7 +37,9 @@ class Trained(NamedTuple):
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """Returns examples [count, ...] of the averaged generator as the dataset has them: uint8 images, or points of a law."""
-        _, examples = make_sampler(self.networks)(self.state.ema, jax.random.key(seed), 0, count)
+        key = jax.random.key(seed)
+        labels = draw_labels(class_counts(self.dataset), key, count)
+        _, examples = make_sampler(self.networks)(self.state.ema, key, labels, 0)
         return self.dataset.encode(examples)
 
 

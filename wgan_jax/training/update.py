@@ -14,10 +14,10 @@ from wgan_jax.batching import batch_mean, example_keys, warmup_phases
 from wgan_jax.keys import keys_of
 from wgan_jax.models import param_dtype
 from wgan_jax.objectives import Objective, Value
-from wgan_jax.types import Batch, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
+from wgan_jax.types import Array, Batch, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
 
-# (learning rate, beta1, beta2), which may be traced -> optimizer
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+# learning rate, beta1, beta2 -> optimizer
+OPTIMIZERS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], optax.GradientTransformation]] = {
     "adam": lambda rate, beta1, beta2: optax.adam(rate, b1=beta1, b2=beta2, eps=1e-8),
     # as PyTorch's, which the papers ran: decay .99 by default there, epsilon outside the root
     "rmsprop": lambda rate, beta1, beta2: optax.rmsprop(rate, decay=beta2, eps=1e-8, eps_in_sqrt=False),
@@ -78,8 +78,8 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         updates, opt_state = optimizer(name, state.step, hyper).update(gradients, player.opt_state, player.params)
         return Player(optax.apply_updates(player.params, updates), model_state, opt_state), memory, metrics
 
-    def draw_latents(key: jax.Array, label: jax.Array) -> Latents:
-        return Latents(networks.latents(example_keys(key, len(label), axis_name)), label)
+    def draw_latents(key: jax.Array, label: Array) -> Latents:
+        return networks.latents(example_keys(key, len(label), axis_name), label)
 
     def generate(player: Player, latents: Latents) -> Batch:
         x, _ = networks.generator(player.params, player.model_state, *latents)

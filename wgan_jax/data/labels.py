@@ -1,0 +1,35 @@
+"""Labels of examples that are to be made: of each class as large a share as it has of the training split."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wgan_jax.batching import example_keys
+from wgan_jax.data.dataset import Dataset, Law
+
+LABEL = 1  # folded into an example's key, which by itself is its latent's
+
+
+def class_counts(dataset: Dataset) -> tuple[int, ...]:
+    """Returns how many training examples each class has; () without classes."""
+    if isinstance(dataset, Law) or not dataset.class_names:
+        return ()
+    return tuple(np.bincount(dataset.train.labels, minlength=len(dataset.class_names)).tolist())
+
+
+def draw_labels(counts: Sequence[int], key: jax.Array, count: int, first: int = 0) -> jax.Array:
+    """Returns the labels [count] int32 of examples first, first + 1, ... of a key, drawn by `class_counts`; 0 without classes.
+
+    The i-th is a function of the key and i alone, the label of a training example drawn uniformly.
+    """
+    if not counts:
+        return jnp.zeros(count, jnp.int32)
+    return _draw(example_keys(key, count, first=first), jnp.asarray(np.cumsum(counts), jnp.int32))
+
+
+@jax.jit
+def _draw(keys: jax.Array, ends: jax.Array) -> jax.Array:
+    rows = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, LABEL), (), 0, ends[-1], jnp.int32))(keys)
+    return jnp.searchsorted(ends, rows, side="right").astype(jnp.int32)
