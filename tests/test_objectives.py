@@ -61,10 +61,12 @@ def compose(make_config):
     return make
 
 
-def of_critic(objective, hyper, params, real=REAL, generated=GENERATED, labels=NO_LABELS, state=None, key=KEY):
-    """Returns loss, (model_state, memory, metrics) of the critic."""
+def of_critic(objective, hyper, params, real=REAL, generated=GENERATED, labels=NO_LABELS, state=None, key=KEY, made=None):
+    """Returns loss, (model_state, memory, metrics) of the critic; made: the generated examples' labels, else the real ones'."""
     train_state = state_of(Player(None, state or {}, None))  # whose parameters nobody reads: they are given apart
-    return objective.critic(params, train_state, Batch(real, labels), Batch(generated, labels), key, hyper)
+    return objective.critic(
+        params, train_state, Batch(real, labels), Batch(generated, labels if made is None else made), key, hyper
+    )
 
 
 def of_generator(objective, hyper, params, critic_params, latents=REAL, labels=NO_LABELS, state=None):
@@ -288,6 +290,7 @@ def conditional_shift(params, state, latents, label):
 
 S = {"s": jnp.array([1.0, -3.0])}
 LABELS = jnp.array([0, 1, 1, 0, 1, 0], jnp.int32)
+OTHERS = jnp.array([1, 1, 0, 1, 1, 0], jnp.int32)  # of generated examples
 
 
 @pytest.mark.parametrize("points", ["real", "generated", "perturbed_both"])
@@ -296,9 +299,21 @@ def test_the_penalty_keeps_each_examples_label(compose, points):
         {"penalty.name": "zero_centred", "penalty.points": points, "penalty.noise_scale": 0.0}, conditional
     )
     where = {"real": REAL, "generated": GENERATED, "perturbed_both": np.concatenate([REAL, GENERATED])}[points]
-    labels = np.tile(LABELS, len(where) // BATCH)
+    labels = {"real": LABELS, "generated": OTHERS, "perturbed_both": np.concatenate([LABELS, OTHERS])}[points]
     wanted = np.mean(np.asarray(S["s"])[labels] ** 2 * np.sum(np.square(where, dtype=np.float64), axis=1))
-    np.testing.assert_allclose(of_critic(objective, hyper, S, labels=LABELS)[1][2]["penalty"], wanted, rtol=1e-5)
+    penalty = of_critic(objective, hyper, S, labels=LABELS, made=OTHERS)[1][2]["penalty"]
+    np.testing.assert_allclose(penalty, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mixes_examples", [False, True])
+def test_generated_examples_are_scored_with_their_own_labels(compose, mixes_examples):
+    objective, hyper = compose({"clip": 0.1}, conditional, mixes_examples=mixes_examples)
+    on_real, on_generated = (
+        np.mean(np.asarray(S["s"])[label] * np.sum(np.square(x, dtype=np.float64), axis=1) / 2)
+        for x, label in ((REAL, LABELS), (GENERATED, OTHERS))
+    )
+    estimate = of_critic(objective, hyper, S, labels=LABELS, made=OTHERS)[1][2]["wasserstein_estimate"]
+    np.testing.assert_allclose(estimate, on_real - on_generated, rtol=1e-5)
 
 
 @pytest.mark.parametrize("points", sorted(POINTS))
