@@ -80,6 +80,7 @@ def test_labels_are_drawn_as_the_training_split_has_them():
     counts = np.bincount(labels, minlength=4)
     assert (labels.dtype, counts[1]) == (np.int32, 0)
     assert scipy.stats.chisquare(counts[[0, 2, 3]], [1200, 400, 2400]).pvalue > 0.01
+    assert draw_labels((0, 1, 0), jax.random.key(0), 3).tolist() == [1, 1, 1]
 
 
 def test_a_label_is_a_function_of_the_key_and_the_examples_number():
