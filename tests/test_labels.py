@@ -11,7 +11,7 @@ from experiments import sample
 from wgan_jax import runtime
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import Dataset, decode, encode
+from wgan_jax.data.dataset import Law, from_pixels, to_pixels
 from wgan_jax.data.labels import class_counts, draw_labels
 from wgan_jax.evaluation import sampling, sheets
 from wgan_jax.evaluation.critic import make_critic_statistics
@@ -91,7 +91,7 @@ def test_a_label_is_a_function_of_the_key_and_the_examples_number():
 
 def test_the_classes_of_the_training_split_are_counted():
     assert tuple(np.sum(DIGITS.train.labels == label) for label in range(10)) == COUNTS
-    assert class_counts(DIGITS._replace(class_names=())) == class_counts(Dataset((1,), sample=lambda key: key)) == ()
+    assert class_counts(DIGITS._replace(class_names=())) == class_counts(Law((1,), lambda key: key)) == ()
     assert draw_labels((), jax.random.key(0), 3).tolist() == [0, 0, 0]
 
 
@@ -101,9 +101,9 @@ def test_the_classes_of_the_training_split_are_counted():
 def test_an_update_gives_generated_examples_the_real_ones_labels(config, networks):
     """Without the penalty d/dw = mean(y sum G) - mean(y sum x), and d/dscale = -mean(y sum G) at w = scale = 1."""
     steps = make_steps(config, networks, make_objective(config, networks))
-    hyper = make_hyperparameters(config).replace(penalty_weight=jnp.float32(0))
+    hyper = make_hyperparameters(config) | {"penalty.weight": jnp.float32(0)}
     label = DIGITS.train.labels[:12]
-    x = decode(DIGITS.train.images[:12])
+    x = from_pixels(DIGITS.train.images[:12])
     start = steps.init_state(jax.random.key(0))
     state, _ = steps.critic_phase(start, Batch(x[None], label[None]), jax.random.key(1), hyper)
     gradient = np.mean(label * 64 * label / 10) - np.mean(label * x.sum((1, 2, 3)))
@@ -125,12 +125,12 @@ def test_critic_statistics_score_each_example_with_its_own_label(config, network
     config.eval.samples = 100
     generator, critic = networks.init_generator(jax.random.key(0)), networks.init_critic(jax.random.key(1))
     values = make_evaluator(config, DIGITS, networks).of_generator(generator, critic, "test", 2)
-    rows = make_reference(DIGITS, "test", 100, 2).rows[:100]
+    rows = make_reference(DIGITS, "test", 100, 2).held_out.rows[:100]
     made = np.asarray(draw_labels(COUNTS, jax.random.fold_in(jax.random.key(30_002), True), 100))
-    on_generated = np.mean(made * 64 * decode(encode(made / 10)))
+    on_generated = np.mean(made * 64 * from_pixels(to_pixels(made / 10)))
 
     def mean_score(images, labels):
-        return np.mean(labels * decode(images).astype(float).sum((1, 2, 3)))
+        return np.mean(labels * from_pixels(images).astype(float).sum((1, 2, 3)))
 
     on_train = mean_score(DIGITS.train.images[:100], DIGITS.train.labels[:100])
     held = DIGITS.test.labels[rows]
@@ -171,10 +171,10 @@ def test_samples_of_a_run_have_labels(config, tmp_path, monkeypatch):
     config.critic.learning_rate = config.generator.learning_rate = 1e-9
     trained = train(config, workdir=tmp_path / "run")
     wanted = np.asarray(draw_labels(COUNTS, jax.random.key(5), 70))
-    np.testing.assert_array_equal(shown(decode(trained.sample(70, seed=5))), wanted)
+    np.testing.assert_array_equal(shown(from_pixels(trained.sample(70, seed=5))), wanted)
     sample.sample([f"--workdir={tmp_path / 'run'}", "--num=70", "--seed=5", f"--out={tmp_path / 'samples.npz'}"])
     with np.load(tmp_path / "samples.npz") as arrays:
-        np.testing.assert_array_equal(shown(decode(arrays["samples"])), wanted)
+        np.testing.assert_array_equal(shown(from_pixels(arrays["samples"])), wanted)
     latents = sampling.draw_latents(trained.networks, COUNTS, jax.random.key(5), 70)
     ways = sampling.interpolation("normal", latents, 2)
     np.testing.assert_array_equal(ways.label, [wanted[::2], wanted[1::2]])
