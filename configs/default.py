@@ -59,9 +59,16 @@ def default_config() -> ConfigDict:
     config.model.initializer = "he_normal"  # he_normal, glorot_uniform, orthogonal, normal (standard deviation .02)
     config.model.generator_normalization = "none"  # none, batch, layer
     config.model.critic_normalization = "none"  # batch is refused together with a penalty
+    config.model.critic_kernel = "none"  # none, spectral (Miyato 2018: of the reshaped kernel)
     config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
 
-    config.loss = "wasserstein"  # wasserstein, minimax, non_saturating, hinge, least_squares
+    config.loss = "wasserstein"  # wasserstein, minimax, non_saturating, hinge, least_squares, relativistic
+    config.terms = ConfigDict()  # weights of what is added to a player's loss; 0 for none
+    config.terms.feature_matching = 0.0  # generator: |mean f(x) - mean f(G(z))|^2 (Salimans 2016)
+    config.terms.drift = 0.0  # critic: f(x)^2 (Karras 2018: .001)
+    config.replay = ConfigDict()  # of generated examples that the critic is shown again (Pfau & Vinyals 2016)
+    config.replay.capacity = 0  # examples; 0 for none
+    config.replay.share = 0.5  # of a batch
     config.penalty = ConfigDict()
     config.penalty.name = "none"  # none, two_sided (GP), one_sided (LP), zero_centred
     config.penalty.weight = 10.0  # lambda (Gulrajani 2017, section 4)

@@ -109,7 +109,8 @@ def test_examples_that_do_not_fit_are_refused(networks, name, shape, wanted):
 
 
 def style(**changes):
-    kinds = {"activation": "relu", "initializer": "he_normal", "normalization": "none", "normalize_first": False}
+    kinds = {"activation": "relu", "initializer": "he_normal", "kernel": "none"}
+    kinds |= {"normalization": "none", "normalize_first": False}
     dtypes = {"dtype": jnp.dtype("float32"), "param_dtype": jnp.dtype("float32")}
     return Style(**{"width": 8, "depth": 1, "axis_name": None, **kinds, **dtypes, **changes})
 

@@ -20,8 +20,14 @@ from wgan_jax.types import Batch
 
 NUMBERS = keys_of("number", "switch")
 SMALL = {"batch_size": 4, "n_critic": 2, "model.width": 4, "model.depth": 1, "warmup.critic_steps": 0}
-# a penalty that looks in noise, with a clipping beside it: every number has its part in it
-ALL_PARTS = {"penalty.name": "two_sided", "penalty.points": "perturbed_both", "clip": 0.5, "clip_with_penalty": True}
+# every switch on, and what is on by a name or a size: every number has its part in it
+ALL_PARTS = {
+    **dict.fromkeys(keys_of("switch"), 0.5),
+    "penalty.name": "two_sided",
+    "penalty.points": "perturbed_both",
+    "clip_with_penalty": True,
+    "replay.capacity": 8,
+}
 
 
 def config_with(changes):

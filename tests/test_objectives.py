@@ -55,7 +55,19 @@ def compose(make_config):
 
     def make(changes=None, critic=linear, penalty_critic=None, generator=shift, axis_name=None, mixes_examples=False):
         config = make_config("gan.py:ring8", {"loss": "non_saturating", **(changes or {})})
-        networks = Networks(None, None, generator, critic, penalty_critic or critic, mixes_examples, None, None, None)
+        networks = Networks(
+            init_generator=None,
+            init_critic=None,
+            generator=generator,
+            critic=critic,
+            penalty_critic=penalty_critic or critic,
+            example=jax.ShapeDtypeStruct((2,), jnp.float32),
+            mixes_examples=mixes_examples,
+            refresh_critic=lambda params, model_state: model_state,
+            latents=None,
+            generate=None,
+            score=None,
+        )
         return make_objective(config, networks, axis_name), make_hyperparameters(config)
 
     return make
@@ -360,7 +372,7 @@ PARAMS = {"kernel": jnp.array([[0.5, -0.02, 0.3], [-7.0, 0.3, 0.1]]), "bias": jn
 def test_clipping_by_hand(compose, scope):
     """To [-.3, .3] exactly; the bound is the hyperparameter, config.clip only says that there is one."""
     objective, hyper = compose({"clip": 0.01, "clip_scope": scope})
-    clipped = objective.constrain(PARAMS, hyper | {"clip": jnp.float32(0.3)})
+    clipped = objective.constrain(Player(PARAMS, {}, None), hyper | {"clip": jnp.float32(0.3)}).params
     c = np.float32(0.3)
     np.testing.assert_array_equal(clipped["kernel"], np.array([[c, -0.02, c], [-c, c, 0.1]], np.float32))
     bias = {"all": [c, -c, 0.05], "kernels": [1.0, -1.0, 0.05]}[scope]
@@ -370,7 +382,7 @@ def test_clipping_by_hand(compose, scope):
 
 def test_without_a_clip_the_parameters_are_left_alone(compose):
     objective, hyper = compose({"clip": 0.0})
-    assert objective.constrain(PARAMS, hyper) is PARAMS
+    assert objective.constrain(Player(PARAMS, {}, None), hyper).params is PARAMS
 
 
 def test_scopes_on_a_network_with_normalisation(make_config):

@@ -70,7 +70,10 @@ class Networks(NamedTuple):
     generator: Apply[jax.Array]  # latents z [B, Z] -> [B, *shape]
     critic: Apply[CriticOutput]  # x [B, *shape]
     penalty_critic: Apply[CriticOutput]  # the critic computed in the parameters' dtype, whatever config.dtype
+    example: jax.ShapeDtypeStruct  # what is generated and scored, one of it
     mixes_examples: bool  # whether the critic's score of an example depends on the others of its batch
+    # critic's params, model_state -> its model_state, moved towards what its kernels ask of it; at rest for most of them
+    refresh_critic: Callable[[Params, Params], Params]
     latents: Callable[[jax.Array, Array], Latents]  # keys [B], label [B]; z is a function of the key alone
     generate: Callable[[Params, Latents], jax.Array]  # generator variables, latents -> [B, *shape], in evaluation mode
     score: Callable[[Params, Batch], jax.Array]  # critic variables, examples -> [B], in evaluation mode

@@ -35,6 +35,7 @@ STYLE = Style(
     depth=0,
     activation="relu",
     initializer="he_normal",
+    kernel="none",
     normalization="none",
     normalize_first=False,
     axis_name=None,

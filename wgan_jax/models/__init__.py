@@ -14,7 +14,7 @@ from wgan_jax.batching import example_keys
 from wgan_jax.errors import UserError
 from wgan_jax.models import dcgan, mlp, resnet
 from wgan_jax.models.latent import sample_latents
-from wgan_jax.models.layers import Style
+from wgan_jax.models.layers import KERNEL_STATE, Style
 from wgan_jax.types import Apply, Array, Batch, CriticOutput, Latents, Networks, Params
 
 # (generator variables, key, label [n], first) -> latents and examples first, ..., first + n - 1: [n, *shape]
@@ -67,6 +67,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             depth=model.depth,
             activation=model[f"{player}_activation"],
             initializer=model.initializer,
+            kernel=model.critic_kernel if player == "critic" else "none",
             normalization=model[f"{player}_normalization"],
             normalize_first=model.normalize_first,
             axis_name=axis_name,
@@ -85,6 +86,13 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             jax.eval_shape(functools.partial(_deterministic, module), variables, x, no_label)
         return jax.tree.map(lambda leaf: leaf.astype(wide), variables)  # flax makes batch statistics float32 at any dtype
 
+    def refresh_critic(params: Params, model_state: Params) -> Params:
+        if KERNEL_STATE not in model_state:
+            return model_state
+        variables, x = {"params": params, **model_state}, jnp.zeros((1, *shape), wide)
+        _, refreshed = penalty_critic.apply(variables, x, no_label, train=False, mutable=[KERNEL_STATE])
+        return {**model_state, **refreshed}
+
     def generate(variables: Params, latents: Latents) -> jax.Array:
         return cast(jax.Array, generator.apply(variables, *latents, train=False))
 
@@ -97,7 +105,9 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         generator=_train_apply(generator),
         critic=_train_apply(critic),
         penalty_critic=_train_apply(penalty_critic),
+        example=jax.ShapeDtypeStruct(shape, wide),
         mixes_examples=style("critic").mixes_examples,
+        refresh_critic=refresh_critic,
         latents=lambda keys, label: Latents(sample_latents(keys, config, wide), label),
         generate=generate,
         score=score,
@@ -132,6 +142,8 @@ def make_sampler(networks: Networks) -> Sample:
 
 def _train_apply(module: nn.Module) -> Apply[Any]:
     def apply(params: Params, model_state: Params, x: Array, label: Array) -> tuple[Any, Params]:
-        return module.apply({"params": params, **model_state}, x, label, train=True, mutable=list(model_state))
+        mutable = [name for name in model_state if name != KERNEL_STATE]  # which is refreshed once an update, not by each pass
+        output, changed = module.apply({"params": params, **model_state}, x, label, train=True, mutable=mutable)
+        return output, {**model_state, **changed}
 
     return apply

@@ -18,6 +18,7 @@ class Style(NamedTuple):
     depth: int
     activation: str
     initializer: str
+    kernel: str
     normalization: str
     normalize_first: bool  # whether a convolutional critic's first layer is normalised too
     axis_name: str | None  # device axis over which batch statistics are synchronised
@@ -74,6 +75,34 @@ NORMALIZATIONS: dict[str, Normalization] = {
 }
 
 
+KERNEL_STATE = "kernel"  # the collection of what KERNELS keep between updates; mutable is the pass that moves them on
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    return x / (jnp.linalg.norm(x) + 1e-12)
+
+
+def _spectral(module: nn.Module, kernel: jax.Array) -> jax.Array:
+    """The kernel over the largest singular value of [rest, outputs], by power iteration (Miyato 2018, algorithm 1).
+
+    This does not bound a convolution's operator norm.
+    """
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    start = lambda: _unit(jax.random.normal(module.make_rng("params"), matrix.shape[-1:], matrix.dtype))  # noqa: E731
+    right = module.variable(KERNEL_STATE, "right", start)
+    left = jax.lax.stop_gradient(_unit(matrix @ right.value))
+    if module.is_mutable_collection(KERNEL_STATE):
+        right.value = jax.lax.stop_gradient(_unit(left @ matrix))
+    return kernel / (left @ matrix @ right.value)
+
+
+# Called inside a layer's compact method: (module, kernel [..., inputs, outputs]) -> the kernel that the layer computes with.
+KERNELS: dict[str, Callable[[nn.Module, jax.Array], jax.Array]] = {
+    "none": lambda module, kernel: kernel,
+    "spectral": _spectral,
+}
+
+
 def _kernel(module: nn.Module, shape: tuple[int, ...], share: float = 1, *, swapped: bool = False) -> jax.Array:
     """Makes the kernel [..., inputs, outputs] of any layer that has a style, [..., outputs, inputs] if `swapped`, in its dtype.
 
@@ -85,7 +114,8 @@ def _kernel(module: nn.Module, shape: tuple[int, ...], share: float = 1, *, swap
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
         return jnp.swapaxes(law(key, (*shape[:-2], *shape[:-3:-1]), dtype), -2, -1) if swapped else law(key, shape, dtype)
 
-    return module.param("kernel", init, shape, style.param_dtype).astype(style.dtype)
+    kernel = module.param("kernel", init, shape, style.param_dtype)
+    return KERNELS[style.kernel](module, kernel).astype(style.dtype)
 
 
 def _biased(module: "Dense | Convolution | TransposedConvolution", y: jax.Array) -> jax.Array:

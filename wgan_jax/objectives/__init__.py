@@ -1,4 +1,4 @@
-"""The only composer: loss x penalty x where it looks x constraint -> Objective."""
+"""The only composer: loss x terms x penalty x where it looks x constraint x memory -> Objective."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,8 +9,12 @@ from ml_collections import ConfigDict
 
 from wgan_jax.objectives.constraints import clip_parameters
 from wgan_jax.objectives.losses import LOSSES
+from wgan_jax.objectives.memory import init_replay, replay
 from wgan_jax.objectives.penalties import PENALTIES, make_points, safe_norm, squared_gradient_norm
-from wgan_jax.types import Batch, Hyperparameters, Latents, Metrics, Networks, Params, TrainState
+from wgan_jax.objectives.terms import TERMS
+from wgan_jax.types import Batch, CriticOutput, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
+
+REPLAY = 2**32 - 1  # folded into an update's key, of which smaller numbers are the examples' own
 
 # loss, (the player's model_state, memory, metrics)
 type Value = tuple[jax.Array, tuple[Params, Params, Metrics]]
@@ -28,25 +32,34 @@ class Objective(NamedTuple):
     generator: Callable[[Params, TrainState, Latents, Batch, jax.Array, Hyperparameters], Value]  # latents, real, key
     # real, generated, key -> mean |grad f| on this device; for the log
     gradient_norm: Callable[[TrainState, Batch, Batch, jax.Array, Hyperparameters], jax.Array]
-    constrain: Callable[[Params, Hyperparameters], Params]  # the critic's parameters after an update
-    memory: Params  # the first
+    constrain: Callable[[Player, Hyperparameters], Player]  # the critic after an update
+    init_memory: Callable[[], Params]
     penalised: bool
 
 
 def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None = None) -> Objective:
-    """Returns the objective that config.loss, config.penalty and config.clip describe, for two networks."""
+    """Returns the objective that config.loss, terms, penalty, clip and replay describe, for two networks."""
     loss, penalty = LOSSES[config.loss], PENALTIES[config.penalty.name]
+    terms = {f"terms.{name}": term for name, term in TERMS.items() if config.terms[name] > 0}
     where = config.penalty.points if penalty is not None else "interpolates"
     penalty_points = make_points(where, config.penalty.perturbation, axis_name)
 
-    def scores(params: Params, model_state: Params, real: Batch, generated: Batch) -> tuple[jax.Array, jax.Array, Params]:
+    def outputs(
+        params: Params, model_state: Params, real: Batch, generated: Batch
+    ) -> tuple[CriticOutput, CriticOutput, Params]:
         if networks.mixes_examples:  # real and generated as batches of their own
-            output, model_state = networks.critic(params, model_state, *real)
-            generated_output, model_state = networks.critic(params, model_state, *generated)
-            return output.score, generated_output.score, model_state
+            on_real, model_state = networks.critic(params, model_state, *real)
+            on_generated, model_state = networks.critic(params, model_state, *generated)
+            return on_real, on_generated, model_state
         both = jax.tree.map(lambda *examples: jnp.concatenate(examples), real, generated)
         output, model_state = networks.critic(params, model_state, *both)
-        return *jnp.split(output.score, 2), model_state
+        on_real, on_generated = (jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], output) for i in range(2))
+        return on_real, on_generated, model_state
+
+    def added(player: str, real: CriticOutput, generated: CriticOutput, hyper: Hyperparameters) -> dict[str, jax.Array]:
+        """What each term adds to a player's loss."""
+        functions = {key: getattr(term, player) for key, term in terms.items()}
+        return {key: hyper[key] * function(real, generated, axis_name) for key, function in functions.items() if function}
 
     def squared_norms(
         params: Params, model_state: Params, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters
@@ -58,32 +71,45 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
     def critic_objective(
         params: Params, state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters
     ) -> Value:
-        model_state = state.critic.model_state
-        real_score, generated_score, new_state = scores(params, model_state, real, generated)
-        assert real_score.shape == generated_score.shape == real.label.shape, "scores are [B], or they would broadcast"
-        value = jnp.mean(loss.critic(real_score, generated_score))
-        metrics = {"wasserstein_estimate": jnp.mean(real_score) - jnp.mean(generated_score)}
+        model_state, memory = state.critic.model_state, state.memory
+        if config.replay.capacity:
+            key_replay = jax.random.fold_in(key, REPLAY)
+            generated, buffer = replay(memory["replay"], generated, hyper["replay.share"], key_replay, axis_name)
+            memory = {**memory, "replay": jax.lax.stop_gradient(buffer)}
+        on_real, on_generated, new_state = outputs(params, model_state, real, generated)
+        scores = on_real.score, on_generated.score
+        assert scores[0].shape == scores[1].shape == real.label.shape, "scores are [B], or they would broadcast"
+        value = jnp.mean(loss.critic(*scores)) + sum(added("critic", on_real, on_generated, hyper).values())
+        metrics = {"wasserstein_estimate": jnp.mean(scores[0]) - jnp.mean(scores[1])}
         if penalty is not None:
             squared = squared_norms(params, model_state, real, generated, key, hyper)
             metrics["penalty"] = jnp.mean(penalty(squared))
             metrics["critic_input_gradient_norm"] = jnp.mean(safe_norm(squared))
             value = value + hyper["penalty.weight"] * metrics["penalty"]
-        return value, (new_state, state.memory, {"critic_loss": value, **metrics})
+        return value, (new_state, memory, {"critic_loss": value, **metrics})
 
     def generator_objective(
         params: Params, state: TrainState, latents: Latents, real: Batch, key: jax.Array, hyper: Hyperparameters
     ) -> Value:
-        del real, key, hyper
+        del key
         generated, new_state = networks.generator(params, state.generator.model_state, *latents)
-        output, _ = networks.critic(state.critic.params, state.critic.model_state, generated, latents.label)
-        value = jnp.mean(loss.generator(output.score))
+        critic = state.critic.params, state.critic.model_state
+        on_real, _ = networks.critic(*critic, *real)  # left out by the compiler where nothing reads it
+        on_generated, _ = networks.critic(*critic, generated, latents.label)
+        value = jnp.mean(loss.generator(on_real.score, on_generated.score))
+        value = value + sum(added("generator", on_real, on_generated, hyper).values())
         return value, (new_state, state.memory, {"generator_loss": value})
 
     def gradient_norm(state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters) -> jax.Array:
         squared = squared_norms(state.critic.params, state.critic.model_state, real, generated, key, hyper)
         return jnp.mean(safe_norm(squared))
 
-    def constrain(params: Params, hyper: Hyperparameters) -> Params:
-        return clip_parameters(params, hyper["clip"], config.clip_scope) if config.clip > 0 else params
+    def constrain(critic: Player, hyper: Hyperparameters) -> Player:
+        if config.clip > 0:
+            critic = critic.replace(params=clip_parameters(critic.params, hyper["clip"], config.clip_scope))
+        return critic.replace(model_state=networks.refresh_critic(critic.params, critic.model_state))
 
-    return Objective(critic_objective, generator_objective, gradient_norm, constrain, {}, penalty is not None)
+    def init_memory() -> Params:
+        return {"replay": init_replay(config.replay.capacity, networks.example)} if config.replay.capacity else {}
+
+    return Objective(critic_objective, generator_objective, gradient_norm, constrain, init_memory, penalty is not None)

@@ -65,7 +65,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         generator = init_player("generator", dict(networks.init_generator(key_generator)))
         zero = jnp.zeros((), jnp.int32)
         ema = jax.tree.map(jnp.copy, generator.variables)
-        return TrainState(zero, jnp.copy(zero), critic, generator, ema, objective.memory)
+        return TrainState(zero, jnp.copy(zero), critic, generator, ema, objective.init_memory())
 
     def descend(
         name: str, state: TrainState, loss: Callable[[Params], Value], hyper: Hyperparameters
@@ -89,7 +89,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         """Takes one critic update between real and generated examples, [B, ...] each."""
         loss = lambda params: objective.critic(params, state, real, generated, key, hyper)  # noqa: E731
         critic, memory, metrics = descend("critic", state, loss, hyper)
-        critic = critic.replace(params=objective.constrain(critic.params, hyper))
+        critic = objective.constrain(critic, hyper)
         return state.replace(critic=critic, memory=memory, critic_step=state.critic_step + jnp.int32(1)), metrics
 
     def critic_phase(state: TrainState, batches: Batch, key: jax.Array, hyper: Hyperparameters) -> Updated:
