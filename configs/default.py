@@ -22,7 +22,7 @@ def default_config() -> ConfigDict:
     config.steps = 20_000  # generator updates
     config.batch_size = 64  # global: devices share it (Arjovsky 2017, algorithm 1; Gulrajani 2017, algorithm 2)
     config.n_critic = 5  # critic updates per generator update (both papers)
-    config.dtype = "float32"  # float32, float64 (CPU), or bfloat16: networks compute in it, parameters and penalty in float32
+    config.dtype = "float32"  # float32, float64 (CPU), or bfloat16: networks compute in it, parameters stay in float32
     config.devices = 0  # number of devices to use, 0 for all; on a CPU, so many virtual devices
 
     config.data = ConfigDict()
@@ -61,6 +61,7 @@ def default_config() -> ConfigDict:
     config.model.critic_normalization = "none"  # batch is refused together with a penalty
     config.model.critic_kernel = "none"  # none, spectral (Miyato 2018: of the reshaped kernel)
     config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
+    config.model.remat = False  # resnet: blocks are computed again in backward passes, which takes time and saves memory
 
     config.loss = "wasserstein"  # wasserstein, minimax, non_saturating, hinge, least_squares, relativistic
     config.terms = ConfigDict()  # weights of what is added to a player's loss; 0 for none
@@ -75,6 +76,7 @@ def default_config() -> ConfigDict:
     config.penalty.points = "interpolates"  # interpolates, real, generated, perturbed_real, perturbed_both
     config.penalty.perturbation = "uniform"  # the noise of perturbed_*: see objectives/penalties.py for the variants
     config.penalty.noise_scale = 0.5  # of the perturbation, in standard deviations of the batch (Kodali 2017)
+    config.penalty.dtype = "parameters"  # the pass that it takes computes in their dtype, float32, or as networks in bfloat16
     config.clip = 0.0  # c: parameters are clipped to [-c, c] after each critic update; 0 for no clipping
     config.clip_scope = "all"  # all parameters (Arjovsky 2017) or kernels only
     config.clip_with_penalty = False  # says that clipping and a penalty together are meant

@@ -216,6 +216,8 @@ COMBINATIONS = [
         "config.batch_size: batch normalisation needs at least 2",
         {"model.critic_normalization": "layer"},
     ),
+    ({"penalty.dtype": "bfloat16"}, "config.penalty.dtype: bfloat16 is for networks", {"dtype": "bfloat16"}),
+    ({"model.remat": True}, "config.model.remat: only the blocks of model.name=resnet", {"model.name": "resnet"}),
     ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"penalty.name": "zero_centred"}),
     ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"clip": 0.01}),
 ]
@@ -384,7 +386,7 @@ def test_the_nearest_preset_is_named(root, preset, meant):
     [
         ("config.steps = 5", "get_config returns nothing; end it with `return config`"),
         ("return [config]", "get_config returns a list; what is wanted is a ConfigDict"),
-        ("return {}", "config.method and 73 others: missing; begin with configs.default.start"),
+        ("return {}", "config.method and 75 others: missing; begin with configs.default.start"),
         ("import sys; sys.exit('no')", "line 4: SystemExit: no"),
         ("config.stepz", "line 4: AttributeError: "),
         ("return config.stepz", 'Did you mean "steps"'),

@@ -355,6 +355,10 @@ def test_the_penaltys_critic_and_the_score_are_not_rounded(make_config):
     exact = wide.critic(*split(variables), x, labels(x))[0].score
     np.testing.assert_array_equal(narrow.penalty_critic(*split(variables), x, labels(x))[0].score, exact)
     np.testing.assert_array_equal(scores_of(narrow, variables, x), exact)
+    switched = {"dtype": "bfloat16", "penalty.name": "two_sided", "penalty.dtype": "bfloat16"}
+    rough = build_networks(make_config("gan.py:ring8", TINY | switched), POINT)
+    np.testing.assert_array_equal(scores_of(rough, variables, x), exact)
+    assert jnp.max(jnp.abs(rough.penalty_critic(*split(variables), x, labels(x))[0].score - exact)) > 1e-5
     jaxpr = str(jax.make_jaxpr(lambda x: narrow.critic(*split(variables), x, labels(x))[0].score)(x))
     assert "bf16[4,8]" in jaxpr
 

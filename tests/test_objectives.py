@@ -265,14 +265,14 @@ def test_a_batch_normalised_critic_equals_two_passes_and_not_one(make_config):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), new_state, second)
 
 
-def test_the_penalty_pass_is_not_rounded(make_config):
-    """Under bfloat16 the scores are rounded, the penalty and its parameter gradient are those of float32."""
+def test_the_penalty_pass_is_not_rounded_unless_asked(make_config):
+    """Under bfloat16 the scores are rounded, the penalty and its parameter gradient only where it has that dtype too."""
     changes = {"model.width": 8, "model.depth": 2, "model.critic_activation": "tanh"}
 
     params = jax.jit(build_networks(make_config("wgan_gp.py:ring8", changes), (2,)).init_critic)(KEY)["params"]
 
-    def penalty_and_estimate(dtype):
-        config = make_config("wgan_gp.py:ring8", changes | {"dtype": dtype})
+    def penalty_and_estimate(dtype, of_penalty="parameters"):
+        config = make_config("wgan_gp.py:ring8", changes | {"dtype": dtype, "penalty.dtype": of_penalty})
         networks = build_networks(config, (2,))
         objective = make_objective(config, networks)
 
@@ -287,6 +287,11 @@ def test_the_penalty_pass_is_not_rounded(make_config):
     assert abs(rounded - exact) > 1e-6
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(close, (narrow, narrow_gradient), (wide, wide_gradient))
+    (rough, as_rounded), rough_gradient = penalty_and_estimate("bfloat16", "bfloat16")
+    assert as_rounded == rounded
+    assert 1e-4 * wide < abs(rough - wide) < 0.05 * wide  # a rounding of 2^-8
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=0.05), rough_gradient, wide_gradient)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((rough, rough_gradient))} == {"float32"}
 
 
 # Labels: a conditional critic f(x, y) = s_y |x|^2 / 2, whose gradient is s_y x, and a conditional generator

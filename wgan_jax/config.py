@@ -69,6 +69,12 @@ def _combinations(config: ConfigDict) -> list[str]:
         f"per-example penalty is meaningless (Gulrajani 2017, section 4); use {mixing_none}": (
             penalised and config.model.critic_normalization in mixing
         ),
+        f"config.penalty.dtype: bfloat16 is for networks that compute in it, not with config.dtype={config.dtype}": (
+            config.penalty.dtype == "bfloat16" and config.dtype != "bfloat16"
+        ),
+        f"config.model.remat: only the blocks of model.name=resnet are computed again, and this is {config.model.name}": (
+            config.model.remat and config.model.name != "resnet"
+        ),
         f"config.batch_size: {config.batch_size} is not divisible by config.devices={config.devices}": (
             config.devices > 0 and config.batch_size % config.devices != 0
         ),

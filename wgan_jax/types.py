@@ -69,7 +69,7 @@ class Networks(NamedTuple):
     init_critic: Callable[[jax.Array], Params]
     generator: Apply[jax.Array]  # latents z [B, Z] -> [B, *shape]
     critic: Apply[CriticOutput]  # x [B, *shape]
-    penalty_critic: Apply[CriticOutput]  # the critic computed in the parameters' dtype, whatever config.dtype
+    penalty_critic: Apply[CriticOutput]  # the critic computed in config.penalty.dtype
     example: jax.ShapeDtypeStruct  # what is generated and scored, one of it
     mixes_examples: bool  # whether the critic's score of an example depends on the others of its batch
     # critic's params, model_state -> its model_state, moved towards what its kernels ask of it; at rest for most of them

@@ -73,10 +73,12 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             axis_name=axis_name,
             dtype=jnp.dtype(config.dtype),
             param_dtype=wide,
+            remat=model.remat,
         )
 
     generator, critic = architecture.generator(style("generator"), shape), architecture.critic(style("critic"))
-    penalty_critic = architecture.critic(style("critic")._replace(dtype=wide))
+    wide_critic = architecture.critic(style("critic")._replace(dtype=wide))
+    penalty_critic = wide_critic if config.penalty.dtype == "parameters" else critic
     no_label = jnp.zeros((1,), jnp.int32)
 
     def init(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:
@@ -97,7 +99,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         return cast(jax.Array, generator.apply(variables, *latents, train=False))
 
     def score(variables: Params, batch: Batch) -> jax.Array:
-        return cast(CriticOutput, penalty_critic.apply(variables, *batch, train=False)).score
+        return cast(CriticOutput, wide_critic.apply(variables, *batch, train=False)).score
 
     return Networks(
         init_generator=lambda key: init(generator, key, (1, config.latent.dim)),

@@ -24,6 +24,7 @@ class Style(NamedTuple):
     axis_name: str | None  # device axis over which batch statistics are synchronised
     dtype: jax.typing.DTypeLike  # of the computation
     param_dtype: jax.typing.DTypeLike  # of parameters, normalisations and outputs
+    remat: bool = False  # whether a residual block keeps its input alone for the backward pass, and computes the rest again
 
     @property
     def mixes_examples(self) -> bool:

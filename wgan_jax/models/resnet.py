@@ -71,6 +71,12 @@ class Block(nn.Module):
         return h + (upsample(shortcut) if resample == "up" else shortcut)
 
 
+def _run(block: Block, x: jax.Array, train: bool) -> jax.Array:
+    """Applies a block; the plain call's names of parameters and numbers also where it is computed again (Chen 2016)."""
+    call = lambda block, x: block(x, train)  # noqa: E731
+    return (nn.remat(call) if block.style.remat else call)(block, x)
+
+
 class Generator(nn.Module):
     """Latents [B, Z] to images [B, H, H, C] in (-1, 1)."""
 
@@ -84,7 +90,7 @@ class Generator(nn.Module):
         inwards = widths(self.shape[0], style.width)
         x = Dense(SMALLEST**2 * inwards[-1], style)(latent).reshape(-1, SMALLEST, SMALLEST, inwards[-1])
         for features in reversed(inwards[:-1]):
-            x = Block(features, style, "up")(x, train)
+            x = _run(Block(features, style, "up"), x, train)
         x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization].apply(x, style, train))
         x = Convolution(self.shape[-1], style, taps=3)(x)
         return jnp.tanh(x.astype(style.param_dtype))
@@ -101,13 +107,13 @@ class Critic(nn.Module):
         style, small = self.style, x.shape[1] <= CONSTANT
         inwards = widths(x.shape[1], style.width)
         if small:
-            x = Block(style.width, style, "down", first=True)(x, train)
+            x = _run(Block(style.width, style, "down", first=True), x, train)
             for resample in ("down", "", ""):
-                x = Block(style.width, style, resample)(x, train)
+                x = _run(Block(style.width, style, resample), x, train)
             features = ACTIVATIONS[style.activation](x).mean((1, 2))
         else:
             x = Convolution(inwards[0], style, taps=3)(x)
             for width in inwards[1:]:
-                x = Block(width, style, "down")(x, train)
+                x = _run(Block(width, style, "down"), x, train)
             features = x.reshape(x.shape[0], -1)
         return score(features, style)
