@@ -81,9 +81,11 @@ class Critic(nn.Module):
 class Update:
     """One way to write the update."""
 
+    networks: tuple[Any, Any] = (Critic, Generator)
+
     def __init__(self, settings: Settings, layout: torch.memory_format, stored: Any) -> None:
         self.settings, self.layout, self.step = settings, layout, 0
-        self.critic, self.generator = Critic(settings), Generator(settings)
+        self.critic, self.generator = (make(settings) for make in self.networks)
         for name, player in (("critic", self.critic), ("generator", self.generator)):
             with torch.no_grad():
                 for index, parameter in enumerate(player.parameters()):
@@ -105,17 +107,30 @@ class Update:
         latents = torch.randn(s.n_critic, s.batch_size, s.latent_dim)
         return Noise(real, latents, torch.rand(s.n_critic, s.batch_size, 1, 1, 1), torch.randn(s.batch_size, s.latent_dim))
 
+    def score(self, x: Tensor) -> Tensor:
+        """Returns the scores of images, to be differentiated once."""
+        return self.critic(x)
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Returns images."""
+        return self.generator(latents)
+
+    def penalty(self, points: Tensor) -> Tensor:
+        """Returns mean (|grad f| - 1)^2 at points."""
+        (slope,) = torch.autograd.grad(self.critic(points).sum(), points, create_graph=True)
+        return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
     def update(self, noise: Noise) -> None:
         """Takes n_critic critic updates and a generator update, and moves the average."""
         s = self.settings
         with torch.no_grad():
-            fakes = self.generator(noise.latents.flatten(0, 1)).unflatten(0, noise.latents.shape[:2])
+            fakes = self.generate(noise.latents.flatten(0, 1)).unflatten(0, noise.latents.shape[:2])
         for real, fake, epsilon in zip(noise.real, fakes, noise.epsilons, strict=True):
             self.critic_update(real.contiguous(memory_format=self.layout), fake, epsilon)
         for parameter in self.critic.parameters():
             parameter.requires_grad_(False)
         self.optimizers["generator"].zero_grad(set_to_none=True)
-        (-self.critic(self.generator(noise.generator_latents)).mean()).backward()
+        (-self.score(self.generate(noise.generator_latents)).mean()).backward()
         self.optimizers["generator"].step()
         for parameter in self.critic.parameters():
             parameter.requires_grad_(True)
@@ -127,9 +142,8 @@ class Update:
     def critic_update(self, real: Tensor, fake: Tensor, epsilon: Tensor) -> None:
         """Takes one critic update on [B, C, H, W] real and generated images."""
         points = torch.lerp(fake, real, epsilon).requires_grad_()
-        (slope,) = torch.autograd.grad(self.critic(points).sum(), points, create_graph=True)
-        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        real_scores, fake_scores = self.critic(torch.cat([real, fake])).chunk(2)
+        penalty = self.penalty(points)
+        real_scores, fake_scores = self.score(torch.cat([real, fake])).chunk(2)
         loss = fake_scores.mean() - real_scores.mean() + self.settings.penalty_weight * penalty
         self.optimizers["critic"].zero_grad(set_to_none=True)
         loss.backward()

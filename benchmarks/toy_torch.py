@@ -145,11 +145,15 @@ class Functional:
             x = functional.relu(functional.linear(x, parameters[index], parameters[index + 1]))
         return functional.linear(x, parameters[-2], parameters[-1])
 
-    def critic_loss(self, both: Tensor, points: Tensor) -> Tensor:
-        """Returns mean f(G(z)) - mean f(x) + lambda mean (|grad f| - 1)^2, of real and generated [2B, D] and points [B, D]."""
+    def penalty(self, points: Tensor) -> Tensor:
+        """Returns mean (|grad f| - 1)^2 at points [B, D]."""
         points.requires_grad_()
         (gradient,) = torch.autograd.grad(self.apply("critic", points).sum(), points, create_graph=True)
-        penalty = (torch.linalg.vector_norm(gradient, dim=1) - 1).square().mean()
+        return (torch.linalg.vector_norm(gradient, dim=1) - 1).square().mean()
+
+    def critic_loss(self, both: Tensor, points: Tensor) -> Tensor:
+        """Returns mean f(G(z)) - mean f(x) + lambda mean (|grad f| - 1)^2, of real and generated [2B, D] and points [B, D]."""
+        penalty = self.penalty(points)
         return torch.dot(self.apply("critic", both).view(-1), self.signs) + self.settings.penalty_weight * penalty
 
     def generator_loss(self, latents: Tensor) -> Tensor:
@@ -387,8 +391,7 @@ class Server:
         torch.manual_seed(0)
         with np.load(file, allow_pickle=False) as stored:
             self.updates = {
-                variant: make(numbers, _read(stored, "critic"), _read(stored, "generator"))
-                for variant, make in VARIANTS.items()
+                variant: make(numbers, read(stored, "critic"), read(stored, "generator")) for variant, make in VARIANTS.items()
             }
         return {}
 
@@ -419,9 +422,10 @@ class Server:
         return {}
 
 
-def _read(stored: Any, player: str) -> list[Tensor]:
+def read(stored: Any, player: str) -> list[Tensor]:
+    """Returns copies of a player's parameters, on the default device."""
     count = sum(name.startswith(f"{player}_") and name.removeprefix(f"{player}_").isdigit() for name in stored)
-    return [torch.from_numpy(stored[f"{player}_{index}"]).clone() for index in range(count)]
+    return [torch.tensor(stored[f"{player}_{index}"]) for index in range(count)]
 
 
 def serve(server: Any) -> None:
