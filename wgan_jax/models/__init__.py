@@ -92,7 +92,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         if KERNEL_STATE not in model_state:
             return model_state
         variables, x = {"params": params, **model_state}, jnp.zeros((1, *shape), wide)
-        _, refreshed = penalty_critic.apply(variables, x, no_label, train=False, mutable=[KERNEL_STATE])
+        _, refreshed = wide_critic.apply(variables, x, no_label, train=False, mutable=[KERNEL_STATE])
         return {**model_state, **refreshed}
 
     def generate(variables: Params, latents: Latents) -> jax.Array:
