@@ -48,7 +48,10 @@ class Parser(argparse.ArgumentParser):
         known = [name for action in self._actions for name in action.option_strings]
         if unknown := [unknown_flag(name, known) for name in names if name not in known]:
             raise UserError(*unknown)
-        if others and not others[0].startswith("-"):  # before argparse misses what it may have been meant for
+        takes_names = any(not action.option_strings for action in self._actions)
+        if (
+            others and not others[0].startswith("-") and not takes_names
+        ):  # before argparse misses what it may have been meant for
             wanted = [name for action in self._actions if action.required for name in action.option_strings]
             name = next((name for name in wanted if name not in names), None)
             raise UserError(f"{others[0]}: not a flag; write {f'{name}={others[0]}' if name else '--name=value'}")

@@ -34,6 +34,7 @@ NOT_HERE = {  # the beginning of a command -> why it is not run
     "python -m benchmarks.data": "streams 40 GB",
     "python -m benchmarks.metrics": "times 10,000 examples of a side; test_kernels.py and test_fidelity.py have the metrics",
     "python -m benchmarks.sweep": "measures speed; test_members.py has what it trains",
+    "python -m experiments.figures": "takes minutes; test_figures_command.py runs every one with --quick",
 }
 PLACES = {
     "DIR": RUN,

@@ -1,0 +1,75 @@
+"""Draws the figures of the papers, and some of our own, from this code: a PNG, an SVG and a JSON of the numbers each.
+
+    python -m experiments.figures NAME|all [--out=DIR] [--quick]
+    python -m experiments.figures --list
+
+--list names the figures and what each shows. --quick takes seconds, with fewer seeds and updates than the numbers of
+docs/gallery.md have.
+"""
+
+import difflib
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+from configs import wgan_gp
+from experiments import command
+from wgan_jax import runtime
+from wgan_jax.errors import UserError
+from wgan_jax.keys import did_you_mean
+
+DIGITS = 6  # significant, of the numbers in a JSON
+
+
+def figures(argv: list[str]) -> None:
+    """Parses the flags, computes and draws the figures, writes NAME.png, NAME.svg and NAME.json of each."""
+    parser = command.Parser("experiments.figures", __doc__)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a figure, or all")
+    parser.add_argument("--out", default="figures", type=command.path, metavar="DIR", help="(default: figures)")
+    parser.add_argument("--quick", action="store_true", help="seconds each, in place of minutes")
+    parser.add_argument("--list", action="store_true", help="name the figures and stop")
+    flags, overrides = parser.parse(argv)
+    if overrides:
+        raise UserError(f"{overrides[0]}: the settings of a figure stand in its file, experiments/figures/NAME.py")
+    if flags.name is None and not flags.list:
+        raise UserError("NAME: name a figure, or all; --list tells them")
+    config = wgan_gp.get_config("gaussian")
+    config.devices = 1
+    runtime.configure_jax(config)
+    from experiments.figures.registry import FIGURES
+
+    if flags.list:
+        for name, entry in FIGURES.items():
+            print(f"{name:24} {entry.shows}")
+        return
+    if flags.name not in ("all", *FIGURES):
+        close = difflib.get_close_matches(flags.name, ("all", *FIGURES), 1)
+        raise UserError(f"{flags.name}: no such figure{did_you_mean(close) or '; --list tells them'}")
+    out = Path(flags.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in FIGURES if flags.name == "all" else [flags.name]:
+        print(f"{name}: {FIGURES[name].shows}", flush=True)
+        began = time.perf_counter()
+        arrays = FIGURES[name].compute(flags.quick)
+        (out / f"{name}.json").write_text(write_numbers(arrays), encoding="utf-8")
+        figure = FIGURES[name].draw(arrays)
+        for suffix in ("png", "svg"):
+            figure.savefig(out / f"{name}.{suffix}", dpi=90)
+        print(f"    {time.perf_counter() - began:.1f} s: {out / name}.png, .svg, .json", flush=True)
+
+
+def write_numbers(arrays: dict[str, np.ndarray]) -> str:
+    """Returns arrays as JSON, an object with a line each: infinities as "inf" and "-inf", NaN as null."""
+    lines = [f"{json.dumps(name)}: {json.dumps(_plain(np.asarray(array).tolist()))}" for name, array in arrays.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None if math.isnan(value) else str(value)

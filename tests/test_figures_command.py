@@ -1,0 +1,207 @@
+"""What the figures' numbers mean, by the papers and by hand, at --quick through the command; the command and wrong names."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from experiments.figures import write_numbers
+from experiments.figures.registry import FIGURES
+
+GALLERY = Path(__file__).parent.parent / "docs" / "gallery.md"
+
+
+@pytest.fixture
+def made(command, tmp_path):
+    """Returns name -> the numbers of a figure that the command has just made."""
+
+    def make(name):
+        code, out, err = command("figures", name, "--quick", f"--out={tmp_path}/new")
+        assert (code, err) == (0, "")
+        assert re.search(rf"^{name}: .+\n    [\d.]+ s: {tmp_path}/new/{name}\.png, \.svg, \.json$", out, re.MULTILINE)
+        made = {path.name for path in (tmp_path / "new").iterdir()}
+        assert made == {f"{name}.{suffix}" for suffix in ("png", "svg", "json")}
+        numbers = json.loads((tmp_path / "new" / f"{name}.json").read_text(), parse_constant=pytest.fail)
+        words = ("names", "fitted_by", "methods", "losses", "laws", "settings")
+        return {key: np.array(value, str if key in words else float) for key, value in numbers.items()}
+
+    return make
+
+
+def test_divergences(made):
+    """The closed forms of two Gaussians; Arjovsky 2017, example 1; Weng 2019's piles; moments are what KL matches."""
+    found = made("divergences")
+    kl, reverse, js, tv, w1 = found["gaussians"].T
+    shift, sigma = found["shifts"], 0.5
+    np.testing.assert_allclose(kl, np.log(sigma) + (1 + shift**2) / (2 * sigma**2) - 0.5, rtol=1e-5)
+    np.testing.assert_allclose(reverse, -np.log(sigma) + (sigma**2 + shift**2) / 2 - 0.5, rtol=1e-5)
+    folded = sigma * np.sqrt(2 / np.pi) * np.exp(-(shift**2) / (2 * sigma**2)) + shift * (1 - 2 * norm.cdf(-shift / sigma))
+    np.testing.assert_allclose(w1, folded, atol=1e-3)  # E |shift + (sigma - 1) Z|
+    assert js[-1] == pytest.approx(np.log(2), abs=1e-3)
+    assert tv[-1] == pytest.approx(1, abs=1e-3)
+    theta, apart = found["thetas"], found["thetas"] != 0
+    np.testing.assert_allclose(found["lines"][:, 4], abs(theta), atol=1e-6)
+    assert (found["lines"][~apart, :4] == 0).all()
+    np.testing.assert_allclose(found["lines"][apart, :4], [[np.inf, np.inf, np.log(2), 1]] * apart.sum(), rtol=1e-5)
+    assert found["work"] == 5
+    places = np.arange(4)
+    assert (found["moves"] * abs(places[:, None] - places)).sum() == 5
+    fits = dict(zip(("KL", "reverse KL", "JS", "W1"), found["fits"], strict=True))
+    np.testing.assert_allclose(fits["KL"], [-0.4, np.sqrt(0.49 + 4 - 0.16)], atol=1e-3)  # the law's mean and sigma
+    np.testing.assert_allclose(fits["reverse KL"], [-2, 0.7], atol=0.05)  # of the heavier mode
+
+
+def test_nash_spiral(made):
+    found = made("nash_spiral")
+    optimistic = max(abs(np.roots([1, -(1 + 0.2j), 0.1j])))  # z' = (1 + 2 i h) z - i h z_before
+    np.testing.assert_allclose(found["factors"], [np.sqrt(1.01), 1, np.sqrt(0.99**2 + 0.01), optimistic], rtol=1e-5)
+    radius = np.linalg.norm(found["paths"], axis=-1)
+    np.testing.assert_allclose(radius[0, -1], np.sqrt(2) * np.sqrt(1.01) ** 150, rtol=1e-4)
+    assert 1.2 < radius[1].min() < radius[1].max() < 1.5
+    np.testing.assert_allclose(radius[2:, -1], np.sqrt(2) * np.array([0.99504, 0.99489]) ** 150, rtol=0.02)
+
+
+def test_critic_vs_discriminator(made):
+    """Arjovsky 2017, figure 2; in closed form shift * integral of p_r p_g / (p_r + p_g), by quadrature with SciPy."""
+    found = made("critic_vs_discriminator")
+    minimax, non_saturating, wasserstein = found["optimal_there"]
+    np.testing.assert_allclose(minimax, [0.397973, 0.295864, 0.0124532, 4.46410e-6], rtol=1e-4)
+    np.testing.assert_allclose(non_saturating, [0.602027, 2.704136, 5.987547, 9.999996], rtol=1e-4)
+    np.testing.assert_allclose(wasserstein, 1, rtol=1e-4)
+    np.testing.assert_allclose(found["trained"][2], 1 + found["trained_shifts"] / 20, rtol=0.15)  # 1 + shift / (2 lambda)
+    assert found["trained"][0, -1] < 0.1 * found["trained"][0, 0]
+
+
+def test_inverse_of_w1(made):
+    found = made("inverse_of_w1")
+    assert found["w1"] == pytest.approx(2, rel=1e-5)  # E |2 - Z / 2| where it is never negative
+    assert found["w2_gaussians"] == pytest.approx(np.sqrt(4 + 0.25), rel=1e-5)
+    assert found["w2"] == pytest.approx(found["w2_gaussians"], rel=1e-3)
+    np.testing.assert_allclose([found["w1_dual"], found["w2_dual"]], [found["w1"], found["w2"]], rtol=1e-5)
+    assert sorted(found["pairs1"]) == sorted(found["pairs2"]) == list(range(24))
+    lipschitz = found["slopes"] <= 1
+    np.testing.assert_allclose(found["apart"][lipschitz], 0, atol=1e-12)
+    np.testing.assert_allclose(found["apart"][~lipschitz], 3.25 * (found["slopes"][~lipschitz] - 1), rtol=0.1)
+
+
+def test_dirac_gan(made):
+    """Mescheder 2018, lemmas 2.2 and 2.3 and section 3; by hand, h = .2 and f'(0) = 1/2, of the Wasserstein loss 1."""
+    found = made("dirac_gan")
+    losses, methods = list(found["losses"]), list(found["methods"])
+    radius = dict(zip(losses, np.linalg.norm(found["step_eigenvalues"], axis=-1).max(axis=-1), strict=True))
+    assert np.isnan(radius["minimax"][methods.index("GP .35")])
+    for loss in ("minimax", "non_saturating"):
+        of = dict(zip(methods, radius[loss], strict=True))
+        assert of["simultaneous"] == of["LP .35"] == pytest.approx(np.sqrt(1 + 0.01), rel=1e-5)
+        assert of["alternating"] == pytest.approx(1, rel=1e-5)
+        assert of["noise .7"] == pytest.approx(np.sqrt(1 - 0.2 * 0.49 / 2 + 0.01), rel=1e-5)
+        assert of["consensus 1"] == pytest.approx(np.hypot(1 - 0.2 / 4, 0.1), rel=1e-5)
+        assert of["zero-centred .15"] == pytest.approx(np.sqrt(1 - 0.2 * 0.3 + 0.01), rel=1e-5)
+        assert of["zero-centred .5"] == pytest.approx(1 - 0.2 / 2, rel=1e-5)
+        flow = found["field_eigenvalues"][losses.index(loss)]
+        np.testing.assert_allclose(flow[methods.index("zero-centred .5")], [[-0.5, 0]] * 2, atol=1e-5)  # critical
+        np.testing.assert_allclose(sorted(flow[methods.index("simultaneous")].tolist()), [[0, -0.5], [0, 0.5]], atol=1e-5)
+    assert radius["wasserstein"][0] == pytest.approx(np.sqrt(1 + 0.04), rel=1e-5)
+    ends = {
+        loss: {methods[i] for i in np.flatnonzero(own < 0.01)} for loss, own in zip(losses, found["distances"], strict=True)
+    }
+    centred = {"consensus 1", "zero-centred .15", "zero-centred .5"}
+    assert ends["wasserstein"] == ends["hinge"] == centred
+    assert ends["minimax"] == ends["non_saturating"] == centred | {"noise .7"}
+
+
+def test_penalty_barrier(made):
+    found = made("penalty_barrier")
+    slopes, falling = found["slopes"], np.diff(found["ideal"], axis=1) < 0
+    for ratio, down in zip(found["ratios"], falling, strict=True):
+        turns = slopes[1:-1][down[:-1] & ~down[1:]]  # local minima on the grid
+        assert turns[turns < 0] == pytest.approx([ratio - 1] if ratio < 1 else [], abs=0.06)
+    worst = found["distances"][:, :, -1]  # [method, dimension, seed] at lambda 10
+    two, one = np.median(worst, axis=-1)
+    assert two[0] > 3 > 1 > max(two[1], *one)
+    assert (found["estimates"][0, 0, -1] < -0.1).any()
+    assert (found["estimates"][1, :, -1] > -0.1).all()
+
+
+def test_clipping(made):
+    """Gulrajani 2017, figure 1: gradients explode or vanish but with the penalty; clipped weights lie at -c and c."""
+    found = made("clipping")
+    assert found["norms"].shape == (4, 13)
+    np.testing.assert_allclose(found["norms"][:, -1], 1, rtol=1e-5)  # d score / d score
+    large, medium, small, penalised = found["norms"][:, 0]
+    assert large > 100
+    assert medium < 1e-6
+    assert 0 < small < 1e-18
+    assert 0.1 < penalised < 10
+    np.testing.assert_allclose(found["weights"].sum(axis=1), [1, 1, 1, 0.999], atol=1e-3)
+    assert (found["weights"][:3, [0, -1]].sum(axis=1) > 0.3).all()
+    assert found["weights"][3, [0, -1]].sum() < 0.02
+
+
+def test_value_surfaces(made):
+    """Gulrajani 2017, figure 1: on the ring a clipped critic is highest in the middle, where no data is."""
+    found = made("value_surfaces")
+    angles, at = 2 * np.pi * np.arange(8) / 8, found["at"]
+    rows, columns = (abs(at - 2 / 1.414 * wave[:, None]).argmin(axis=1) for wave in (np.sin(angles), np.cos(angles)))
+    on_modes = found["scores"][:, 0, rows, columns].mean(axis=1)
+    in_the_middle = found["scores"][:, 0, len(at) // 2, len(at) // 2]
+    clipped, penalised = on_modes - in_the_middle
+    assert clipped < 0 < penalised
+    assert found["share"][0, 0] < found["share"][1, 0] < 1
+    assert (found["wasserstein"] > 0.4).all()
+
+
+def test_the_list_names_every_figure(command):
+    code, out, _ = command("figures", "--list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(FIGURES)
+    assert all(entry.shows in out for entry in FIGURES.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["divergence"], "divergence: no such figure; did you mean divergences?"),
+        (["zzz"], "zzz: no such figure; --list tells them"),
+        ([], "NAME: name a figure, or all; --list tells them"),
+        (
+            ["nash_spiral", "--config.seed=1"],
+            "--config.seed=1: the settings of a figure stand in its file, experiments/figures/NAME.py",
+        ),
+        (["nash_spiral", "--quik"], "--quik: no such flag; did you mean --quick?"),
+        (["nash_spiral", "dirac_gan"], "dirac_gan: not a flag; write --name=value"),
+    ],
+)
+def test_a_mistake_is_one_line(command, arguments, said):
+    assert command("figures", *arguments) == (2, "", f"error: {said}\n")
+
+
+def test_a_file_in_the_place_of_the_folder_is_said(command, tmp_path):
+    (tmp_path / "taken").touch()
+    code, _, err = command("figures", "nash_spiral", f"--out={tmp_path}/taken")
+    assert (code, err) == (2, f"error: {tmp_path}/taken: file exists\n")
+
+
+def test_all_makes_every_figure(command, monkeypatch, tmp_path):
+    entry = FIGURES["nash_spiral"]
+    for name in FIGURES:
+        monkeypatch.setitem(FIGURES, name, entry)
+    monkeypatch.chdir(tmp_path)
+    assert command("figures", "all", "--quick")[0] == 0
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(FIGURES)
+
+
+def test_numbers_are_valid_json():
+    text = write_numbers({"a": np.array([[1.23456789, np.inf], [-np.inf, np.nan]]), "b": np.array(["x"]), "c": np.array(3)})
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": [[1.23457, "inf"], ["-inf", None]], "b": ["x"], "c": 3}
+
+
+def test_the_gallery_has_every_figure():
+    text = GALLERY.read_text(encoding="utf-8")
+    assert re.findall(r"`python -m experiments\.figures (\w+)`", text) == ["NAME", *FIGURES]
+    for name in FIGURES:
+        assert f"gallery/{name}.png" in text
+        assert (GALLERY.parent / "gallery" / f"{name}.png").stat().st_size < 150_000
