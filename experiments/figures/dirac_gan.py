@@ -68,7 +68,7 @@ def field(loss: str, method: Method, z: jax.Array) -> jax.Array:
         return value
 
     def generator(theta: jax.Array, psi: jax.Array) -> jax.Array:
-        return masses @ LOSSES[loss].generator(score(psi, theta + noise))
+        return masses @ LOSSES[loss].generator(score(psi, noise), score(psi, theta + noise))
 
     theta, psi = z
     return -jnp.stack([jax.grad(generator)(theta, psi), jax.grad(critic)(psi, theta)])
