@@ -59,7 +59,8 @@ def memory(scale: Scale) -> list[Row]:
     import jax
     import numpy as np
 
-    from wgan_jax.training.program import FILLED, make_members, members_that_fit
+    from wgan_jax.training.budget import FILLED, members_that_fit
+    from wgan_jax.training.program import make_members
     from wgan_jax.training.update import make_hyperparameters
 
     device, count = jax.devices()[0], 8

@@ -354,11 +354,12 @@ def ring8(config: ConfigDict, key: Any) -> Any:
     import jax.numpy as jnp
 
     from wgan_jax.data import load_dataset
-    from wgan_jax.data.source import Feed, draw
+    from wgan_jax.data.source import Feed, make_draw
     from wgan_jax.models import param_dtype
 
     dataset = load_dataset(config)
-    return draw(dataset, Feed(), jnp.int32(0), key, config.n_critic, config.batch_size, None, param_dtype(config)).x
+    draw = make_draw(dataset, config.batch_size, None, param_dtype(config))
+    return draw(Feed(), jnp.int32(0), key, config.n_critic).x
 
 
 def compare(widths: Sequence[int], torch: TorchSide) -> bool:

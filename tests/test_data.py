@@ -20,7 +20,7 @@ from wgan_jax.data.source import (
     ROWS_PER_FEED,
     STREAMED_BYTES,
     Feed,
-    draw,
+    make_draw,
     make_feed,
     plan_feeds,
     positions_per_feed,
@@ -340,7 +340,7 @@ def test_a_batch_larger_than_the_data_takes_every_example_as_often_as_it_can():
     size = 30
     rows, resident, streamed = feeds(dataset, 0, 11, size)
     for feed in (resident, streamed):
-        batch = draw(dataset, feed, jnp.int32(0), jax.random.key(0), 11, size)
+        batch = make_draw(dataset, size)(feed, jnp.int32(0), jax.random.key(0), 11)
         np.testing.assert_array_equal(batch.label, rows)
         np.testing.assert_array_equal(to_pixels(batch.x), dataset.train.images[rows])
     for row in rows:
@@ -409,7 +409,7 @@ def test_stored_batches_are_the_streams_whichever_way(compiled, position):
     here = rows[position - 20 : position - 20 + count]
 
     def take(feed, position):
-        return draw(dataset, feed, position, jax.random.key(0), count, size)
+        return make_draw(dataset, size)(feed, position, jax.random.key(0), count)
 
     take = jax.jit(take) if compiled else take
     for feed in (resident, streamed):
@@ -425,7 +425,7 @@ def test_batches_are_in_network_units_whatever_is_stored(doubled):
     rows, resident, streamed = feeds(dataset, 0, 4, 5)
     assert streamed.rows.images.dtype == np.int16
     for feed in (resident, streamed):
-        x = draw(dataset, feed, jnp.int32(0), jax.random.key(0), 4, 5).x
+        x = make_draw(dataset, 5)(feed, jnp.int32(0), jax.random.key(0), 4).x
         np.testing.assert_array_equal(to_pixels(x), stored().train.images[rows])
     assert positions_per_feed(dataset, 64, 6, streamed=True) == STREAMED_BYTES // (2 * 4) // 64
 
@@ -434,8 +434,8 @@ def test_stored_batches_do_not_depend_on_the_key_or_the_feeds_cut():
     dataset = stored()
     _, early, _ = feeds(dataset, 0, 12, 5)
     _, late, _ = feeds(dataset, 6, 12, 5)
-    a = draw(dataset, early, jnp.int32(7), jax.random.key(0), 3, 5)
-    b = draw(dataset, late, jnp.int32(7), jax.random.key(1), 3, 5)
+    a = make_draw(dataset, 5)(early, jnp.int32(7), jax.random.key(0), 3)
+    b = make_draw(dataset, 5)(late, jnp.int32(7), jax.random.key(1), 3)
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -444,7 +444,7 @@ def test_flips_mirror_about_half_of_the_images_and_nothing_else():
     rows, resident, streamed = feeds(dataset, 0, 40, 5)
     plain = dataset.train.images[rows]
     for feed in (resident, streamed):
-        x = to_pixels(draw(dataset._replace(flip=True), feed, jnp.int32(0), jax.random.key(3), 40, 5).x)
+        x = to_pixels(make_draw(dataset._replace(flip=True), 5)(feed, jnp.int32(0), jax.random.key(3), 40).x)
         flipped = (x == plain[:, :, :, ::-1]).all((2, 3, 4))
         np.testing.assert_array_equal(flipped | (x == plain).all((2, 3, 4)), np.ones((40, 5), bool))
         assert 70 < flipped.sum() < 130  # of 200
@@ -460,7 +460,7 @@ def test_a_config_augments_whatever_is_stored():
 def test_dequantised_pixels_stay_on_their_level():
     dataset = stored()
     rows, resident, _ = feeds(dataset, 0, 40, 5)
-    x = draw(dataset._replace(dequantise=True), resident, jnp.int32(0), jax.random.key(3), 40, 5).x
+    x = make_draw(dataset._replace(dequantise=True), 5)(resident, jnp.int32(0), jax.random.key(3), 40).x
     noise = (np.asarray(x) + 1) * 127.5 - dataset.train.images[rows]
     assert -0.501 < noise.min() < -0.45
     assert 0.45 < noise.max() < 0.501
@@ -471,7 +471,7 @@ def test_synthetic_batches_are_the_same_inside_a_program():
     dataset, key = load("gaussian"), jax.random.key(5)
 
     def take(key):
-        return draw(dataset, Feed(), jnp.int32(0), key, 3, 4)
+        return make_draw(dataset, 4)(Feed(), jnp.int32(0), key, 3)
 
     outside, inside = take(key), jax.jit(take)(key)
     assert (outside.x.shape, outside.x.dtype) == ((3, 4, *dataset.shape), jnp.float32)
@@ -483,10 +483,10 @@ def test_synthetic_batches_are_the_same_inside_a_program():
 
 def test_synthetic_batches_do_not_depend_on_the_number_of_devices():
     dataset, key = load("gaussian"), jax.random.key(2)
-    whole = jax.jit(lambda: draw(dataset, Feed(), jnp.int32(0), key, 2, 8).x)()
+    whole = jax.jit(lambda: make_draw(dataset, 8)(Feed(), jnp.int32(0), key, 2).x)()
 
     def share(_):
-        return draw(dataset, Feed(), jnp.int32(0), key, 2, 2, "data").x
+        return make_draw(dataset, 2, "data")(Feed(), jnp.int32(0), key, 2).x
 
     shares = jax.jit(jax.vmap(share, axis_name="data", out_axes=1))(jnp.arange(4))  # [count, devices, B / devices, D]
     np.testing.assert_allclose(shares.reshape(2, 8, 1), whole, rtol=1e-6, atol=1e-7)
@@ -495,5 +495,5 @@ def test_synthetic_batches_do_not_depend_on_the_number_of_devices():
 def test_a_batch_has_the_dtype_asked_for():
     with jax.enable_x64(True):
         for dataset, feed in ((load("ring8"), Feed()), (stored(), feeds(stored(), 0, 2, 3)[1])):
-            take = functools.partial(draw, dataset, feed, count=1, size=3, dtype=jnp.float64)
+            take = functools.partial(make_draw(dataset, 3, dtype=jnp.float64), feed, count=1)
             assert jax.eval_shape(take, jnp.int32(0), jax.random.key(0)).x.dtype == jnp.float64

@@ -27,7 +27,8 @@ ROOMS = [
         f"wgan_jax.training.{name}"
         for name in ("checkpoint", "display", "interruption", "logging", "processes", "results", "workdir")
     },
-    {"wgan_jax.training.calls"},
+    {"wgan_jax.training.calls", "wgan_jax.training.budget"},
+    {"wgan_jax.training.progress"},
     {"wgan_jax.training.loop", "wgan_jax.training.members"},
     {"wgan_jax.training.notebook"},
     {"wgan_jax.distance"},

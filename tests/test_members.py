@@ -15,9 +15,11 @@ from wgan_jax.data.source import Feed, make_feed
 from wgan_jax.errors import Interrupted, UserError
 from wgan_jax.plan import resolve
 from wgan_jax.training import members as members_module
+from wgan_jax.training import progress
+from wgan_jax.training.budget import members_that_fit
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.members import train_task
-from wgan_jax.training.program import make_members, make_program, members_that_fit
+from wgan_jax.training.program import make_members, make_program
 from wgan_jax.training.update import make_hyperparameters
 
 TINY = {
@@ -81,10 +83,10 @@ def result(folder, points, start=0):
     config, count = points[0].config, len(points)
     members = make_members(config, load_dataset(config), count)
     keys = jax.vmap(jax.random.key)(np.zeros(-(-count // members.devices) * members.devices, int))
-    fresh = members_module.first(members.init_state(keys), count)
+    fresh = progress.on_host(members.init_state(keys), count)
     checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}")
     step = checkpoints.steps()[-1]
-    tree = checkpoints.restore(step, {"states": fresh, "best": members_module.networks(fresh)})
+    tree = checkpoints.restore(step, {"states": fresh, "best": progress.evaluated(fresh)})
     return step, tree, checkpoints.info(step)["rows"]
 
 
@@ -212,7 +214,7 @@ def test_a_member_whose_samples_are_not_finite_stops_alone(undisturbed, tmp_path
 
     members_module_evaluator = members_module.make_evaluator
     monkeypatch.setattr(members_module, "make_evaluator", make_evaluator)
-    monkeypatch.setattr(members_module, "EVALUATED_AT_ONCE", 1)
+    monkeypatch.setattr(progress, "EVALUATED_AT_ONCE", 1)
     train_task(points, tmp_path, "task", 0.0)
     rows = rows_of(tmp_path)
     ended = [row for row in rows if row["point"] == points[1].id]
@@ -329,7 +331,7 @@ def test_a_member_without_a_score_has_no_best_state(undisturbed, tmp_path, monke
     splits = []
     original = members_module.make_evaluator
     monkeypatch.setattr(members_module, "make_evaluator", make_evaluator)
-    monkeypatch.setattr(members_module, "EVALUATED_AT_ONCE", 1)
+    monkeypatch.setattr(progress, "EVALUATED_AT_ONCE", 1)
     train_task(points, tmp_path, "task", 0.0)
     rows = rows_of(tmp_path)
     others = [row for row in rows if row["state"] == "best" and row["step"] < 12]

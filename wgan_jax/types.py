@@ -57,8 +57,13 @@ class TrainState(flax.struct.PyTreeNode):
     ema: Params  # the generator's variables {"params": ..., ...}, averaged
     memory: Params  # of objectives that have one, equal on all devices; {} without
 
+    @property
+    def batches_taken(self) -> jax.Array:
+        """The position of the next batch: an update of the critic takes one, and so does one of the generator. int32 []."""
+        return self.critic_step + self.step
 
-# (params, model_state, x [B, ...], label [B]) -> (output, new model_state), in training mode
+
+# (params, model_state, x or latents z [B, ...], label [B]) -> (output, new model_state), in training mode
 type Apply[Output] = Callable[[Params, Params, Array, Array], tuple[Output, Params]]
 
 
@@ -72,7 +77,7 @@ class Networks(NamedTuple):
     penalty_critic: Apply[CriticOutput]  # the critic computed in config.penalty.dtype
     example: jax.ShapeDtypeStruct  # what is generated and scored, one of it
     mixes_examples: bool  # whether the critic's score of an example depends on the others of its batch
-    # critic's params, model_state -> its model_state, moved towards what its kernels ask of it; at rest for most of them
+    # critic's params, model_state -> model_state: one power iteration of its spectral kernels; the same without any
     refresh_critic: Callable[[Params, Params], Params]
     latents: Callable[[jax.Array, Array], Latents]  # keys [B], label [B]; z is a function of the key alone
     generate: Callable[[Params, Latents], jax.Array]  # generator variables, latents -> [B, *shape], in evaluation mode

@@ -1,4 +1,4 @@
-"""The one way to a batch: `draw` is pure and runs inside the compiled program, for synthetic, resident and streamed data.
+"""The one way to a batch: a pure function inside the compiled program, for synthetic, resident and streamed data.
 
 A batch has a position: the number of batches consumed before it (critic and generator updates each consume one). Stored data
 is read in permutations of the training split, one per epoch, each a function of (seed, epoch); the last batch of an epoch
@@ -18,48 +18,47 @@ from ml_collections import ConfigDict
 
 from wgan_jax.batching import batches_per_update, example_keys
 from wgan_jax.data.dataset import Dataset, Law, Split, Stored
-from wgan_jax.types import Batch
+from wgan_jax.types import Array, Batch
 
 ROWS_PER_FEED = 2**17  # examples; their permutations take about 5 ms to make
 STREAMED_BYTES = 2**26  # of pixels in a feed, or one update's batches where they are more
 
 
 class Feed(NamedTuple):
-    """What the program reads stored data from; all None for synthetic data."""
+    """What the program reads stored data from; all None for synthetic data. Shardings of it are Feeds too."""
 
     resident: Any = None  # Split on the device, replicated; None where pixels are streamed
     first: Any = None  # int32 [], position of the first batch of `rows`
     rows: Any = None  # indices [positions, B] int32 into `resident`, or a Split of [positions, B, ...]; B is sharded
 
 
-def draw(
-    dataset: Dataset,
-    feed: Feed,
-    position: jax.Array,
-    key: jax.Array,
-    count: int,
-    size: int,
-    axis_name: str | None = None,
-    dtype: jax.typing.DTypeLike = np.float32,
-) -> Batch:
-    """Returns `count` consecutive batches of `size` examples on this device: x [count, size, ...], label [count, size].
+# feed, position, key, count -> `count` consecutive batches of this device: x [count, size, ...], label [count, size]
+type Draw = Callable[[Feed, Array, jax.Array, int], Batch]
 
-    Synthetic data depends on `key` and the global example index, stored data on `position`; its flips and noise, on both.
+
+def make_draw(dataset: Dataset, size: int, axis_name: str | None = None, dtype: jax.typing.DTypeLike = np.float32) -> Draw:
+    """Returns the function that draws batches of `size` examples on each device.
+
+    Synthetic data depends on the key and the global example index, stored data on the position; its flips and noise, on both.
     """
-    keys = jax.vmap(lambda k: example_keys(k, size, axis_name))(jax.random.split(key, count))
-    if isinstance(dataset, Law):
-        x = jax.vmap(jax.vmap(dataset.sample))(keys).astype(dtype)
-        return Batch(x, jnp.zeros((count, size), jnp.int32))
-    rows = jax.tree.map(lambda r: jax.lax.dynamic_slice_in_dim(r, position - feed.first, count), feed.rows)
-    images, labels = rows if feed.resident is None else jax.tree.map(lambda stored: stored[rows], feed.resident)
-    x = dataset.decode(images, dtype)
-    if dataset.flip:
-        flips = jax.vmap(jax.vmap(jax.random.bernoulli))(keys)
-        x = jnp.where(flips[:, :, None, None, None], x[:, :, :, ::-1], x)
-    if dataset.dequantise:
-        noise = jax.vmap(jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 1), dataset.shape, dtype)))(keys)
-        x = x + (2 * noise - 1) / 255
-    return Batch(x, labels)
+
+    def draw(feed: Feed, position: Array, key: jax.Array, count: int) -> Batch:
+        keys = jax.vmap(lambda k: example_keys(k, size, axis_name))(jax.random.split(key, count))
+        if isinstance(dataset, Law):
+            x = jax.vmap(jax.vmap(dataset.sample))(keys).astype(dtype)
+            return Batch(x, jnp.zeros((count, size), jnp.int32))
+        rows = jax.tree.map(lambda r: jax.lax.dynamic_slice_in_dim(r, position - feed.first, count), feed.rows)
+        images, labels = rows if feed.resident is None else jax.tree.map(lambda stored: stored[rows], feed.resident)
+        x = dataset.decode(images, dtype)
+        if dataset.flip:
+            flips = jax.vmap(jax.vmap(jax.random.bernoulli))(keys)
+            x = jnp.where(flips[:, :, None, None, None], x[:, :, :, ::-1], x)
+        if dataset.dequantise:
+            noise = jax.vmap(jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 1), dataset.shape, dtype)))(keys)
+            x = x + (2 * noise - 1) / 255
+        return Batch(x, labels)
+
+    return draw
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,19 +1,10 @@
-"""The loop of a sweep's task: members of one program trained together, evaluated one by one, checkpointed and resumed as one.
-
-A row is one evaluation of one member, a flat dict: its point, seed and method, its status ("ok" or "non-finite"), step,
-critic_step and seconds (of a device, on a CPU a core, that training this member took), the split, whether it is of the last
-state or the best, and the metrics. Rows are kept in the checkpoint, with the states that they are of. What collects them adds
-the swept values and the stage of the sweep at which the point was chosen.
-"""
+"""The loop of a sweep's task: members of one program, trained, evaluated, checkpointed and resumed together."""
 
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,40 +14,25 @@ from wgan_jax.data import introduce, load_dataset
 from wgan_jax.data.dataset import Dataset, describe
 from wgan_jax.data.labels import class_counts
 from wgan_jax.data.source import plan_feeds
-from wgan_jax.errors import Interrupted, NonFiniteError, UserError
-from wgan_jax.evaluation.evaluator import Evaluator, make_evaluator, summarise
+from wgan_jax.errors import Interrupted, UserError
+from wgan_jax.evaluation.evaluator import make_evaluator
 from wgan_jax.plan import Point, Row
 from wgan_jax.report.names import SCORE
+from wgan_jax.training.budget import members_that_fit
 from wgan_jax.training.calls import Call, Clock, Pace, Start, calls
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, members_line, say
 from wgan_jax.training.interruption import Signals
 from wgan_jax.training.logging import write_lines
-from wgan_jax.training.program import Program, make_members, members_that_fit
+from wgan_jax.training.program import Program, make_members
+from wgan_jax.training.progress import Progress, end, evaluate_members, evaluated, judge, on_host, progress_of, rows_on_test
 from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.training.workdir import check_same_data, chunk_size, machine, provenance, write_json
 from wgan_jax.types import Hyperparameters, Params, Player, TrainState
 
 CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
-EVALUATED_AT_ONCE = 2  # assignments, most of an evaluation, run outside Python's lock on a core each
 
 type Tell = Callable[[list[Row]], None]
-type Values = dict[str, float]
-
-
-@dataclasses.dataclass
-class Progress:
-    """What members have come to beside their states: the info of their checkpoint."""
-
-    alive: list[bool]
-    seconds: list[float]
-    scores: list[float | None]  # of the best state on validation; None before there is one, as metrics may not exist
-    best_steps: list[int]  # 0 before there is one
-    rows: list[Row]
-
-    def living(self) -> list[int]:
-        """Returns the members that are finite."""
-        return [i for i, lives in enumerate(self.alive) if lives]
 
 
 def train_task(points: Sequence[Point], folder: Path, title: str, started: float) -> None:
@@ -109,7 +85,7 @@ def _train(
             evaluator = make_evaluator(config, dataset, program.networks)
         filled = [*points, *[points[-1]] * (-count % program.devices)]  # the last ones are never updated
         fresh, hyper, run_keys = _begin(filled, program)
-        step, progress, host, best = _restore(checkpoints, first(fresh, count), dataset.fingerprint)
+        step, progress, host, best = _restore(checkpoints, on_host(fresh, count), dataset.fingerprint)
         state = program.spread(jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * (len(filled) - count)]), host))
 
         def updates(n: int) -> np.ndarray:
@@ -129,18 +105,18 @@ def _train(
             for i in living:
                 progress.seconds[i] += call.done * call.per_update * program.devices / len(living)
                 if not call.finite[i]:
-                    _end(points, progress, i, int(steps[i]), int(critic_steps[i]))
+                    end(points, progress, i, int(steps[i]), int(critic_steps[i]))
             if call.done:
                 display.show(step, 1 / call.per_update)
             ended = step >= config.steps or not progress.living()
             due = step > 0 and (ended or step % config.eval_every == 0)
             if due and not any((row["step"], row["status"]) == (step, "ok") for row in progress.rows):
                 display.state("evaluating")
-                current = networks(first(state, count))
+                current = evaluated(on_host(state, count))
                 with clock("evaluate"):
-                    values = _evaluate(evaluator, current, progress.living(), "validation", 1, signals)
+                    values = evaluate_members(evaluator, current, progress.living(), "validation", 1, signals)
                 if not signals.received:
-                    _judge(points, progress, values, call, current, best)
+                    judge(points, progress, values, call, current, best)
                     tell(progress.rows)
                     scores = [row.get(SCORE) for row in progress.rows if (row["step"], row["status"]) == (step, "ok")]
                     display.say(members_line(step, config.steps, count, scores))
@@ -148,7 +124,7 @@ def _train(
             if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
                 info = {**dataclasses.asdict(progress), "data": dataset.fingerprint, "shape": dataset.shape}
                 info["class_counts"] = class_counts(dataset)
-                checkpoints.save(step, {"states": first(state, count), "best": best}, info)
+                checkpoints.save(step, {"states": on_host(state, count), "best": best}, info)
                 saved = step
             if ended or signals.received:
                 break
@@ -158,7 +134,7 @@ def _train(
             raise Interrupted(signals.received)
         display.state("evaluating")
         with clock("evaluate"):
-            on_test = _test(points, evaluator, networks(first(state, count)), best, progress)
+            on_test = rows_on_test(points, evaluator, evaluated(on_host(state, count)), best, progress)
         tell(progress.rows + on_test)
         display.state("done")
     return progress.rows + on_test
@@ -179,7 +155,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
       UserError: the sweep was begun on other images.
     """
     count = len(fresh.step)
-    best = jax.tree.map(np.copy, networks(fresh))
+    best = jax.tree.map(np.copy, evaluated(fresh))
     restored = checkpoints.restore_newest({"states": fresh, "best": best})
     if restored is None:
         return 0, Progress([True] * count, [0.0] * count, [None] * count, [0] * count, []), fresh, best
@@ -187,11 +163,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
     info = checkpoints.info(step)
     check_same_data(info["data"], fingerprint, "sweep")
     checkpoints.discard_after(step)
-    return step, _progress(info), tree["states"], tree["best"]
-
-
-def _progress(info: dict[str, Any]) -> Progress:
-    return Progress(**{field.name: info[field.name] for field in dataclasses.fields(Progress)})
+    return step, progress_of(info), tree["states"], tree["best"]
 
 
 def restore_member(
@@ -206,8 +178,8 @@ def restore_member(
     """
     index, count = member
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), fresh)
-    tree = checkpoints.restore(step, {"states": stacked, "best": networks(stacked)})
-    progress = _progress(checkpoints.info(step))
+    tree = checkpoints.restore(step, {"states": stacked, "best": evaluated(stacked)})
+    progress = progress_of(checkpoints.info(step))
     state, kept = jax.tree.map(lambda leaf: leaf[index], (tree["states"], tree["best"]))
     at = progress.best_steps[index]
     if best:
@@ -221,81 +193,3 @@ def restore_member(
         other = f"; --step=best is its state at step {at}" if at else ""
         raise UserError(f"--point: {point} became non-finite at step {end}{other}")
     return state
-
-
-def first(states: TrainState, count: int) -> TrainState:
-    """Returns the states of the first members on the host."""
-    return jax.tree.map(lambda leaf: leaf[:count], jax.device_get(states))
-
-
-def networks(states: TrainState) -> dict[str, Params]:
-    """Returns what an evaluation reads of states: variables of the averaged generator and of the critic."""
-    return {"ema": states.ema, "critic": states.critic.variables}
-
-
-def _judge(
-    points: Sequence[Point], progress: Progress, values: list[Values | None], call: Call, current: Params, best: Params
-) -> None:
-    """Adds the validation rows of those that live after a call, and keeps the best."""
-    for i, metrics in zip(progress.living(), values, strict=True):
-        if metrics is None:
-            _end(points, progress, i, call.step, call.critic_step)
-            continue
-        at = (call.step, call.critic_step, progress.seconds[i])
-        progress.rows.append(_row(points[i], at, "validation", "last", metrics))
-        score, kept = metrics.get(SCORE, math.nan), progress.scores[i]
-        if math.isfinite(score) and (kept is None or score < kept):
-            progress.scores[i], progress.best_steps[i] = score, call.step
-            jax.tree.map(lambda own, new, i=i: own.__setitem__(i, new[i]), best, current)
-
-
-def _end(points: Sequence[Point], progress: Progress, index: int, step: int, critic_step: int) -> None:
-    """Ends a member that became non-finite."""
-    progress.alive[index] = False
-    progress.rows.append(_row(points[index], (step, critic_step, progress.seconds[index]), "validation", "last", None))
-
-
-def _evaluate(
-    evaluator: Evaluator, players: Params, which: Sequence[int], split: str, draws: int, signals: Signals | None = None
-) -> list[Values | None]:
-    """Returns the metrics of some members, each the mean over draws; None where samples are not finite, or after a signal."""
-
-    def evaluate(index: int) -> Values | None:
-        if signals is not None and signals.received:
-            return None
-        member = jax.tree.map(lambda leaf: leaf[index], players)
-        try:
-            values = [evaluator.of_generator(member["ema"], member["critic"], split, draw) for draw in range(draws)]
-        except NonFiniteError:
-            return None
-        return {name: value for name, value in summarise(values).items() if not name.endswith("_std")}
-
-    first_one = [evaluate(index) for index in which[:1]]  # compiles, and makes the real side
-    with ThreadPoolExecutor(EVALUATED_AT_ONCE) as pool:
-        return [*first_one, *pool.map(evaluate, which[1:])]
-
-
-def _test(points: Sequence[Point], evaluator: Evaluator, last: Params, best: Params, progress: Progress) -> list[Row]:
-    """Returns the rows of the last and of the best state, where there is one, on the test split, of the finite members."""
-    draws, living = points[0].config.eval.draws, progress.living()
-    validated = {(row["point"], row["step"]): row for row in progress.rows}
-    ends = {i: max(step for name, step in validated if name == points[i].id) for i in living}
-    differ = [i for i in living if progress.best_steps[i] not in (0, ends[i])]
-    values = {("last", i): found for i, found in zip(living, _evaluate(evaluator, last, living, "test", draws), strict=True)}
-    values |= {("best", i): found for i, found in zip(differ, _evaluate(evaluator, best, differ, "test", draws), strict=True)}
-    rows = []
-    for i in living:
-        for state, step in (("last", ends[i]), ("best", progress.best_steps[i])):
-            if step > 0:
-                row = validated[points[i].id, step]
-                at = (step, row["critic_step"], row["seconds"])
-                rows.append(_row(points[i], at, "test", state, values.get((state, i), values["last", i])))
-    return rows
-
-
-def _row(point: Point, at: tuple[int, int, float], split: str, state: str, metrics: Values | None) -> Row:
-    """Returns the row of an evaluation at (step, critic_step, seconds); metrics are None of what is not finite."""
-    status, (step, critic_step, seconds) = "non-finite" if metrics is None else "ok", at
-    told = {"point": point.id, "seed": point.config.seed, "method": point.config.method, "status": status}
-    spent = {"step": step, "critic_step": critic_step, "seconds": round(seconds, 3)}
-    return {**told, **spent, "split": split, "state": state, **(metrics or {})}

@@ -1,8 +1,6 @@
 """Many updates as one compiled call, and its mapping over devices. Nothing else names jit, pmap or shardings of the update."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -13,18 +11,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import batches_per_update
-from wgan_jax.data.dataset import Dataset, Law
-from wgan_jax.data.source import Feed, draw, make_feed
+from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.source import Feed, make_draw
 from wgan_jax.errors import UserError
 from wgan_jax.models import build_networks, param_dtype
 from wgan_jax.objectives import make_objective
-from wgan_jax.training.update import Steps, make_hyperparameters, make_steps
+from wgan_jax.training.update import Steps, make_steps
 from wgan_jax.types import Batch, Hyperparameters, Metrics, Networks, TrainState
 
 AXIS = "data"
 LOOK = 2  # the part of a step's key that no update draws from: they split it into 0 and 1
-FILLED = 0.6  # of the memory, by members: the rest is the data's, the metrics' and the compiler's
 
 # of run_updates: the state, the metrics at its last update, the updates done, whether they were finite
 type Outputs = tuple[TrainState, Metrics, jax.Array, jax.Array]
@@ -75,11 +71,11 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
     cut into calls. Metrics are those of the last update, and, of the state after the call, the norms of its parameters.
     """
     _, steps = make_parts(config, dataset.shape, axis_name)
-    size = config.batch_size // shards
+    draw = make_draw(dataset, config.batch_size // shards, axis_name, param_dtype(config))
 
     def run_updates(state: TrainState, n: ArrayLike, hyper: Hyperparameters, run_key: jax.Array, feed: Feed) -> Outputs:
         def take(position: jax.Array, key: jax.Array, count: int) -> Batch:
-            return draw(dataset, feed, position, key, count, size, axis_name, param_dtype(config))
+            return draw(feed, position, key, count)
 
         def update(state: TrainState) -> tuple[TrainState, Metrics]:
             return steps.update(state, take, jax.random.fold_in(run_key, state.step), hyper)
@@ -92,7 +88,7 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
         carry = (jnp.zeros((), jnp.int32), state, metrics, jnp.asarray(True))
         done, state, metrics, finite = jax.lax.while_loop(lambda c: (c[0] < n) & c[3], body, carry)
         key_batch, key_look = jax.random.split(jax.random.fold_in(jax.random.fold_in(run_key, state.step), LOOK))
-        batches = take(state.critic_step + state.step - 1, key_batch, 1)  # the last one that was taken, if any was
+        batches = take(state.batches_taken - 1, key_batch, 1)  # the last one that was taken, if any was
         seen = steps.look(state, jax.tree.map(lambda stacked: stacked[0], batches), key_look, hyper)
         norms = {f"{name}_parameter_norm": optax.tree.norm(getattr(state, name).params) for name in ("critic", "generator")}
         return state, metrics | norms | seen, done, finite
@@ -201,7 +197,7 @@ def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bo
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere, over = PartitionSpec(), PartitionSpec(AXIS)
     networks, steps = make_parts(config, dataset.shape)
-    update = make_run_updates(config, dataset)
+    run_one = make_run_updates(config, dataset)
     if vectorised is None:
         vectorised = devices[0].platform != "cpu"
 
@@ -212,7 +208,7 @@ def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bo
 
     def run_members(states: TrainState, n: jax.Array, hyper: Hyperparameters, run_keys: jax.Array, feed: Feed) -> Outputs:
         def member(state: TrainState, n: jax.Array, hyper: Hyperparameters, run_key: jax.Array, rows: Any) -> Outputs:
-            return update(state, n, hyper, run_key, feed._replace(rows=rows))
+            return run_one(state, n, hyper, run_key, feed._replace(rows=rows))
 
         return each(member, states, n, hyper, run_keys, feed.rows)
 
@@ -224,44 +220,3 @@ def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bo
     place, spread = _place(mesh, everywhere), _place(mesh, over)
     shard = lambda feed: Feed(feed.resident, place(feed.first), spread(feed.rows))  # noqa: E731
     return Program(networks, init_states, run_updates, place, spread, shard, len(devices))
-
-
-def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = None, vectorised: bool | None = None) -> int:
-    """Returns how many members of a config fit on its devices together, at least 1.
-
-    memory: bytes that each device, or on a CPU the whole machine, can give; by default what it has. A member takes its state
-    three times (in training, being checkpointed, and the best), and under vmap temporary arrays of its own, as the compiled
-    program of one member tells them.
-    """
-    devices = jax.local_devices()
-    on_cpu = devices[0].platform == "cpu"
-    if memory is None and on_cpu:
-        memory = _free_memory()
-    elif memory is None:
-        memory = (devices[0].memory_stats() or {}).get("bytes_limit", 2**33)
-    _, steps = make_parts(config, dataset.shape)
-    key = jax.random.key(0)
-    state = jax.eval_shape(steps.init_state, key)
-    size = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    if not on_cpu if vectorised is None else vectorised:
-        positions, feed = batches_per_update(config, 0), Feed()
-        if not isinstance(dataset, Law):
-            feed = make_feed(dataset, dataset.train, 0, 0, positions, config.batch_size)
-        lowered = jax.jit(make_run_updates(config, dataset)).lower(state, np.int32(1), make_hyperparameters(config), key, feed)
-        analysis = lowered.compile().memory_analysis()
-        size += analysis.temp_size_in_bytes if analysis else size
-    count = 1 if on_cpu else min(config.devices or len(devices), len(devices))
-    return max(1, int(FILLED * memory) // size * count)
-
-
-def _free_memory() -> int:
-    """Returns the bytes that this process can still take: what the system can free, within the limit of its control group."""
-    if not Path("/proc/meminfo").exists():
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    table = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
-    free = 1024 * int(table["MemAvailable"].split()[0])
-    group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text(encoding="utf-8").split("::/")[-1].strip()
-    limit, used = group / "memory.max", group / "memory.current"
-    if limit.exists() and (most := limit.read_text(encoding="utf-8").strip()) != "max":
-        free = min(free, int(most) - int(used.read_text(encoding="utf-8")))
-    return free

@@ -122,7 +122,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
 
         def phase(index: jax.Array | int, state: TrainState) -> Updated:
             key_batches, key_phase = jax.random.split(jax.random.fold_in(key_critic, index))
-            batches = take(state.critic_step + state.step, key_batches, config.n_critic)
+            batches = take(state.batches_taken, key_batches, config.n_critic)
             return critic_phase(state, batches, key_phase, hyper)
 
         if config.warmup.critic_steps:
@@ -133,7 +133,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         else:
             state, metrics = phase(0, state)
         key_batch, key_update = jax.random.split(key_generator)
-        batches = take(state.critic_step + state.step, key_batch, 1)
+        batches = take(state.batches_taken, key_batch, 1)
         batch = jax.tree.map(lambda stacked: stacked[0], batches)
         state, generator_metrics = generator_update(state, batch, key_update, hyper)
         return state, {**metrics, **generator_metrics}
