@@ -37,9 +37,9 @@ def _square(shape: tuple[int, ...]) -> bool:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "mlp": Architecture(mlp.Generator, mlp.Critic, lambda shape: True, "anything"),
-    "dcgan": Architecture(dcgan.Generator, dcgan.Critic, _square, "square images"),
+    "dcgan": Architecture(dcgan.Generator, dcgan.Critic, _square, "square images more than 4 wide"),
     # the generator with which a plain GAN collapses (Arjovsky 2017, figure 7)
-    "mlp_dcgan": Architecture(mlp.four_layers, dcgan.Critic, _square, "square images"),
+    "mlp_dcgan": Architecture(mlp.four_layers, dcgan.Critic, _square, "square images more than 4 wide"),
     "resnet": Architecture(
         resnet.Generator, resnet.Critic, lambda shape: _square(shape) and resnet.fits(shape[0]), "square images 4 * 2^k wide"
     ),
