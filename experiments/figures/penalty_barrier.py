@@ -45,23 +45,24 @@ CALLS = 10  # in whose second half the critic's estimates are averaged
 def compute(quick: bool) -> dict[str, np.ndarray]:
     """Returns the ideal loss over slopes, and [method, dimension, lambda, seed] estimates and final W1."""
     weights, seeds, updates = (WEIGHTS[[0, -1]], 3, 200) if quick else (WEIGHTS, 10, 800)
+    dimensions = DIMENSIONS[:1] if quick else DIMENSIONS  # each is a program to compile
     slopes = np.linspace(-1.6, 2.6, 85)
     ideal = [-2 * ratio * slopes + (np.abs(slopes) - 1) ** 2 for ratio in RATIOS]  # over lambda
     estimates, distances = [], []
     for method in METHODS.values():
-        for dimension in DIMENSIONS:
+        for dimension in dimensions:
             config = method.get_config("gaussian")
             config.update_from_flattened_dict(SETTINGS | {"data.dim": dimension, "latent.dim": dimension})
             found = train(config, np.repeat(weights, seeds), updates)
             estimates.append(found[0])
             distances.append(found[1])
-    shape = (len(METHODS), len(DIMENSIONS), len(weights), seeds)
+    shape = (len(METHODS), len(dimensions), len(weights), seeds)
     return {
         "slopes": slopes,
         "ratios": RATIOS,
         "ideal": np.array(ideal),
         "methods": np.array(list(METHODS)),
-        "dimensions": np.array(DIMENSIONS),
+        "dimensions": np.array(dimensions),
         "weights": weights,
         "estimates": np.reshape(estimates, shape),
         "distances": np.reshape(distances, shape),
