@@ -7,7 +7,7 @@ from scipy.stats import wasserstein_distance
 
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset
-from wgan_jax.evaluation import evaluator
+from wgan_jax.evaluation import evaluator, sampling
 from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.evaluation.reference import Generated, make_reference
 from wgan_jax.evaluation.registry import METRICS
@@ -45,7 +45,7 @@ def excess(first, second, real, again):
 @pytest.mark.parametrize(("split", "draw"), [("validation", 0), ("test", 3)])
 def test_a_generator_on_the_line(monkeypatch, split, draw):
     """More examples than are generated at once: the first and second sample and the many that follow share none."""
-    monkeypatch.setattr(evaluator, "SAMPLE_VALUES", 16)
+    monkeypatch.setattr(sampling, "DRAWN", 16)
     monkeypatch.setattr(evaluator, "QUANTILE_SAMPLES", MANY)
     changes = [f"--config.eval.samples={N}", "--config.model.width=8", "--config.eval.metrics=wasserstein,quantile"]
     config = load("configs/wgan_gp.py:gaussian", changes)

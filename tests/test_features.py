@@ -11,7 +11,7 @@ from rich.console import Console
 from wgan_jax.config import load
 from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.errors import UserError
-from wgan_jax.features import FEATURES
+from wgan_jax.features import FEATURES, check_features
 from wgan_jax.features import classifier as module
 
 CLASSES = ("left", "right")
@@ -85,12 +85,14 @@ def test_other_data_has_a_classifier_of_its_own(config, tmp_path):
 
 def test_what_a_network_cannot_do_is_said():
     config = load("configs/wgan_gp.py:digits")
+    config.eval.features = "classifier"
     with pytest.raises(UserError, match=r"config\.eval\.features: classifier needs images with labels"):
-        FEATURES["classifier"](config, HALVES._replace(class_names=()))
+        check_features(config, HALVES._replace(class_names=()))
     with pytest.raises(UserError, match=r"config\.eval\.features: inception is for images"):
         load("configs/wgan_gp.py:ring8", ["--config.eval.features=inception"])
+    config.eval.features = "inception"
     with pytest.raises(UserError, match=r"config\.eval\.weights"):
-        FEATURES["inception"](config, HALVES)
+        check_features(config, HALVES)
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(config, tmp_path, caplog):

@@ -42,7 +42,7 @@ def own(counts=(40, 20, 20), dtype=np.uint8, shape=(8, 8, 1)):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, tmp_path):
     """Pictures take seconds; temporary folders are the test's."""
-    monkeypatch.setattr("wgan_jax.training.loop.make_artist", lambda *_: Artist(*[lambda *_: None] * 3))
+    monkeypatch.setattr("wgan_jax.evaluation.figures.make_artist", lambda *_: Artist(*[lambda *_: None] * 3))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 

@@ -19,9 +19,9 @@ from wgan_jax.batching import batches_per_update
 from wgan_jax.config import load
 from wgan_jax.data import load_dataset, source
 from wgan_jax.data.source import Feed
+from wgan_jax.evaluation import figures
 from wgan_jax.evaluation.figures import Artist
 from wgan_jax.evaluation.reference import make_reference
-from wgan_jax.training import loop
 from wgan_jax.training.calls import updates_in_feed
 from wgan_jax.training.program import make_program
 from wgan_jax.training.update import make_hyperparameters
@@ -63,7 +63,7 @@ def made(tmp_path_factory):
         patch.setattr(runtime, "configure_jax", lambda config: None)  # the tests' own settings stay
         patch.setattr(source, "ROWS_PER_FEED", ROOM * BATCH)
         patch.setattr(source, "make_feed", make_feed)
-        patch.setattr(loop, "make_artist", lambda *_: Artist(*[lambda *_: None] * 3))  # pictures take seconds
+        patch.setattr(figures, "make_artist", lambda *_: Artist(*[lambda *_: None] * 3))  # pictures take seconds
         patch.setattr(sweep, "report", lambda *_: None)
         run.run([f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}", f"--config.seed={SEEDS[0]}"])
         feeds["run"], begun[:] = list(begun), []

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
+import scipy
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Law, Modes

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, Law, flatten
-from wgan_jax.data.labels import class_counts, draw_labels
+from wgan_jax.data.labels import class_counts
 from wgan_jax.errors import NonFiniteError, UserError
 from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.evaluation.reference import (
@@ -25,11 +25,11 @@ from wgan_jax.evaluation.reference import (
     third,
 )
 from wgan_jax.evaluation.registry import METRICS
-from wgan_jax.features import FEATURES, FeatureNetwork, Features
-from wgan_jax.models import make_sampler, param_dtype
+from wgan_jax.evaluation.sampling import make_draw
+from wgan_jax.features import FEATURES, FeatureNetwork, Features, check_features
+from wgan_jax.models import param_dtype
 from wgan_jax.types import Batch, Networks, Params
 
-SAMPLE_VALUES = 2**22  # generated at once: 340 images 64 x 64 x 3
 PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,000 images 28 x 28, 680 of 64 x 64 x 3
 
 # configs' default and all that it is extended by: what of these the data does not allow is left out without a word
@@ -78,17 +78,12 @@ def left_out(config: ConfigDict, dataset: Dataset) -> dict[str, str]:
     return reasons
 
 
-def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> Evaluator:
-    """Returns the evaluator of a config.
-
-    Real data in the generator's place are examples of neither the split nor the training data. Where there are fewer than a
-    comparison asks for (digits has 297 for the test split), all its samples have that size.
+def check_evaluation(config: ConfigDict, dataset: Dataset) -> list[str]:
+    """Returns the names in METRICS that a run on a dataset computes: those asked for, less what the data does not allow.
 
     Raises:
       UserError: a split has too few examples for a metric; the data or the weights that the features need are not there.
     """
-    sizes = functools.partial(_sizes, config, dataset)
-    dtype = param_dtype(config)
     asked, reasons = metric_names(config), left_out(config, dataset)
     few = [f"{name} {reason}" for name, reason in reasons.items() if METRICS[name].kind.holds(config, dataset)]
     names = [name for name in asked if name not in reasons]
@@ -96,12 +91,29 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         lacking = few or [f"{name} {reason}" for name, reason in reasons.items()]
         raise UserError(f"config.eval.metrics: {', '.join(lacking)}")
     _say_left_out(config.eval.metrics, tuple(reasons.items()))
+    if any(METRICS[name].source == "features" for name in names):
+        check_features(config, dataset)
+    return names
+
+
+def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> Evaluator:
+    """Returns the evaluator of a config; a classifier that its features need is trained now, unless it is kept from before.
+
+    Real data in the generator's place are examples of neither the split nor the training data. Where there are fewer than a
+    comparison asks for (digits has 297 for the test split), all its samples have that size.
+
+    Raises:
+      UserError: as `check_evaluation`.
+    """
+    sizes = functools.partial(_sizes, config, dataset)
+    dtype = param_dtype(config)
+    names = check_evaluation(config, dataset)
     said: set[str] = set()
     compares_features = any(METRICS[name].source == "features" for name in names)
     network = FEATURES[config.eval.features](config, dataset) if compares_features else None
     tells_classes = "classes" in names
-    sample, critic_statistics = make_sampler(networks), make_critic_statistics(networks.score)
-    counts = class_counts(dataset)
+    critic_statistics = make_critic_statistics(networks.score)
+    draw_generated = make_draw(networks, class_counts(dataset), dataset.shape)
     many = QUANTILE_SAMPLES if "quantile" in names else 0
     features_of = _remembered(network)
 
@@ -138,18 +150,17 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     def of_generator(generator: Params, critic: Params, split: str, draw: int) -> Values:
         key = jax.random.fold_in(jax.random.key(30_000 + draw), split == "test")
 
+        drawn: list[np.ndarray] = []
+
         def draw_examples(count: int) -> np.ndarray:
-            at_once = min(count, max(1, SAMPLE_VALUES // math.prod(dataset.shape)))
-            chunks = []
-            for first in range(0, count, at_once):
-                _, chunk = sample(generator, key, draw_labels(counts, key, at_once, first), first)
-                chunks.append(dataset.encode(chunk))
-            return np.concatenate(chunks)[:count]
+            x, label = draw_generated(generator, key, count, dataset.encode)
+            drawn.append(np.asarray(label))
+            return np.asarray(x)
 
         values, reference, examples = of_draw(draw_examples, split, draw)
         n = len(examples)
         on_train, generated = (flatten(dataset.decode(x)) for x in (reference.train[:n], examples))
-        labels = (*_real_labels(dataset, reference, n), np.asarray(draw_labels(counts, key, n)))
+        labels = (*_real_labels(dataset, reference, n), drawn[0][:n])
         sides = zip((on_train, reference.real, generated), labels, strict=True)
         return values | critic_statistics(critic, *(Batch(x.astype(dtype).reshape(-1, *dataset.shape), y) for x, y in sides))
 

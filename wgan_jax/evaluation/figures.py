@@ -13,12 +13,12 @@ from matplotlib.lines import Line2D
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset, Law, Stored
-from wgan_jax.data.labels import class_counts, draw_labels
+from wgan_jax.data.labels import class_counts
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import sheets
 from wgan_jax.evaluation.points import points_figure
+from wgan_jax.evaluation.sampling import make_draw
 from wgan_jax.features import FeatureNetwork
-from wgan_jax.models import make_sampler
 from wgan_jax.objectives.penalties import AIMS
 from wgan_jax.report.drawing import (
     BLUE,
@@ -61,11 +61,10 @@ class Artist(NamedTuple):
 def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Artist:
     """Returns the Artist of a run. Real images are held-out ones, of the validation split; real points are fresh."""
     key, of_images = jax.random.key(10_000), len(dataset.shape) == 3
-    sample, score = make_sampler(networks), jax.jit(networks.score)
+    draw_generated, score = make_draw(networks, class_counts(dataset), dataset.shape), jax.jit(networks.score)
 
     def samples(generator: Params, count: int) -> np.ndarray:
-        labels = draw_labels(class_counts(dataset), key, count)
-        return np.asarray(sample(jax.device_get(generator), key, labels, 0)[1])
+        return np.asarray(draw_generated(jax.device_get(generator), key, count).x)
 
     def real() -> np.ndarray:
         if isinstance(dataset, Law):

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import scipy
 from ml_collections import ConfigDict
-from scipy.special import softmax
 
 from wgan_jax.data.dataset import Dataset, Law, Stored
 from wgan_jax.evaluation.reference import Generated, Reference, distances_to_train
@@ -133,7 +133,7 @@ def _two_sample(reference: Reference, generated: Generated) -> dict[str, float]:
 
 def _inception_score(reference: Reference, generated: Generated) -> dict[str, float]:
     del reference
-    mean, spread = inception_score(softmax(generated.features.logits, axis=1))
+    mean, spread = inception_score(scipy.special.softmax(generated.features.logits, axis=1))
     return {"inception_score": mean, "inception_score_spread": spread}
 
 

@@ -1,22 +1,50 @@
 """Samples of a trained generator, and what is drawn of them: paths between latents, nearest training images."""
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from wgan_jax.batching import example_keys
-from wgan_jax.data.dataset import to_pixels
+from wgan_jax.data.dataset import Encode, to_pixels
 from wgan_jax.data.labels import draw_labels
-from wgan_jax.types import Latents, Networks, Params
+from wgan_jax.models import make_sampler
+from wgan_jax.types import Batch, Latents, Networks, Params
 
 CHUNK = 64  # examples generated at once, always so many: an example's bits do not depend on how many are asked for
+DRAWN, DRAWN_VALUES = 250, 2**22  # examples that `make_draw` makes at once, fewer where they are large
 COMPARED_VALUES = 2**24  # of training images compared at once
 
 # generate(latents [n]) -> the examples [n, *shape] in parts, each of CHUNK but the last
 type Generate = Callable[[Latents], Iterator[np.ndarray]]
+
+
+class DrawExamples(Protocol):
+    """Gives examples [count, *shape], NumPy, after `encode`, and their labels: the i-th is a function of key and i alone."""
+
+    def __call__(self, variables: Params, key: jax.Array, count: int, encode: Encode = np.asarray, /) -> Batch: ...
+
+
+@functools.lru_cache(maxsize=4)
+def make_draw(networks: Networks, counts: tuple[int, ...], shape: tuple[int, ...]) -> DrawExamples:
+    """Returns the DrawExamples of networks, with labels drawn by `class_counts`; all who ask for it share what it compiles."""
+    size, sample = min(DRAWN, max(1, DRAWN_VALUES // math.prod(shape))), make_sampler(networks)
+
+    @jax.jit
+    def compiled(variables: Params, key: jax.Array, first: int) -> Batch:
+        label = draw_labels(counts, key, size, first)
+        return Batch(sample(variables, key, label, first)[1], label)
+
+    def draw(variables: Params, key: jax.Array, count: int, encode: Encode = np.asarray, /) -> Batch:
+        parts = (compiled(variables, key, first) for first in range(0, count, size))
+        encoded = [(encode(x), np.asarray(label)) for x, label in parts]
+        return Batch(*(np.concatenate(leaves)[:count] for leaves in zip(*encoded, strict=True)))
+
+    return draw
 
 
 def draw_latents(networks: Networks, counts: Sequence[int], key: jax.Array, count: int) -> Latents:
@@ -102,6 +130,8 @@ def nearest_images(samples: np.ndarray, train: np.ndarray, k: int) -> tuple[np.n
     Euclidean, over all pixels in network units. They are computed on uint8 levels, of which squared distances are whole
     numbers and exact: of a copy it is 0.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     points = to_pixels(samples).reshape(len(samples), -1).astype(np.float64)
     step = max(1, COMPARED_VALUES // points.shape[1])
     distances: np.ndarray = np.empty((len(points), 0))

@@ -6,16 +6,18 @@ Published Frechet distances are of `inception` on 50,000 images; those of anothe
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.pipeline import Pipeline
 
 from wgan_jax.batching import in_chunks
 from wgan_jax.data.dataset import Dataset, Law, Stored, flatten
 from wgan_jax.errors import UserError
 from wgan_jax.metrics.fidelity import label_classifier
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 CHUNK = 100  # images at once, a size for which a network is compiled
 
@@ -51,10 +53,7 @@ def _classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     """A convolutional network trained on the labelled training split; its last hidden layer."""
     from wgan_jax.features.classifier import cached_classifier
 
-    if not isinstance(dataset, Stored) or not dataset.class_names:
-        raise UserError(
-            f"config.eval.features: classifier needs images with labels; {config.data.name} has none here, use pixels"
-        )
+    assert isinstance(dataset, Stored)
     network = cached_classifier(dataset, Path(config.eval.cache_dir))
     return FeatureNetwork(
         "classifier",
@@ -81,7 +80,7 @@ def _inception(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
     )
 
 
-# (config, dataset) -> network
+# (config, dataset) -> network, of what `check_features` allows
 FEATURES: dict[str, Callable[[ConfigDict, Dataset], FeatureNetwork]] = {
     "pixels": _pixels,
     "classifier": _classifier,
@@ -89,11 +88,27 @@ FEATURES: dict[str, Callable[[ConfigDict, Dataset], FeatureNetwork]] = {
 }
 
 
+def check_features(config: ConfigDict, dataset: Dataset) -> None:
+    """Checks that what config.eval.features needs is there.
+
+    Raises:
+      UserError: it is not.
+    """
+    if config.eval.features == "classifier" and not (isinstance(dataset, Stored) and dataset.class_names):
+        raise UserError(
+            f"config.eval.features: classifier needs images with labels; {config.data.name} has none here, use pixels"
+        )
+    if config.eval.features == "inception":
+        from wgan_jax.features.inception import load_inception
+
+        load_inception(config.eval.weights)
+
+
 def _label(dataset: Dataset) -> Callable[[np.ndarray, Features], np.ndarray]:
     """Returns (examples, features) -> classes by `label_classifier`, which is fitted at the first call."""
 
     @functools.cache
-    def machine() -> Pipeline:
+    def machine() -> "Pipeline":
         if isinstance(dataset, Law) or len(np.unique(dataset.train.labels)) < 2:
             raise UserError(
                 "config.data: the training images are all of one class, and `classes` tells them apart; see eval.metrics"

@@ -26,12 +26,13 @@ from wgan_jax.paths import cache_folder, write_whole
 from wgan_jax.types import Params
 
 NOT_KEPT = "the classifier is trained anew next time"  # where its cache cannot be written
-VERSION = 1  # of the network and its training: another one trains anew
-STEPS, BATCH, RATE, CALL = 1500, 128, 2e-3, 50  # updates, images each, the first learning rate, updates per compiled call
+VERSION = 2  # of the network and its training: another one trains anew
+STEPS, BATCH, RATE, CALL = 1000, 128, 2e-3, 50  # updates, images each, the first learning rate, updates per compiled call
 WIDTH = 128  # of the features
+SMALLEST = 7  # pixels, at most, that the convolutions halve an image down to
 SILENCE = 15.0  # seconds between lines where no bar can be shown
 STYLE = Style(
-    width=32,
+    width=16,
     depth=0,
     activation="relu",
     initializer="he_normal",
@@ -57,11 +58,10 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = nn.relu(Convolution(STYLE.width, STYLE, taps=3)(x))
         width = STYLE.width
-        while x.shape[1] > 4:  # halved down to about the size from which a DCGAN starts
+        while x.shape[1] > SMALLEST:
+            x = nn.relu(Convolution(width, STYLE, taps=4, stride=2)(x))
             width = min(2 * width, WIDTH)
-            x = nn.relu(Convolution(width, STYLE, taps=3, stride=2)(x))
         features = nn.relu(Dense(WIDTH, STYLE)(x.reshape(len(x), -1)))
         return features, Dense(self.classes, STYLE)(features)
 

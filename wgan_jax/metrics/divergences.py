@@ -5,7 +5,7 @@ Arrays may be NumPy's or JAX's, of any real dtype; all is computed in float64.
 """
 
 import numpy as np
-from scipy.special import rel_entr
+import scipy
 
 from wgan_jax.errors import UserError
 
@@ -19,7 +19,7 @@ def total_variation(p: np.ndarray, q: np.ndarray, cell: float = 1.0) -> float:
 def kullback_leibler(p: np.ndarray, q: np.ndarray, cell: float = 1.0) -> float:
     """Returns KL(p | q), the integral of p log(p / q): infinite where p has mass and q has none, and 0 log 0 is 0."""
     p, q = _checked(p, q)
-    return float(rel_entr(p, q).sum() * cell)
+    return float(scipy.special.rel_entr(p, q).sum() * cell)
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray, cell: float = 1.0) -> float:

@@ -4,20 +4,18 @@ Arrays may be NumPy's or JAX's, of any real dtype; distances and moments are com
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import rel_entr
-from scipy.stats import entropy, rankdata
-from sklearn.decomposition import PCA
-from sklearn.metrics import pairwise_distances_argmin_min
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.svm import SVC
+import scipy
 
 from wgan_jax.data.dataset import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.metrics.kernels import centred, row_chunks, squared_distances
 from wgan_jax.metrics.transport import root, rooted_wasserstein
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 CHUNK_VALUES = 2**24  # of training examples compared at once
 COMPARED_VALUES = 2**26  # of training examples compared in all: 85,000 images 28 x 28, 5,400 of 64 x 64 x 3
@@ -108,7 +106,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | Non
     if seed is not None:
         p = p[np.random.RandomState(seed).permutation(n)]
     runs = (p[i * n // splits : (i + 1) * n // splits] for i in range(splits))
-    scores = [np.exp(rel_entr(run, run.mean(axis=0)).sum(axis=1).mean()) for run in runs]
+    scores = [np.exp(scipy.special.rel_entr(run, run.mean(axis=0)).sum(axis=1).mean()) for run in runs]
     return float(np.mean(scores)), float(np.std(scores))
 
 
@@ -197,6 +195,8 @@ def nearest_distances(
     decode: takes training examples, as they are stored, to the units of the points. Of a training set with more than
     COMPARED_VALUES values, the first so many count: their order is random.
     """
+    from sklearn.metrics import pairwise_distances_argmin_min  # takes 1 s: the first evaluation's
+
     points, size = np.asarray(points, np.float64), points.shape[1]
     step, end = max(1, CHUNK_VALUES // size), min(len(train), max(1, COMPARED_VALUES // size))
     chunks = (flatten(decode(np.asarray(train[start : min(start + step, end)]))) for start in range(0, end, step))
@@ -211,18 +211,22 @@ def copying_z(test_distances: np.ndarray, generated_distances: np.ndarray) -> fl
     """
     test_distances, generated_distances = np.asarray(test_distances), np.asarray(generated_distances)
     n, m = len(generated_distances), len(test_distances)
-    u = rankdata(np.concatenate([generated_distances, test_distances]))[:n].sum() - n * (n + 1) / 2
+    u = scipy.stats.rankdata(np.concatenate([generated_distances, test_distances]))[:n].sum() - n * (n + 1) / 2
     return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
 
 
 def label_classifier(
     examples: np.ndarray, labels: np.ndarray, decode: Callable[[np.ndarray], np.ndarray] = np.asarray
-) -> Pipeline:
+) -> "Pipeline":
     """Returns a support vector machine (RBF, C = 10) of points [n, D], fitted to labelled examples [N, ...] of D entries each.
 
     At most 5,000 of them are used, and their first 64 principal components where they have more values than that. decode: takes
     the examples, as they are stored, to the units of the points.
     """
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import SVC
+
     examples, labels = np.asarray(examples), np.asarray(labels)
     chosen = np.random.default_rng(0).permutation(len(examples))[:CLASSIFIER_EXAMPLES]
     x = flatten(decode(examples[chosen]))
@@ -239,4 +243,4 @@ def class_balance(shares: np.ndarray) -> ClassBalance:
     """Returns how a sample covers its K >= 2 classes, from their shares [K] as `class_shares` gives them."""
     shares = np.asarray(shares, np.float64)
     covered = int((shares >= 1 / (4 * len(shares))).sum())
-    return ClassBalance(covered, float(entropy(shares, base=len(shares))), float(shares.min()))
+    return ClassBalance(covered, float(scipy.stats.entropy(shares, base=len(shares))), float(shares.min()))

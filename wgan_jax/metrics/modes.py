@@ -1,8 +1,7 @@
 """Coverage of the components of a Gaussian mixture."""
 
 import numpy as np
-from scipy.spatial import cKDTree
-from scipy.stats import chi2
+import scipy
 
 
 def mode_statistics(samples: np.ndarray, centres: np.ndarray, sigma: float) -> dict[str, float]:
@@ -14,7 +13,7 @@ def mode_statistics(samples: np.ndarray, centres: np.ndarray, sigma: float) -> d
     the same for real data (a Gaussian cut at three sigma); nan where no mode has two good samples.
     """
     samples, centres = np.asarray(samples, np.float64), np.asarray(centres, np.float64)  # JAX's too
-    distances, nearest = cKDTree(centres).query(samples)
+    distances, nearest = scipy.spatial.cKDTree(centres).query(samples)
     good = distances <= 3 * sigma
     count, dimension = len(centres), centres.shape[1]
     hits = np.bincount(nearest[good], minlength=count)
@@ -36,4 +35,4 @@ def mode_statistics(samples: np.ndarray, centres: np.ndarray, sigma: float) -> d
 
 def _cut_at_three_sigma(dimension: int) -> float:
     """Returns the standard deviation per coordinate of a unit Gaussian given that its norm is at most 3."""
-    return float(np.sqrt(chi2.cdf(9, dimension + 2) / chi2.cdf(9, dimension)))
+    return float(np.sqrt(scipy.stats.chi2.cdf(9, dimension + 2) / scipy.stats.chi2.cdf(9, dimension)))

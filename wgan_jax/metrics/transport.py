@@ -9,9 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
-from scipy.stats import wasserstein_distance
+import scipy  # whose modules load when they are first used: scipy.stats alone takes .5 s
 
 from wgan_jax.errors import UserError
 
@@ -38,8 +36,8 @@ def empirical_wasserstein(x: np.ndarray, y: np.ndarray) -> float:
     """
     if len(x) != len(y):
         raise UserError(f"empirical_wasserstein: {len(x)} and {len(y)} examples; optimal_transport compares unequal samples")
-    distances = cdist(x, y)  # float64 of any array
-    rows, columns = linear_sum_assignment(distances)
+    distances = scipy.spatial.distance.cdist(x, y)  # float64 of any array
+    rows, columns = scipy.optimize.linear_sum_assignment(distances)
     return float(distances[rows, columns].mean())
 
 
@@ -63,7 +61,7 @@ def optimal_transport(
       UserError: samples that are not finite, weights that do not fit them, are negative or have no mass.
     """
     a, b = _masses(x_weights, len(x), "x_weights"), _masses(y_weights, len(y), "y_weights")
-    cost = cdist(x, y) ** p
+    cost = scipy.spatial.distance.cdist(x, y) ** p
     if not np.isfinite(cost).all():
         raise UserError("optimal_transport: the samples hold values that are not finite; leave those examples out")
     plan, result = _solver()(a, b, cost, numItermax=UNBOUNDED, log=True)
@@ -103,7 +101,7 @@ def c_transform_bound(potential: np.ndarray, real: np.ndarray, generated: np.nda
     [n], x the generated ones [m, D]. It is tightest for an f of slope one: divide a critic by its Lipschitz constant first.
     """
     potential = np.asarray(potential, np.float64)
-    return float(potential.mean() + c_transform(potential, cdist(generated, real)).mean())
+    return float(potential.mean() + c_transform(potential, scipy.spatial.distance.cdist(generated, real)).mean())
 
 
 def quantile_wasserstein(x: np.ndarray, quantile: Callable[[np.ndarray], np.ndarray]) -> float:
@@ -127,7 +125,7 @@ def earth_movers_distance(piles: np.ndarray, other: np.ndarray, positions: np.nd
     mass = float(np.sum(piles))
     if not np.isclose(mass, np.sum(other), rtol=1e-9, atol=0):
         raise UserError(f"earth_movers_distance: piles of total mass {mass:g} cannot become piles of {np.sum(other):g}")
-    return mass * float(wasserstein_distance(positions, positions, piles, other))
+    return mass * float(scipy.stats.wasserstein_distance(positions, positions, piles, other))
 
 
 def sliced_wasserstein(x: np.ndarray, y: np.ndarray, p: float = 2, projections: int = 500, seed: int = 0) -> float:

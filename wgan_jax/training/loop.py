@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -19,8 +19,7 @@ from wgan_jax.data.dataset import describe as describe_data
 from wgan_jax.data.labels import class_counts
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError
-from wgan_jax.evaluation.evaluator import describe, make_evaluator
-from wgan_jax.evaluation.figures import make_artist
+from wgan_jax.evaluation.evaluator import Evaluator, check_evaluation, describe, make_evaluator
 from wgan_jax.report.names import SCORE
 from wgan_jax.training import processes, results
 from wgan_jax.training.calls import Call, Clock, Pace, Start, calls, reached
@@ -32,6 +31,9 @@ from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.training.workdir import check_same_data, machine, now, provenance, write_json
 from wgan_jax.types import TrainState
+
+if TYPE_CHECKING:
+    from wgan_jax.evaluation.figures import Artist
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
@@ -75,32 +77,43 @@ def _train(
     if processes.is_first():
         line = in_one_line("given", dataset) if given else introduce(config, dataset)
         say(line, whole=not rich.get_console().is_interactive)
+    init_key, run_key = _keys(config.seed)
     program = make_program(config, dataset)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    state = program.init_state(jax.random.split(jax.random.key(config.seed))[0])
+    state = program.init_state(init_key)
     if not processes.is_first():
-        for call in _calls_from(state, config, dataset, program, clock, signals):
+        for call in _calls_from(state, run_key, config, dataset, program, clock, signals):
             _check_finite(call, checkpoints)
         return {}
-    with clock("evaluate"):
-        evaluator = make_evaluator(config, dataset, program.networks)
+    check_evaluation(config, dataset)
+
+    @functools.cache
+    def evaluator() -> Evaluator:
+        return make_evaluator(config, dataset, program.networks)
+
+    @functools.cache
+    def artist() -> "Artist":
+        from wgan_jax.evaluation.figures import make_artist  # with Matplotlib, whose import takes 1 s
+
+        return make_artist(config, dataset, program.networks)
+
     here = machine(program.devices)
     for name in ("samples", "figures", "checkpoints"):
         (workdir / name).mkdir(exist_ok=True)
-    record = {**provenance(config, here), "data": describe_data(dataset), "evaluation": describe(evaluator)}
+    record = {**provenance(config, here), "data": describe_data(dataset)}
     write_json(workdir / "provenance.json", record)
     state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
     first, critic_step = reached(state)
     summary |= {"step": first, "critic_step": critic_step}
     summary |= {"updates_per_second": first / seconds_before} if seconds_before else {}
-    artist, best_score = make_artist(config, dataset, program.networks), checkpoints.best_score()
+    best_score = checkpoints.best_score()
     with (
         Display(f"{config.method}:{config.preset}", config.steps, config.eval_every) as display,
         MetricsLog(workdir, first, flatten(config)) as log,
     ):
         signals.tell = display.interrupted
         display.begin(first)
-        for call in _calls_from(state, config, dataset, program, clock, signals):
+        for call in _calls_from(state, run_key, config, dataset, program, clock, signals):
             step, state, trained = call.step, call.state, clock.seconds["train"]
             summary |= {"step": step, "critic_step": call.critic_step, "updates_per_second": (step - first) / trained}
             _check_finite(call, checkpoints)
@@ -113,7 +126,7 @@ def _train(
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
                 with clock("evaluate"):
-                    evaluation = results.on_validation(evaluator, state)
+                    evaluation = results.on_validation(evaluator(), state)
                 values |= evaluation
                 info["score"] = values.get(f"eval/{SCORE}", math.nan)
                 display.evaluation(evaluation)
@@ -122,7 +135,7 @@ def _train(
                 log.write(values)
             if step % config.sample_every == 0:
                 picture = workdir / "samples" / f"step_{step:08d}.png"
-                artist.draw(picture, step, *jax.device_get((state.ema, state.critic.variables)))
+                artist().draw(picture, step, *jax.device_get((state.ema, state.critic.variables)))
                 log.write_picture(picture, step)
             improved = evaluated and info["score"] < best_score  # never by NaN
             if improved or step % config.checkpoint_every == 0 or step >= config.steps or call.received:
@@ -135,25 +148,36 @@ def _train(
         display.state("evaluating")
         state = jax.device_get(state)
         with clock("evaluate"):
-            rows, found = results.on_test(config, checkpoints, evaluator, state)
+            rows, found = results.on_test(config, checkpoints, evaluator(), state)
         summary |= found
         display.state("writing")
         figures = workdir / "figures"
-        artist.draw_last(figures, int(state.step), state.ema, state.critic.variables, evaluator.network)
-        artist.draw_curves(figures, read_metrics(workdir / "metrics.jsonl"), evaluator.sizes("validation").points)
-        write_json(workdir / "provenance.json", {**record, "end": now()})
+        artist().draw_last(figures, int(state.step), state.ema, state.critic.variables, evaluator().network)
+        artist().draw_curves(figures, read_metrics(workdir / "metrics.jsonl"), evaluator().sizes("validation").points)
+        write_json(workdir / "provenance.json", {**record, "evaluation": describe(evaluator()), "end": now()})
         display.state("done")
     return rows
 
 
+def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys of the initial state and of the updates, by one small program in place of six."""
+    first, second = jax.jit(lambda: tuple(jax.random.split(jax.random.key(seed))))()
+    return first, second
+
+
 def _calls_from(
-    state: TrainState, config: ConfigDict, dataset: Dataset, program: Program, clock: Clock, signals: Signals
+    state: TrainState,
+    run_key: jax.Array,
+    config: ConfigDict,
+    dataset: Dataset,
+    program: Program,
+    clock: Clock,
+    signals: Signals,
 ) -> Iterator[Call]:
     """Returns the calls that train from the first process's state to config.steps."""
     signals.deferred = True  # no signal may part a process from the others within a collective
     state = program.place(processes.from_first(state))
     signals.deferred = False
-    run_key = jax.random.split(jax.random.key(config.seed))[1]
     start = Start(state, *program.place((make_hyperparameters(config), run_key)), np.int32)
     plan = functools.partial(plan_feeds, config, dataset, program.place, program.shard)
     intervals = (config.log_every, config.eval_every, config.sample_every, config.checkpoint_every)

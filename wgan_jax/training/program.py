@@ -1,5 +1,6 @@
 """Many updates as one compiled call, and its mapping over devices. Nothing else names jit, pmap or shardings of the update."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -77,12 +78,13 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
         def take(position: jax.Array, key: jax.Array, count: int) -> Batch:
             return draw(feed, position, key, count)
 
+        @functools.partial(jax.jit, inline=True)  # so that its shapes and the loop's body are of one trace, half of the time
         def update(state: TrainState) -> tuple[TrainState, Metrics]:
             return steps.update(state, take, jax.random.fold_in(run_key, state.step), hyper)
 
         def body(carry: tuple) -> tuple:
-            done, state, metrics = carry[0] + 1, *update(carry[1])
-            return done, state, metrics, _all_finite(metrics)
+            state, metrics = update(carry[1])
+            return carry[0] + 1, state, metrics, _all_finite(metrics)
 
         metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(update, state)[1])
         carry = (jnp.zeros((), jnp.int32), state, metrics, jnp.asarray(True))
