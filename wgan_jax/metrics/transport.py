@@ -13,6 +13,9 @@ import scipy  # whose modules load when they are first used: scipy.stats alone t
 
 from wgan_jax.errors import UserError
 
+# Points of the plane from which on the network simplex is faster than SciPy. 2,000 of ring8, seconds: .4 and .8 for a
+# trained generator, .7 and 9.6 for a collapsed one; in 64 dimensions and more it is the slower.
+MANY = 1000
 UNBOUNDED = 2**62  # pivots of the network simplex: it ends at the optimum
 
 
@@ -36,8 +39,15 @@ def empirical_wasserstein(x: np.ndarray, y: np.ndarray) -> float:
     """
     if len(x) != len(y):
         raise UserError(f"empirical_wasserstein: {len(x)} and {len(y)} examples; optimal_transport compares unequal samples")
-    distances = scipy.spatial.distance.cdist(x, y)  # float64 of any array
-    rows, columns = scipy.optimize.linear_sum_assignment(distances)
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.shape[1] == 1:
+        return float(np.abs(np.sort(x[:, 0]) - np.sort(y[:, 0])).mean())
+    distances = scipy.spatial.distance.cdist(x, y)
+    if x.shape[1] == 2 and len(x) >= MANY:
+        equal = np.full(len(x), 1 / len(x))
+        rows, columns = np.arange(len(x)), _solver()(equal, equal, distances, numItermax=UNBOUNDED).argmax(axis=1)
+    else:
+        rows, columns = scipy.optimize.linear_sum_assignment(distances)
     return float(distances[rows, columns].mean())
 
 
