@@ -386,3 +386,27 @@ def test_a_state_that_is_last_and_best_has_one_column(make_config):
         3: (["last, step 7", "best, step 3", "real data"], 3),
         None: (["last, step 7", "real data"], None),
     }
+
+
+def test_the_final_draws_end_when_their_time_is_up(make_config, monkeypatch):
+    player = Player(params={}, model_state={}, opt_state={})
+    state = TrainState(np.int32(7), np.int32(14), player, player, {}, {})
+    now = [0.0]
+
+    def slow(*arguments):
+        now[0] += 3.0
+        return {"precision": float(arguments[-1])}
+
+    evaluator = SimpleNamespace(
+        sizes=lambda split: Sizes(5, 5), real_sizes=lambda split: Sizes(5, 5), of_generator=slow, of_real=slow
+    )
+    checkpoints = SimpleNamespace(best=lambda: 7, best_score=lambda: 0.1)
+    monkeypatch.setattr(results.time, "perf_counter", lambda: now[0])
+    config, draws = make_config(), {}
+    config.eval.draws = 9
+    for trained in (1.0, 400.0, 1e6):  # 10 s, 5 % of 400 s, enough; a draw takes 6 s
+        _, found = results.on_test(config, checkpoints, evaluator, state, trained)
+        draws[trained] = found["draws"], found["final"]["precision"]
+    assert draws == {1.0: (2, 0.5), 400.0: (4, 1.5), 1e6: (9, 4.0)}
+    monkeypatch.setattr(results, "SECONDS", 0.0)
+    assert results.on_test(config, checkpoints, evaluator, state, 0.0)[1]["draws"] == 2

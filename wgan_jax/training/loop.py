@@ -64,7 +64,7 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
             if summary["status"] != "running" and processes.is_first():
                 write_json(workdir / "summary.json", summary)
     if rows:  # all is written before it is told
-        results.tell(config, workdir, rows, summary)
+        results.tell(workdir, rows, summary)
     return summary
 
 
@@ -148,7 +148,7 @@ def _train(
         display.state("evaluating")
         state = jax.device_get(state)
         with clock("evaluate"):
-            rows, found = results.on_test(config, checkpoints, evaluator(), state)
+            rows, found = results.on_test(config, checkpoints, evaluator(), state, clock.seconds["train"])
         summary |= found
         display.state("writing")
         figures = workdir / "figures"
