@@ -126,14 +126,3 @@ def test_a_long_training_of_the_classifier_is_told_without_a_terminal(seconds, s
     lines = file.getvalue().splitlines()
     task = "training a classifier of the labels, once"
     assert lines == [task, *(f"{task}: {done / 30:.0%}, about {seconds * (30 - done):.0f} s left" for done in said)]
-
-
-def test_a_terminal_has_a_bar_instead():
-    file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=100, _environ={"TERM": "xterm"})
-    assert list(module.shown(3, console)) == [0, 1, 2]
-    assert "100%" in file.getvalue()
-    file = io.StringIO()
-    dumb = Console(file=file, force_terminal=True, width=100, _environ={"TERM": "dumb"})
-    assert list(module.shown(2, dumb)) == [0, 1]
-    assert file.getvalue() == "training a classifier of the labels, once\n"

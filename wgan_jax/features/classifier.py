@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import rich
 from flax.traverse_util import flatten_dict, unflatten_dict
 from rich.console import Console
-from rich.progress import track
 
 from wgan_jax.data.dataset import Decode, Split, Stored
 from wgan_jax.models.layers import Convolution, Dense, Style
@@ -30,7 +30,7 @@ VERSION = 2  # of the network and its training: another one trains anew
 STEPS, BATCH, RATE, CALL = 1000, 128, 2e-3, 50  # updates, images each, the first learning rate, updates per compiled call
 WIDTH = 128  # of the features
 SMALLEST = 7  # pixels, at most, that the convolutions halve an image down to
-SILENCE = 15.0  # seconds between lines where no bar can be shown
+SILENCE = 15.0  # seconds between lines
 STYLE = Style(
     width=16,
     depth=0,
@@ -115,21 +115,18 @@ def train(network: Network, split: Split, decode: Decode) -> Params:
     with jax.enable_x64(False):
         params = network.init(jax.random.key(0), decode(split.images[:1]))["params"]
         carry = (params, optimizer.init(params))
-        for _ in shown(STEPS // CALL, Console()):
+        for _ in shown(STEPS // CALL, rich.get_console()):
             rows = rng.integers(0, len(split.images), (CALL, BATCH))
             carry = jax.block_until_ready(several(carry, (split.images[rows], split.labels[rows])))
     return carry[0]
 
 
 def shown(calls: int, console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
-    """Yields 0, ..., calls - 1, and tells how far that is: a bar on a terminal, elsewhere lines with the seconds left.
+    """Yields 0, ..., calls - 1, and tells how far that is in lines with the seconds left, which a bar may stand below.
 
     The first call compiles: what is left is estimated from those after it.
     """
     task = "training a classifier of the labels, once"
-    if console.is_terminal and not console.is_dumb_terminal:
-        yield from track(range(calls), task, console=console, transient=True)
-        return
     console.print(task, highlight=False, soft_wrap=True)
     compiled = told = clock()
     for call in range(calls):
