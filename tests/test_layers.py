@@ -166,3 +166,14 @@ def test_the_house_is_read():
     assert len(FILES) >= 19
     assert len(CONFIGS) >= 7
     assert all(isinstance(path, Path) for path in FILES.values())
+
+
+def test_training_begins_without_what_it_does_not_need():
+    """Their imports take 3 s together: they wait for the first evaluation, the first picture, the first checkpoint."""
+    code = (
+        "import sys, wgan_jax.training.loop; from wgan_jax.config import load; from wgan_jax.data import load_dataset;"
+        "load_dataset(load('configs/wgan_gp.py:digits'));"
+        "print(*({'sklearn', 'scipy.stats', 'scipy.optimize', 'matplotlib', 'orbax', 'tensorboardX'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")

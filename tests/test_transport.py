@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from wgan_jax.errors import UserError
 from wgan_jax.metrics.transport import (
+    MANY,
     c_transform,
     c_transform_bound,
     earth_movers_distance,
@@ -220,3 +221,15 @@ def test_sliced_wasserstein_of_a_translation():
     x = np.random.default_rng(14).normal(size=(50, 5))
     assert sliced_wasserstein(x, x + np.array([3.0, 0, 4.0, 0, 0]), 2, 4000) == pytest.approx(np.sqrt(5), rel=0.03)
     assert sliced_wasserstein(x, np.repeat(x[::-1], 3, axis=0)) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "dimension"), [(300, 1), (MANY, 2), (MANY - 1, 2)])
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_the_assignment_is_exact_by_every_way_to_it(n, dimension, shift):
+    """On the line, of many and of fewer points in the plane: the mean distance under SciPy's optimal assignment."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(n, dimension)), rng.normal(size=(n, dimension)) * 1.5 + shift
+    distances = cdist(x, y)
+    assert empirical_wasserstein(x, y) == pytest.approx(
+        distances[scipy.optimize.linear_sum_assignment(distances)].mean(), rel=1e-12
+    )
