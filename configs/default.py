@@ -54,12 +54,12 @@ def default_config() -> ConfigDict:
     config.model.name = "mlp"  # mlp, dcgan, mlp_dcgan (generator 4 x 8 width), resnet
     config.model.width = 512  # of hidden layers; of the layer next to the image in dcgan and resnet
     config.model.depth = 3  # hidden layers of an mlp
-    config.model.generator_activation = "relu"  # relu, leaky_relu (slope 0.2), tanh
+    config.model.generator_activation = "relu"  # relu, leaky_relu (slope 0.2), tanh, shifted_softplus, maxmin, groupsort
     config.model.critic_activation = "relu"
     config.model.initializer = "he_normal"  # he_normal, glorot_uniform, orthogonal, normal (standard deviation .02)
     config.model.generator_normalization = "none"  # none, batch, layer
     config.model.critic_normalization = "none"  # batch is refused together with a penalty
-    config.model.critic_kernel = "none"  # none, spectral (Miyato 2018: of the reshaped kernel)
+    config.model.critic_kernel = "none"  # none, spectral_kernel (Miyato 2018), spectral_operator, orthogonal (Anil 2019)
     config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
     config.model.remat = False  # resnet: blocks are computed again in backward passes, which takes time and saves memory
 

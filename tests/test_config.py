@@ -220,6 +220,28 @@ COMBINATIONS = [
     ({"model.remat": True}, "config.model.remat: only the blocks of model.name=resnet", {"model.name": "resnet"}),
     ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"penalty.name": "zero_centred"}),
     ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"clip": 0.01}),
+    ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"model.critic_kernel": "spectral_kernel"}),
+    (
+        {"loss": "wasserstein", "model.critic_kernel": "spectral_kernel", "model.critic_normalization": "layer"},
+        "config.loss: a wasserstein critic without",
+        {"model.critic_normalization": "none"},
+    ),
+    (
+        {"model.critic_kernel": "orthogonal", "model.critic_normalization": "layer"},
+        "config.model.critic_normalization: layer normalisation divides by a spread",
+        {"model.critic_kernel": "spectral_kernel"},
+    ),
+    (
+        {"model.critic_kernel": "spectral_operator", "model.critic_normalization": "batch"},
+        "config.model.critic_normalization: batch normalisation divides by a spread",
+        {"model.critic_normalization": "none"},
+    ),
+    ({"clip": 0.01, "model.critic_kernel": "orthogonal"}, "config.clip: clipping beside model.critic_kernel", {"clip": 0.0}),
+    (
+        {"model.generator_activation": "maxmin", "model.width": 5},
+        "config.model.width: maxmin sorts pairs of channels, and 5 is odd",
+        {"model.width": 6},
+    ),
 ]
 
 
@@ -386,7 +408,7 @@ def test_the_nearest_preset_is_named(root, preset, meant):
     [
         ("config.steps = 5", "get_config returns nothing; end it with `return config`"),
         ("return [config]", "get_config returns a list; what is wanted is a ConfigDict"),
-        ("return {}", "config.method and 75 others: missing; begin with configs.default.start"),
+        ("return {}", f"config.method and {len(KEYS) - 1} others: missing; begin with configs.default.start"),
         ("import sys; sys.exit('no')", "line 4: SystemExit: no"),
         ("config.stepz", "line 4: AttributeError: "),
         ("return config.stepz", 'Did you mean "steps"'),
@@ -546,6 +568,7 @@ def test_only_data_in_a_home_directory_needs_one(monkeypatch):
         ("data/__init__.py", "DATASETS"),
         ("models/__init__.py", "ARCHITECTURES"),
         ("models/latent.py", "LATENTS"),
+        ("models/kernels.py", "KERNELS"),
         ("models/layers.py", "ACTIVATIONS"),
         ("models/layers.py", "INITIALIZERS"),
         ("models/layers.py", "NORMALIZATIONS"),
@@ -588,7 +611,9 @@ def test_a_dataset_is_added_by_a_function_and_a_line(tmp_path, monkeypatch):
     (tmp_path / "other.py").write_text("DATASETS = {'mine': Loader(mine, reads=KEYS)}\n")
     told = described(str(tmp_path / "data.py"), "DATASETS")
     assert told == {"ring8": {}, "mine": {"images": True, "reads": ("path",)}}
-    monkeypatch.setattr("wgan_jax.config.described", lambda *_: told)
+    monkeypatch.setattr(
+        "wgan_jax.config.described", lambda module, registry: told if registry == "DATASETS" else described(module, registry)
+    )
     config = good()
     config.update_from_flattened_dict({"data.name": "ring8", "data.path": "x", "eval.features": "classifier"})
     assert [line.split(":")[0] for line in mistakes(config)] == ["config.eval.features", "config.data.path"]

@@ -192,12 +192,14 @@ PUBLISHED_ACTIVATIONS = {
     "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
     "tanh": np.tanh,
     "shifted_softplus": lambda x: np.log1p(np.exp(2 * x + 2)) / 2 - 1,
+    "maxmin": lambda x: np.concatenate([op(*np.split(x, 2, axis=-1)) for op in (np.maximum, np.minimum)], axis=-1),
+    "groupsort": lambda x: np.sort(x, axis=-1),
 }
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_an_activation(tiny, name):
-    x = np.linspace(-3, 3, 25, dtype=np.float32)
+    x = np.linspace(3, -3, 26, dtype=np.float32)
     y = ACTIVATIONS[name](jnp.asarray(x))
     np.testing.assert_allclose(y, PUBLISHED_ACTIVATIONS[name](x.astype(np.float64)), rtol=1e-5, atol=1e-6)
     _, networks = tiny(critic_activation=name)

@@ -63,7 +63,7 @@ def compose(make_config):
             penalty_critic=penalty_critic or critic,
             example=jax.ShapeDtypeStruct((2,), jnp.float32),
             mixes_examples=mixes_examples,
-            refresh_critic=lambda params, model_state: model_state,
+            refresh_critic=lambda variables: variables,
             latents=None,
             generate=None,
             score=None,

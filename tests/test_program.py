@@ -19,6 +19,7 @@ from wgan_jax.config import UserError, check, flatten
 from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset, Stored
 from wgan_jax.data.source import Feed, make_feed
+from wgan_jax.models.kernels import KERNELS
 from wgan_jax.objectives.constraints import CLIP_SCOPES
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.penalties import PENALTIES, POINTS
@@ -114,13 +115,14 @@ REGISTRIES = {
     "penalty.name": PENALTIES,
     "penalty.points": POINTS,
     "clip_scope": CLIP_SCOPES,
+    "model.critic_kernel": KERNELS,
     "critic.optimizer": OPTIMIZERS,
 }
 used = [flatten(make_config(cell)) for cell in CELLS]
 for key, registry in REGISTRIES.items():
     for name in registry.keys() - {values[key] for values in used}:
-        noisy = {"penalty.points": "perturbed_real", "clip": 0.3, "clip_with_penalty": True}
-        CELLS[f"{key}={name}"] = ("wgan_gp", "ring8", {**noisy, key: name})
+        clipped = {} if key == "model.critic_kernel" else {"clip": 0.3, "clip_with_penalty": True}
+        CELLS[f"{key}={name}"] = ("wgan_gp", "ring8", {"penalty.points": "perturbed_real", **clipped, key: name})
 
 
 class Case(NamedTuple):

@@ -57,6 +57,8 @@ def _combinations(config: ConfigDict) -> list[str]:
     penalised = config.penalty.name != "none"
     datasets = described("data/__init__.py", "DATASETS")
     normalizations = described("models/layers.py", "NORMALIZATIONS")
+    kernel = described("models/kernels.py", "KERNELS")[config.model.critic_kernel]
+    normalised = config.model.critic_normalization != "none"
     mixing = {name for name, told in normalizations.items() if told.get("mixes_examples", False)}
     mixing_none = " or ".join(sorted(normalizations.keys() - mixing))
     mixed = sorted(mixing & {config.model.generator_normalization, config.model.critic_normalization})
@@ -87,8 +89,19 @@ def _combinations(config: ConfigDict) -> list[str]:
         f"config.batch_size: {' and '.join(mixed)} normalisation needs at least 2 examples": (
             config.batch_size < 2 and mixed != []
         ),
-        "config.loss: a wasserstein critic without a penalty or clipping is unbounded; set penalty.name or clip": (
-            config.loss == "wasserstein" and not penalised and config.clip == 0
+        "config.loss: a wasserstein critic without a penalty, clipping or a kernel that bounds its slope, and no normalisation "
+        "beside it, is unbounded; set penalty.name, clip or model.critic_kernel": (
+            config.loss == "wasserstein"
+            and not (penalised or config.clip > 0 or (kernel.get("bounded", False) and not normalised))
+        ),
+        f"config.model.critic_normalization: {config.model.critic_normalization} normalisation divides by a spread that may be "
+        f"near 0, so that model.critic_kernel={config.model.critic_kernel} bounds no slope; use none": (
+            kernel.get("lipschitz", False) and normalised
+        ),
+        f"config.clip: clipping beside model.critic_kernel={config.model.critic_kernel} is two constraints on the same "
+        "parameters; set clip=0 or model.critic_kernel=none": config.clip > 0 and kernel.get("bounded", False),
+        f"config.model.width: maxmin sorts pairs of channels, and {config.model.width} is odd": (
+            "maxmin" in (config.model.critic_activation, config.model.generator_activation) and config.model.width % 2 != 0
         ),
         f"config.eval.features: {config.eval.features} is for images, and data.name={config.data.name} has none; use pixels": (
             config.eval.features != "pixels" and not datasets[config.data.name].get("images", False)

@@ -194,7 +194,7 @@ KEYS: dict[str, Key] = {
     "model.initializer": Key("static", _one_of(registered(LAYERS, "INITIALIZERS"))),
     "model.generator_normalization": Key("static", NORMALIZATION),
     "model.critic_normalization": Key("static", NORMALIZATION),
-    "model.critic_kernel": Key("static", _one_of(registered(LAYERS, "KERNELS"))),
+    "model.critic_kernel": Key("static", _one_of(registered("models/kernels.py", "KERNELS"))),
     "model.normalize_first": Key("static", TRUTH),
     "model.remat": Key("watch", TRUTH),
     "loss": Key("static", _one_of(registered("objectives/losses.py", "LOSSES"))),

@@ -77,8 +77,7 @@ class Networks(NamedTuple):
     penalty_critic: Apply[CriticOutput]  # the critic computed in config.penalty.dtype
     example: jax.ShapeDtypeStruct  # what is generated and scored, one of it
     mixes_examples: bool  # whether the critic's score of an example depends on the others of its batch
-    # critic's params, model_state -> model_state: one power iteration of its spectral kernels; the same without any
-    refresh_critic: Callable[[Params, Params], Params]
+    refresh_critic: Callable[[Params], Params]  # critic variables after an update -> as its kernels want them
     latents: Callable[[jax.Array, Array], Latents]  # keys [B], label [B]; z is a function of the key alone
     generate: Callable[[Params, Latents], jax.Array]  # generator variables, latents -> [B, *shape], in evaluation mode
     score: Callable[[Params, Batch], jax.Array]  # critic variables, examples -> [B], in evaluation mode

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from wgan_jax.batching import example_keys
 from wgan_jax.errors import UserError
 from wgan_jax.models import dcgan, mlp, resnet
+from wgan_jax.models.kernels import KERNEL_STATE
 from wgan_jax.models.latent import sample_latents
-from wgan_jax.models.layers import KERNEL_STATE, Style
+from wgan_jax.models.layers import Style
 from wgan_jax.types import Apply, Array, Batch, CriticOutput, Latents, Networks, Params
 
 # (generator variables, key, label [n], first) -> latents and examples first, ..., first + n - 1: [n, *shape]
@@ -88,12 +89,12 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             jax.eval_shape(functools.partial(_deterministic, module), variables, x, no_label)
         return jax.tree.map(lambda leaf: leaf.astype(wide), variables)  # flax makes batch statistics float32 at any dtype
 
-    def refresh_critic(params: Params, model_state: Params) -> Params:
-        if KERNEL_STATE not in model_state:
-            return model_state
-        variables, x = {"params": params, **model_state}, jnp.zeros((1, *shape), wide)
-        _, refreshed = wide_critic.apply(variables, x, no_label, train=False, mutable=[KERNEL_STATE])
-        return {**model_state, **refreshed}
+    def refresh_critic(variables: Params) -> Params:
+        if model.critic_kernel == "none":
+            return variables
+        x, moving = jnp.zeros((1, *shape), wide), ["params", KERNEL_STATE]
+        _, refreshed = wide_critic.apply(variables, x, no_label, train=False, mutable=moving)
+        return {**variables, **refreshed}
 
     def generate(variables: Params, latents: Latents) -> jax.Array:
         return cast(jax.Array, generator.apply(variables, *latents, train=False))

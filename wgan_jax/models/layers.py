@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wgan_jax.models.kernels import KERNELS, Linear
 from wgan_jax.ops.convolution import convolve, convolve_transpose
 from wgan_jax.types import CriticOutput
 
@@ -32,11 +33,23 @@ class Style(NamedTuple):
         return NORMALIZATIONS[self.normalization].mixes_examples
 
 
+def _maxmin(x: jax.Array) -> jax.Array:
+    """GroupSort in pairs of channels, the i-th of one half with the i-th of the other (Anil 2019, section 4.2).
+
+    Everywhere, at ties too, its derivative is a permutation, which keeps the norm of a gradient.
+    """
+    first, second = jnp.split(x, 2, axis=-1)
+    falling = first > second
+    return jnp.concatenate([jnp.where(falling, first, second), jnp.where(falling, second, first)], axis=-1)
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "leaky_relu": lambda x: nn.leaky_relu(x, 0.2),
     "tanh": jnp.tanh,
     "shifted_softplus": lambda x: nn.softplus(2 * x + 2) / 2 - 1,  # a smooth max(x, -1): Gulrajani 2017, table 1
+    "maxmin": _maxmin,
+    "groupsort": lambda x: jnp.sort(x, axis=-1),  # all channels one group: FullSort (Anil 2019)
 }
 
 # (share of a kernel's taps that an output sees: 1, but 1 / stride^2 in a transposed convolution) -> initialiser. The
@@ -76,54 +89,36 @@ NORMALIZATIONS: dict[str, Normalization] = {
 }
 
 
-KERNEL_STATE = "kernel"  # the collection of what KERNELS keep between updates; mutable is the pass that moves them on
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    return x / (jnp.linalg.norm(x) + 1e-12)
-
-
-def _spectral(module: nn.Module, kernel: jax.Array) -> jax.Array:
-    """The kernel over the largest singular value of [rest, outputs], by power iteration (Miyato 2018, algorithm 1).
-
-    This does not bound a convolution's operator norm.
-    """
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    start = lambda: _unit(jax.random.normal(module.make_rng("params"), matrix.shape[-1:], matrix.dtype))  # noqa: E731
-    right = module.variable(KERNEL_STATE, "right", start)
-    left = jax.lax.stop_gradient(_unit(matrix @ right.value))
-    if module.is_mutable_collection(KERNEL_STATE):
-        right.value = jax.lax.stop_gradient(_unit(left @ matrix))
-    return kernel / (left @ matrix @ right.value)
-
-
-# Called inside a layer's compact method: (module, kernel [..., inputs, outputs]) -> the kernel that the layer computes with.
-KERNELS: dict[str, Callable[[nn.Module, jax.Array], jax.Array]] = {
-    "none": lambda module, kernel: kernel,
-    "spectral": _spectral,
-}
-
-
-def _kernel(module: nn.Module, shape: tuple[int, ...], share: float = 1, *, swapped: bool = False) -> jax.Array:
-    """Makes the kernel [..., inputs, outputs] of any layer that has a style, [..., outputs, inputs] if `swapped`, in its dtype.
+def _apply(
+    module: "Dense | Convolution | TransposedConvolution",
+    x: jax.Array,
+    shape: tuple[int, ...],
+    linear: Linear,
+    share: float = 1,
+    *,
+    swapped: bool = False,
+) -> jax.Array:
+    """Applies a layer in its dtype: with a kernel [..., inputs, outputs], [..., outputs, inputs] if `swapped`, and its bias.
 
     share: of the kernel's taps, that an output sees.
     """
-    style: Style = module.style
-    law = INITIALIZERS[style.initializer](share)
+    style, law = module.style, INITIALIZERS[module.style.initializer](share)
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
         return jnp.swapaxes(law(key, (*shape[:-2], *shape[:-3:-1]), dtype), -2, -1) if swapped else law(key, shape, dtype)
 
     kernel = module.param("kernel", init, shape, style.param_dtype)
-    return KERNELS[style.kernel](module, kernel).astype(style.dtype)
-
-
-def _biased(module: "Dense | Convolution | TransposedConvolution", y: jax.Array) -> jax.Array:
+    kernel = KERNELS[style.kernel].apply(module, kernel, linear)
+    y = linear.apply(x.astype(style.dtype), kernel.astype(style.dtype))
     if not module.use_bias:
         return y
-    bias = module.param("bias", nn.initializers.zeros, (module.features,), module.style.param_dtype)
-    return y + bias.astype(module.style.dtype).reshape(*[1] * (y.ndim - 1), -1)
+    bias = module.param("bias", nn.initializers.zeros, (module.features,), style.param_dtype)
+    return y + bias.astype(style.dtype).reshape(*[1] * (y.ndim - 1), -1)
+
+
+def _overlap(taps: int, stride: int) -> int:
+    """Returns the windows of a convolution that a pixel is in at most."""
+    return (-(-taps // stride)) ** 2
 
 
 class Dense(nn.Module):
@@ -135,7 +130,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return _biased(self, x.astype(self.style.dtype) @ _kernel(self, (x.shape[-1], self.features)))
+        return _apply(self, x, (x.shape[-1], self.features), Linear(jnp.matmul, x.shape[1:]))
 
 
 class Convolution(nn.Module):
@@ -149,8 +144,9 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = _kernel(self, (self.taps, self.taps, x.shape[-1], self.features))
-        return _biased(self, convolve(x.astype(self.style.dtype), kernel, self.stride))
+        shape = (self.taps, self.taps, x.shape[-1], self.features)
+        apply = lambda x, kernel: convolve(x, kernel, self.stride)  # noqa: E731
+        return _apply(self, x, shape, Linear(apply, x.shape[1:], _overlap(self.taps, self.stride)))
 
 
 class TransposedConvolution(nn.Module):
@@ -166,8 +162,9 @@ class TransposedConvolution(nn.Module):
     @nn.compact
     def __call__(self, y: jax.Array) -> jax.Array:
         shape = (self.taps, self.taps, self.features, y.shape[-1])  # that convolution's: its input is the kernel's output
-        kernel = _kernel(self, shape, 1 / self.stride**2, swapped=True)
-        return _biased(self, convolve_transpose(y.astype(self.style.dtype), kernel, (self.size, self.size), self.stride))
+        apply = lambda y, kernel: convolve_transpose(y, kernel, (self.size, self.size), self.stride)  # noqa: E731
+        linear = Linear(apply, y.shape[1:], _overlap(self.taps, self.stride))
+        return _apply(self, y, shape, linear, 1 / self.stride**2, swapped=True)
 
 
 def score(features: jax.Array, style: Style) -> CriticOutput:

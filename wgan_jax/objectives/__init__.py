@@ -107,7 +107,8 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
     def constrain(critic: Player, hyper: Hyperparameters) -> Player:
         if config.clip > 0:
             critic = critic.replace(params=clip_parameters(critic.params, hyper["clip"], config.clip_scope))
-        return critic.replace(model_state=networks.refresh_critic(critic.params, critic.model_state))
+        variables = dict(networks.refresh_critic(critic.variables))
+        return critic.replace(params=variables.pop("params"), model_state=variables)
 
     def init_memory() -> Params:
         return {"replay": init_replay(config.replay.capacity, networks.example)} if config.replay.capacity else {}
