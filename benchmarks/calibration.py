@@ -1,18 +1,20 @@
 """Critics against distances that are known: what each constraint's estimate and gradient are worth.
 
-    python -m benchmarks.calibration [--dimensions=1,2,8,64] [--seeds=5] [--methods=two_sided,...,clip] [--out=DIR]
-                                     [--config.key=value ...]
+    python -m benchmarks.calibration [--laws=gaussian,funnel4,funnel16] [--dimensions=1,2,8,64] [--seeds=5]
+                                     [--methods=two_sided,...,clip,sn,groupsort] [--out=DIR] [--config.key=value ...]
 
 Shifted Gaussians: W1 is the length of the shift, the potential linear. Funnels (Korotin 2022, "Kantorovich strikes back"): the
 1-Lipschitz u(x) = min_n (|x - a_n| + b_n) is a potential between any law and the same law moved towards the a_n that attains
 the minimum. For y = x + t (a_n - x) with t in [0, 1], u(y) <= |y - a_n| + b_n = u(x) - |x - y|, and no 1-Lipschitz function
-falls faster: so W1 = E u(x) - E u(y) = t E|x - a_n|. (Away from a_n this holds only until another funnel is lower.)
+falls faster: so W1 = E u(x) - E u(y) = t E|x - a_n|. (Away from a_n this holds only until another funnel is lower.) Sphere
+(Anil 2019): a point against the unit sphere about it, W1 = 1, the potential -|x|.
 
 Every seed has a law of its own, and other ones at another --config.seed. Critics are fitted as experiments.distance does, all
 seeds of a cell in one compiled call, and judged on fresh examples. Gradients are compared at fresh generated examples, where a
 generator would follow them: cosine E<g, u'> / sqrt(E|g|^2 E|u'|^2), and L2 sqrt(E|g - u'|^2) of the critic as it is and divided
 by its Lipschitz quantile.
---methods are names of PENALTIES, clip, or files of configs/. --out gets calibration.json and calibration.png.
+--laws are names of LAWS, --methods are names of PENALTIES, methods of experiments.distance, or files of configs/. --out gets
+calibration.json and calibration.png.
 """
 
 import time
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments import command
 from experiments.distance import critic_config, methods
@@ -90,11 +93,25 @@ def funnel(funnels: int, dimension: int, rng: np.random.Generator, count: int) -
     return Problem(real, base - FRACTION * towards(base), float(distance), potential, gradient)
 
 
-# name -> (dimension, rng, examples of each side) -> a Problem
-LAWS: dict[str, Callable[[int, np.random.Generator, int], Problem]] = {
+def sphere(dimension: int, rng: np.random.Generator, count: int) -> Problem:
+    """The origin against the uniform law on the unit sphere (Anil 2019, section 5.1)."""
+    generated = rng.normal(size=(count, dimension))
+    generated /= np.linalg.norm(generated, axis=1, keepdims=True)
+    return Problem(
+        np.zeros((count, dimension)),
+        generated,
+        1.0,
+        lambda x: -np.linalg.norm(x, axis=-1),
+        lambda x: -x / np.linalg.norm(x, axis=-1, keepdims=True),
+    )
+
+
+type Draw = Callable[[int, np.random.Generator, int], Problem]  # dimension, rng, examples of each side
+
+LAWS: dict[str, Draw] = {
     "gaussian": shifted_gaussian,
-    "funnel 4": partial(funnel, 4),
-    "funnel 16": partial(funnel, 16),
+    **{f"funnel{funnels}": partial(funnel, funnels) for funnels in (4, 16, 64, 256)},
+    "sphere": sphere,
 }
 
 
@@ -102,9 +119,12 @@ def calibration(argv: list[str]) -> None:
     """Parses the flags, fits and judges all critics, prints a table."""
     penalties = [name for name in registered("objectives/penalties.py", "PENALTIES") if name != "none"]
     parser = command.Parser("benchmarks.calibration", __doc__)
+    parser.add_argument("--laws", default="gaussian,funnel4,funnel16", metavar="L,L,...", help="default: %(default)s")
     parser.add_argument("--dimensions", default="1,2,8,64", metavar="D,D,...", help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="laws and critics of a cell (default: 5)")
-    parser.add_argument("--methods", default=",".join([*penalties, "clip"]), metavar="M,M,...", help="default: %(default)s")
+    parser.add_argument(
+        "--methods", default=",".join([*penalties, "clip", "sn", "groupsort"]), metavar="M,M,...", help="default: %(default)s"
+    )
     parser.add_argument(
         "--out", type=command.path, metavar="DIR", help="an existing folder for calibration.json and calibration.png"
     )
@@ -118,7 +138,10 @@ def calibration(argv: list[str]) -> None:
         raise UserError(f"--out: no directory {flags.out}")
     if "--config.eval.samples" in (override.partition("=")[0] for override in overrides):
         raise UserError(f"config.eval.samples: nothing here reads it; {HELDOUT} examples of each side are held out")
-    configs = {}
+    if wrong := [law for law in flags.laws.split(",") if law not in LAWS]:
+        raise UserError(f"--laws: no {wrong[0]!r}; some of: {', '.join(LAWS)}")
+    laws = {law: LAWS[law] for law in flags.laws.split(",")}
+    configs: dict[str, ConfigDict] = {}
     for method in flags.methods.split(","):
         if method not in (known := [*penalties, *methods()]):
             raise UserError(f"--methods: no {method!r}; some of: {', '.join(known)}")
@@ -133,7 +156,7 @@ def calibration(argv: list[str]) -> None:
         f"{FITTED} examples of each side fitted, {HELDOUT} held out, {flags.seeds} seeds: means ± half of the 95 % t-interval"
     )
     print(f"{'':30}" + "".join(f"{heading:>14}" for heading in COLUMNS.values()))
-    for cell in measure_cells(configs, dimensions, flags.seeds):
+    for cell in measure_cells(configs, laws, dimensions, flags.seeds):
         cells.append(cell)
         print(line(cell), flush=True)
     seconds = time.perf_counter() - began
@@ -145,7 +168,9 @@ def calibration(argv: list[str]) -> None:
         save_figure(Path(flags.out, "calibration.png"), cells)
 
 
-def measure_cells(configs: dict[str, Any], dimensions: list[int], seeds: int) -> Iterator[dict[str, Any]]:
+def measure_cells(
+    configs: dict[str, ConfigDict], laws: dict[str, Draw], dimensions: list[int], seeds: int
+) -> Iterator[dict[str, Any]]:
     """Yields a cell per dimension, law and method: {"law", "dimension", "method", "seeds": [{value: ...}, ...]}.
 
     Lengths are divided by the true distance, which each seed holds as "distance".
@@ -165,7 +190,7 @@ def measure_cells(configs: dict[str, Any], dimensions: list[int], seeds: int) ->
             networks, fit = make_fit(config, (dimension,))
             slope = jax.grad(lambda x, variables, score=networks.score: score(variables, Batch(x[None], no_label))[0])
             programs[name] = fit, make_critic_values(networks.score), jax.jit(jax.vmap(slope, (0, None)))
-        for law, draw in LAWS.items():
+        for law, draw in laws.items():
             rngs = [np.random.default_rng((seed, dimension, chosen)) for seed in range(seeds)]
             problems = [draw(dimension, rng, FITTED + HELDOUT) for rng in rngs]
             scaled = [standardise(p.real, p.generated, fitted, fitted) for p in problems]

@@ -5,9 +5,11 @@
 
 A and B are .npz files (the array `samples`, or the only one), .npy files or folders of images: uint8 images [n, H, W, C] are
 compared in [-1, 1], points [n, D] in their own units. --method names the constraint on the critic: a file of configs/ whose
-loss is wasserstein; gp, lp and clip stand for wgan_gp, wgan_lp and wgan. Every seed splits both sets anew, trains a critic of
-its own on one half and judges it on the other. Intervals are 95 % t-intervals over these splits of the same examples, not over
-new draws of them. --config.steps counts blocks of n_critic updates, over which the learning rate falls to 0.
+loss is wasserstein, or a name of METHODS: gp, lp and clip are wgan_gp, wgan_lp and wgan, groupsort is wgan_groupsort, and sn is
+sngan with that loss and the norm of whole layers, so that its slope is at most 1, as that of groupsort is. Every seed splits
+both sets anew, trains a critic of its own on one half and judges it on the other. Intervals are 95 % t-intervals over these
+splits of the same examples, not over new draws of them. --config.steps counts blocks of n_critic updates, over which the
+learning rate falls to 0.
 
 What is printed is no distance between the laws behind A and B; README.md says what it is.
 """
@@ -22,7 +24,13 @@ from wgan_jax import runtime
 from wgan_jax.config import load, warn_of_idle_updates
 from wgan_jax.errors import UserError
 
-METHODS = {"gp": "wgan_gp", "lp": "wgan_lp", "clip": "wgan"}
+METHODS: dict[str, tuple[str, tuple[str, ...]]] = {  # a file of configs/, and what is set on top of it
+    "gp": ("wgan_gp", ()),
+    "lp": ("wgan_lp", ()),
+    "clip": ("wgan", ()),
+    "sn": ("sngan", ("loss=wasserstein", "model.critic_kernel=spectral_operator")),
+    "groupsort": ("wgan_groupsort", ()),
+}
 LEAST = 20  # examples of a side: ten to fit a critic to and ten to judge it on
 SMALLEST_CONVOLVED = 16  # pixels; smaller images get an mlp
 # What is set on top of a method's preset of one architecture. Batch normalisation would make a score depend on its batch.
@@ -40,7 +48,8 @@ COMMON = ("critic.optimizer=adam", "critic.beta1=0.5", "critic.beta2=0.9", "mode
 # The keys, or their first names, that a critic without a generator reads.
 READ: tuple[str, ...] = ("seed", "steps", "batch_size", "n_critic", "dtype", "loss", "penalty", "clip", "clip_scope")
 READ += ("clip_with_penalty", "critic", "decay_steps", "eval.samples", "cache_dir", "model.name", "model.width", "model.depth")
-READ += ("model.critic_activation", "model.initializer", "model.critic_normalization", "model.normalize_first")
+READ += ("model.critic_activation", "model.critic_kernel", "model.critic_normalization", "model.initializer")
+READ += ("model.normalize_first",)
 
 # value -> what it is
 MEANING = {
@@ -54,7 +63,7 @@ MEANING = {
     "wasserstein_excess": "(W(G,T') - W(G,G')/2 - W(T,T')/2) / floor, 0 for equal laws; G', T' are the fitted ones",
 }
 CAVEAT = (
-    "An estimate is the value of one penalised or clipped network on these examples, no distance between the laws behind them: "
+    "An estimate is the value of one constrained network on these examples, no distance between the laws behind them: "
     "it may lie above or below W1, and only values of the same settings, sizes and n compare. Intervals are over splits of the "
     "same examples, not over new draws of them."
 )
@@ -67,7 +76,7 @@ def distance(argv: list[str]) -> None:
         "--real", type=command.path, required=True, metavar="PATH", help="an .npz, an .npy or a folder of images"
     )
     parser.add_argument("--generated", type=command.path, required=True, metavar="PATH", help="the other set")
-    parser.add_argument("--method", default="gp", help="gp, lp, clip or another file of configs/ (default: gp)")
+    parser.add_argument("--method", default="gp", help=f"{', '.join(METHODS)} or a file of configs/ (default: gp)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="critics, each with a split of its own (default: 5)")
     parser.add_argument(
         "--image-size", type=int, default=0, metavar="N", help="of folders: cut and resize to N (default: as stored)"
@@ -160,11 +169,12 @@ def critic_config(method: str, shape: tuple[int, ...], overrides: list[str]) -> 
     """
     if method not in methods():
         raise UserError(f"--method: no {method!r}; one of: {', '.join(methods())}")
-    if not (file := Path("configs", f"{METHODS.get(method, method)}.py")).is_file():
+    name, chosen = METHODS.get(method, (method, ()))
+    if not (file := Path("configs", f"{name}.py")).is_file():
         raise UserError(f"--method: {method} is {file}, which is not here; run this at the repository's root")
     convolved = len(shape) == 3 and shape[0] == shape[1] >= SMALLEST_CONVOLVED
     preset = "folder" if convolved else "digits"
-    settings = [f"--config.{setting}" for setting in (*COMMON, *SETTINGS[preset])]
+    settings = [f"--config.{setting}" for setting in (*COMMON, *SETTINGS[preset], *chosen)]
     config = load(f"{file}:{preset}", [*settings, *overrides])
     keys = [override.removeprefix("--config.").partition("=")[0] for override in overrides]
     if unread := [key for key in keys if not any(key == read or key.startswith(f"{read}.") for read in READ)]:

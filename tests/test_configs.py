@@ -145,6 +145,25 @@ PAPERS = {
         "critic.beta1": 0.5,
         "critic.beta2": 0.9,
     },
+    "sngan": {
+        "loss": "hinge",
+        "model.critic_kernel": "spectral_kernel",
+        "n_critic": 5,
+        "critic.optimizer": "adam",
+        "critic.learning_rate": 2e-4,
+        "critic.beta1": 0.0,
+        "critic.beta2": 0.9,
+        "generator.learning_rate": 2e-4,
+        "penalty.name": "none",
+        "clip": 0.0,
+    },
+    "wgan_groupsort": {
+        "loss": "wasserstein",
+        "model.critic_kernel": "orthogonal",
+        "model.critic_activation": "maxmin",
+        "penalty.name": "none",
+        "clip": 0.0,
+    },
     "gan": {"loss": "non_saturating", "penalty.name": "none", "clip": 0.0, "n_critic": 1},
 }
 

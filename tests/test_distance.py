@@ -310,7 +310,7 @@ def test_a_wrong_set_is_one_line(files, real, line):
 @pytest.mark.parametrize(
     ("flag", "line"),
     [
-        ("--method=gpp", r"--method: no 'gpp'; one of: gp, lp, clip, "),
+        ("--method=gpp", r"--method: no 'gpp'; one of: gp, lp, clip, sn, groupsort, "),
         ("--method=../default", r"--method: no "),
         ("--method=gan", r"config.loss: non_saturating, of gan, estimates no distance"),
         ("--seeds=0", r"--seeds: 0 is not"),
@@ -352,6 +352,7 @@ def test_the_learning_rate_falls_over_all_steps_unless_told_otherwise():
 
 def test_every_key_of_the_critic_may_be_set():
     keys = ("name=mlp", "depth=2", "critic_activation=tanh", "critic_normalization=layer", "initializer=orthogonal")
+    keys += ("critic_kernel=spectral_kernel",)
     config = critic_config("wgan_lp", (2,), [f"--config.model.{key}" for key in keys])
     assert all(str(config.model[key]) == value for key, value in (word.split("=") for word in keys))
 
