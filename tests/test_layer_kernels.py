@@ -7,9 +7,11 @@ import pytest
 
 from wgan_jax.models import build_networks
 from wgan_jax.models.kernels import KERNEL_STATE, KERNELS, _bjorck
-from wgan_jax.models.layers import ACTIVATIONS, Dense, Style
+from wgan_jax.models.layers import ACTIVATIONS, Convolution, Dense, Style
 from wgan_jax.objectives.penalties import PENALTIES, squared_gradient_norm
 from wgan_jax.ops.convolution import convolve
+from wgan_jax.training.program import make_parts
+from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.types import Batch
 
 POINTS = {"model.name": "mlp", "model.width": 16, "model.depth": 2}
@@ -92,11 +94,14 @@ def test_a_critic_of_normalised_kernels_is_the_critic_of_kernels_divided_by_thei
     jax.tree.map(np.testing.assert_array_equal, unchanged, state)  # a pass moves nothing
 
 
+def style(kernel):
+    kinds = {"activation": "relu", "initializer": "he_normal", "normalization": "none", "normalize_first": False}
+    return Style(width=3, depth=1, kernel=kernel, axis_name=None, dtype=jnp.float32, param_dtype=jnp.float32, **kinds)
+
+
 def layer(kernel):
     """A dense layer of three outputs without a bias, whose value at the identity is the kernel that it computes with."""
-    kinds = {"activation": "relu", "initializer": "he_normal", "normalization": "none", "normalize_first": False}
-    style = Style(width=3, depth=1, kernel=kernel, axis_name=None, dtype=jnp.float32, param_dtype=jnp.float32, **kinds)
-    return Dense(3, style, use_bias=False)
+    return Dense(3, style(kernel), use_bias=False)
 
 
 @pytest.mark.parametrize("kernel", SPECTRAL)
@@ -173,6 +178,43 @@ def test_the_reshaped_kernel_bounds_no_convolutions_slope(make_config):
     kernel = np.ones((5, 5, 1, 1), np.float32)
     assert singular_values(flat(kernel))[0] == pytest.approx(5)
     assert singular_values(operator(kernel, 16))[0] > 10
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_convolution_of_an_orthonormal_kernel_has_a_norm_of_at_most_one(stride):
+    """Also where neighbouring windows see the same: ones in every tap, whose norm without the bound on windows is up to 5."""
+    convolution = Convolution(1, style("orthogonal"), taps=5, stride=stride, use_bias=False)
+    variables = {"params": {"kernel": jnp.full((5, 5, 1, 1), 0.2)}}
+    images = jnp.eye(144).reshape(144, 12, 12, 1)
+    largest = singular_values(convolution.apply(variables, images).reshape(144, -1))[0]
+    assert 0.75 < largest < 1 + 1e-5
+
+
+@pytest.mark.parametrize("kernel", SPECTRAL)
+def test_a_critic_update_takes_one_step_of_power_iteration(make_config, kernel):
+    still = {"critic.optimizer": "sgd", "critic.learning_rate": 1e-30}  # no parameter moves
+    config = make_config("wgan_gp.py:ring8", {**POINTS, **still, "model.critic_kernel": kernel})
+    networks, steps = make_parts(config, (2,))
+    state, hyper = steps.init_state(jax.random.key(0)), make_hyperparameters(config)
+    batches = Batch(jax.random.normal(jax.random.key(1), (3, 8, 2)), jnp.zeros((3, 8), jnp.int32))
+    moved, _ = jax.jit(steps.critic_phase)(state, batches, jax.random.key(2), hyper)
+    expected = state.critic.variables
+    for _ in range(3):
+        expected = networks.refresh_critic(expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), moved.critic.variables, expected)
+    vectors = [leaves(variables, "right")[1] for variables in (state.critic.variables, expected)]
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+def test_an_updated_critic_has_orthonormal_parameters(make_config):
+    config = make_config("wgan_groupsort.py:ring8", {"model.width": 8, "critic.learning_rate": 1e-2})
+    _, steps = make_parts(config, (2,))
+    state, hyper = steps.init_state(jax.random.key(0)), make_hyperparameters(config)
+    batches = Batch(jax.random.normal(jax.random.key(1), (3, 8, 2)), jnp.zeros((3, 8), jnp.int32))
+    moved, _ = jax.jit(steps.critic_phase)(state, batches, jax.random.key(2), hyper)
+    for kernel, old in zip(*(leaves(s.critic.params, "kernel") for s in (moved, state)), strict=True):
+        np.testing.assert_allclose(singular_values(kernel), 1, atol=1e-4)
+        assert np.abs(kernel - old).max() > 1e-3
 
 
 @pytest.mark.parametrize("activation", ["maxmin", "groupsort"])
