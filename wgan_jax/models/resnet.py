@@ -97,7 +97,11 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Images [B, H, H, C] to a score each, without a sigmoid."""
+    """Images [B, H, H, C] to a score each, without a sigmoid.
+
+    Of 1-Lipschitz layers it is 1-Lipschitz from 16 pixels on: the mean over 2 x 2 halves both branches of a `down` block, and
+    the mean over the image makes up for the two blocks that double the slope. Of 8 and 4 pixels its slope is at most 2 and 4.
+    """
 
     style: Style
 
