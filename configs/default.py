@@ -70,6 +70,10 @@ def default_config() -> ConfigDict:
     config.replay = ConfigDict()  # of generated examples that the critic is shown again (Pfau & Vinyals 2016)
     config.replay.capacity = 0  # examples; 0 for none
     config.replay.share = 0.5  # of a batch
+    config.inputs = ConfigDict()  # what the critic is shown of real and generated examples, in both losses and the penalty
+    config.inputs.noise = 0.0  # standard deviation of normal noise at the start, in network units; 0 for none
+    config.inputs.noise_steps = 0  # generator updates over which it falls linearly to 0 (Sonderby 2017); 0 for constant
+    config.inputs.augment = ""  # of images, some of color,translation,cutout (DiffAugment, Zhao 2020); empty for none
     config.penalty = ConfigDict()
     config.penalty.name = "none"  # none, two_sided (GP), one_sided (LP), zero_centred
     config.penalty.weight = 10.0  # lambda (Gulrajani 2017, section 4)

@@ -194,6 +194,8 @@ COMBINATIONS = [
     ({"data.theta": 0.5}, "config.data.theta: read by data.name=parallel_lines, not by", {"data.name": "parallel_lines"}),
     ({"data.dim": 2}, "config.data.dim: read by data.name=gaussian, not by ring8; leave it at 1", {"data.name": "gaussian"}),
     ({"data.builder": "mnist"}, "config.data.builder: read by data.name=tfds, not by ring8", {"data.builder": "fashion_mnist"}),
+    ({"inputs.augment": "color"}, "config.inputs.augment: color is of images, and data.name=ring8", {"inputs.augment": ""}),
+    ({"inputs.augment": "color,cutout"}, "config.inputs.augment: color,cutout is of", {"data.name": "digits"}),
     ({"eval.features": "classifier"}, "config.eval.features: classifier is for images", {"data.name": "digits"}),
     ({"batch_size": 30, "devices": 4}, "config.batch_size: 30 is not divisible by config.devices=4", {"batch_size": 32}),
     (

@@ -103,6 +103,9 @@ def _combinations(config: ConfigDict) -> list[str]:
         f"config.model.width: maxmin sorts pairs of channels, and {config.model.width} is odd": (
             "maxmin" in (config.model.critic_activation, config.model.generator_activation) and config.model.width % 2 != 0
         ),
+        f"config.inputs.augment: {config.inputs.augment} is of images, and data.name={config.data.name} has none": (
+            config.inputs.augment != "" and not datasets[config.data.name].get("images", False)
+        ),
         f"config.eval.features: {config.eval.features} is for images, and data.name={config.data.name} has none; use pixels": (
             config.eval.features != "pixels" and not datasets[config.data.name].get("images", False)
         ),

@@ -132,6 +132,12 @@ def _some_of(names: Sequence[str]) -> Rule:
     return Rule(str, lambda v: v == "all" or set(v.split(",")) <= set(names), f"all, or some of {','.join(names)}", hint=hint)
 
 
+def _in_order(names: Sequence[str]) -> Rule:
+    some = _some_of(names)
+    wanted = f"empty, or some of {','.join(names)}"
+    return Rule(str, lambda v: v == "" or (v != "all" and some.accepts(v)), wanted, hint=some.hint)
+
+
 def _is_colour(text: str) -> bool:
     from PIL import ImageColor
 
@@ -202,6 +208,9 @@ KEYS: dict[str, Key] = {
     "terms.drift": Key("switch", _real(0)),
     "replay.capacity": Key("static", _whole(0)),
     "replay.share": Key("number", _real(0, 1)),
+    "inputs.noise": Key("switch", _real(0)),
+    "inputs.noise_steps": Key("number", _whole(0)),
+    "inputs.augment": Key("static", _in_order(registered("objectives/inputs.py", "AUGMENTATIONS"))),
     "penalty.name": Key("static", _one_of(registered(PENALTIES, "PENALTIES"))),
     "penalty.weight": Key("number", _real(0)),
     "penalty.points": Key("static", _one_of(registered(PENALTIES, "POINTS"))),

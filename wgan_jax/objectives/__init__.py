@@ -1,4 +1,4 @@
-"""The only composer: loss x terms x penalty x where it looks x constraint x memory -> Objective."""
+"""The only composer: loss x terms x penalty x where it looks x what is shown x constraint x memory -> Objective."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wgan_jax.objectives.constraints import clip_parameters
+from wgan_jax.objectives.inputs import make_inputs
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.memory import init_replay, replay
 from wgan_jax.objectives.penalties import PENALTIES, make_points, safe_norm, squared_gradient_norm
@@ -38,11 +39,12 @@ class Objective(NamedTuple):
 
 
 def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None = None) -> Objective:
-    """Returns the objective that config.loss, terms, penalty, clip and replay describe, for two networks."""
+    """Returns the objective that config.loss, terms, penalty, inputs, clip and replay describe, for two networks."""
     loss, penalty = LOSSES[config.loss], PENALTIES[config.penalty.name]
     terms = {f"terms.{name}": term for name, term in TERMS.items() if config.terms[name] > 0}
     where = config.penalty.points if penalty is not None else "interpolates"
     penalty_points = make_points(where, config.penalty.perturbation, axis_name)
+    show = make_inputs(config, axis_name)
 
     def outputs(
         params: Params, model_state: Params, real: Batch, generated: Batch
@@ -76,6 +78,7 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
             key_replay = jax.random.fold_in(key, REPLAY)
             generated, buffer = replay(memory["replay"], generated, hyper["replay.share"], key_replay, axis_name)
             memory = {**memory, "replay": jax.lax.stop_gradient(buffer)}
+        real, generated = show(key, real, generated, state.step, hyper)
         on_real, on_generated, new_state = outputs(params, model_state, real, generated)
         scores = on_real.score, on_generated.score
         assert scores[0].shape == scores[1].shape == real.label.shape, "scores are [B], or they would broadcast"
@@ -91,17 +94,18 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
     def generator_objective(
         params: Params, state: TrainState, latents: Latents, real: Batch, key: jax.Array, hyper: Hyperparameters
     ) -> Value:
-        del key
-        generated, new_state = networks.generator(params, state.generator.model_state, *latents)
+        x, new_state = networks.generator(params, state.generator.model_state, *latents)
+        real, generated = show(key, real, Batch(x, latents.label), state.step, hyper)
         critic = state.critic.params, state.critic.model_state
         on_real, _ = networks.critic(*critic, *real)  # left out by the compiler where nothing reads it
-        on_generated, _ = networks.critic(*critic, generated, latents.label)
+        on_generated, _ = networks.critic(*critic, *generated)
         value = jnp.mean(loss.generator(on_real.score, on_generated.score))
         value = value + sum(added("generator", on_real, on_generated, hyper).values())
         return value, (new_state, state.memory, {"generator_loss": value})
 
     def gradient_norm(state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters) -> jax.Array:
-        squared = squared_norms(state.critic.params, state.critic.model_state, real, generated, key, hyper)
+        shown = show(key, real, generated, state.step, hyper)
+        squared = squared_norms(state.critic.params, state.critic.model_state, *shown, key, hyper)
         return jnp.mean(safe_norm(squared))
 
     def constrain(critic: Player, hyper: Hyperparameters) -> Player:

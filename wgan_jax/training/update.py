@@ -40,9 +40,10 @@ class Steps(NamedTuple):
 
 
 def make_hyperparameters(config: ConfigDict) -> Hyperparameters:
-    """Returns the numbers of a config that are arguments of the program; decay_steps 0, rates that stay, is inf."""
+    """Returns the numbers of a config that are arguments of the program; of steps over which they fall, 0, never, is inf."""
     values = {key: functools.reduce(operator.getitem, key.split("."), config) for key in keys_of("number", "switch")}
-    values["decay_steps"] = values["decay_steps"] or jnp.inf
+    for key in ("decay_steps", "inputs.noise_steps"):
+        values[key] = values[key] or jnp.inf
     return {key: jnp.asarray(value, param_dtype(config)) for key, value in values.items()}
 
 
