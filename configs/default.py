@@ -64,9 +64,14 @@ def default_config() -> ConfigDict:
     config.model.remat = False  # resnet: blocks are computed again in backward passes, which takes time and saves memory
 
     config.loss = "wasserstein"  # wasserstein, minimax, non_saturating, hinge, least_squares, relativistic
+    config.targets = ConfigDict()  # of the critic's scores, 1 of real and 0 of generated; for cross-entropy and least squares
+    config.targets.smoothing = 0.0  # real ones are 1 - smoothing (one-sided: Salimans 2016: .1)
+    config.targets.noise = 0.0  # each is moved by up to so much towards the other (Chintala 2016: .3)
+    config.targets.flip = 0.0  # probability that an example has the other side's (Chintala 2016: "occasionally")
     config.terms = ConfigDict()  # weights of what is added to a player's loss; 0 for none
     config.terms.feature_matching = 0.0  # generator: |mean f(x) - mean f(G(z))|^2 (Salimans 2016)
     config.terms.drift = 0.0  # critic: f(x)^2 (Karras 2018: .001)
+    config.terms.historical_averaging = 0.0  # both: |theta - mean over updates of theta|^2 (Salimans 2016)
     config.replay = ConfigDict()  # of generated examples that the critic is shown again (Pfau & Vinyals 2016)
     config.replay.capacity = 0  # examples; 0 for none
     config.replay.share = 0.5  # of a batch

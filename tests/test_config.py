@@ -194,6 +194,12 @@ COMBINATIONS = [
     ({"data.theta": 0.5}, "config.data.theta: read by data.name=parallel_lines, not by", {"data.name": "parallel_lines"}),
     ({"data.dim": 2}, "config.data.dim: read by data.name=gaussian, not by ring8; leave it at 1", {"data.name": "gaussian"}),
     ({"data.builder": "mnist"}, "config.data.builder: read by data.name=tfds, not by ring8", {"data.builder": "fashion_mnist"}),
+    ({"targets.smoothing": 0.1, "loss": "hinge"}, "config.targets.smoothing: loss=hinge has no targets", {"loss": "minimax"}),
+    (
+        {"targets.noise": 0.3, "targets.flip": 0.1, "loss": "relativistic"},
+        "config.targets.noise and config.targets.flip: loss=relativistic has no targets; use one of minimax, non_saturating, l",
+        {"loss": "least_squares"},
+    ),
     ({"inputs.augment": "color"}, "config.inputs.augment: color is of images, and data.name=ring8", {"inputs.augment": ""}),
     ({"inputs.augment": "color,cutout"}, "config.inputs.augment: color,cutout is of", {"data.name": "digits"}),
     ({"eval.features": "classifier"}, "config.eval.features: classifier is for images", {"data.name": "digits"}),

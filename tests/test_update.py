@@ -510,7 +510,7 @@ def test_memory_reaches_every_objective_and_is_not_averaged_over_devices():
         return remember
 
     objective = objective._replace(
-        init_memory=lambda: {"seen": jnp.int32(1)},
+        init_memory=lambda critic, generator: {"seen": jnp.int32(1)},
         critic=remembering(objective.critic, 10),
         generator=remembering(objective.generator, 100),
     )

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, FieldReference, config_flags
 
 from wgan_jax.errors import UserError
 from wgan_jax.keys import KEYS, did_you_mean, keys_of, unknown
-from wgan_jax.registries import described
+from wgan_jax.registries import described, registered
 
 MANY = 10  # missing keys, from which on they are no slip but a config of one's own
 
@@ -62,7 +62,12 @@ def _combinations(config: ConfigDict) -> list[str]:
     mixing = {name for name, told in normalizations.items() if told.get("mixes_examples", False)}
     mixing_none = " or ".join(sorted(normalizations.keys() - mixing))
     mixed = sorted(mixing & {config.model.generator_normalization, config.model.critic_normalization})
+    aimed = registered("objectives/losses.py", "CRITERIA")
+    targets = [f"config.targets.{name}" for name, value in config.targets.items() if value > 0]
     checks = {
+        f"{' and '.join(targets)}: loss={config.loss} has no targets; use one of {', '.join(aimed)}": (
+            targets != [] and config.loss not in aimed
+        ),
         "config.clip and config.penalty.name: a clipped critic with a gradient penalty is no known method; "
         "set clip=0, penalty.name=none, or clip_with_penalty=True if you mean it": (
             config.clip > 0 and penalised and not config.clip_with_penalty

@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from wgan_jax.objectives.constraints import clip_parameters
 from wgan_jax.objectives.inputs import make_inputs
 from wgan_jax.objectives.losses import LOSSES
-from wgan_jax.objectives.memory import init_replay, replay
+from wgan_jax.objectives.memory import from_mean, init_replay, replay
 from wgan_jax.objectives.penalties import PENALTIES, make_points, safe_norm, squared_gradient_norm
+from wgan_jax.objectives.targets import make_critic_loss
 from wgan_jax.objectives.terms import TERMS
 from wgan_jax.types import Batch, CriticOutput, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
 
@@ -34,17 +35,17 @@ class Objective(NamedTuple):
     # real, generated, key -> mean |grad f| on this device; for the log
     gradient_norm: Callable[[TrainState, Batch, Batch, jax.Array, Hyperparameters], jax.Array]
     constrain: Callable[[Player, Hyperparameters], Player]  # the critic after an update
-    init_memory: Callable[[], Params]
+    init_memory: Callable[[Params, Params], Params]  # of the parameters of critic and generator at the start
     penalised: bool
 
 
 def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None = None) -> Objective:
-    """Returns the objective that config.loss, terms, penalty, inputs, clip and replay describe, for two networks."""
+    """Returns the objective that config.loss, targets, terms, penalty, inputs, clip and replay describe, for two networks."""
     loss, penalty = LOSSES[config.loss], PENALTIES[config.penalty.name]
     terms = {f"terms.{name}": term for name, term in TERMS.items() if config.terms[name] > 0}
     where = config.penalty.points if penalty is not None else "interpolates"
     penalty_points = make_points(where, config.penalty.perturbation, axis_name)
-    show = make_inputs(config, axis_name)
+    critic_loss, show = make_critic_loss(config, axis_name), make_inputs(config, axis_name)
 
     def outputs(
         params: Params, model_state: Params, real: Batch, generated: Batch
@@ -70,6 +71,15 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
         x, label = penalty_points(key, real, generated, hyper["penalty.noise_scale"])
         return squared_gradient_norm(lambda x: networks.penalty_critic(params, model_state, x, label)[0].score, x)
 
+    def from_history(
+        player: str, params: Params, memory: Params, count: jax.Array, hyper: Hyperparameters
+    ) -> tuple[jax.Array | float, Params]:
+        """What the distance of a player's parameters from their mean adds to its loss, and the memory with them."""
+        if not config.terms.historical_averaging:
+            return 0.0, memory
+        distance, mean = from_mean(params, memory["means"][player], count)
+        return hyper["terms.historical_averaging"] * distance, {**memory, "means": {**memory["means"], player: mean}}
+
     def critic_objective(
         params: Params, state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters
     ) -> Value:
@@ -82,8 +92,10 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
         on_real, on_generated, new_state = outputs(params, model_state, real, generated)
         scores = on_real.score, on_generated.score
         assert scores[0].shape == scores[1].shape == real.label.shape, "scores are [B], or they would broadcast"
-        value = jnp.mean(loss.critic(*scores)) + sum(added("critic", on_real, on_generated, hyper).values())
+        value = jnp.mean(critic_loss(key, *scores, hyper)) + sum(added("critic", on_real, on_generated, hyper).values())
         metrics = {"wasserstein_estimate": jnp.mean(scores[0]) - jnp.mean(scores[1])}
+        history, memory = from_history("critic", params, memory, state.critic_step, hyper)
+        value = value + history
         if penalty is not None:
             squared = squared_norms(params, model_state, real, generated, key, hyper)
             metrics["penalty"] = jnp.mean(penalty(squared))
@@ -101,7 +113,9 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
         on_generated, _ = networks.critic(*critic, *generated)
         value = jnp.mean(loss.generator(on_real.score, on_generated.score))
         value = value + sum(added("generator", on_real, on_generated, hyper).values())
-        return value, (new_state, state.memory, {"generator_loss": value})
+        history, memory = from_history("generator", params, state.memory, state.step, hyper)
+        value = value + history
+        return value, (new_state, memory, {"generator_loss": value})
 
     def gradient_norm(state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters) -> jax.Array:
         shown = show(key, real, generated, state.step, hyper)
@@ -114,7 +128,10 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
         variables = dict(networks.refresh_critic(critic.variables))
         return critic.replace(params=variables.pop("params"), model_state=variables)
 
-    def init_memory() -> Params:
-        return {"replay": init_replay(config.replay.capacity, networks.example)} if config.replay.capacity else {}
+    def init_memory(critic: Params, generator: Params) -> Params:
+        memory = {"replay": init_replay(config.replay.capacity, networks.example)} if config.replay.capacity else {}
+        if config.terms.historical_averaging:
+            memory["means"] = jax.tree.map(jnp.zeros_like, {"critic": critic, "generator": generator})
+        return memory
 
     return Objective(critic_objective, generator_objective, gradient_norm, constrain, init_memory, penalty is not None)

@@ -1,7 +1,11 @@
-"""What an objective remembers between updates. The same on all devices: what goes in is gathered over them."""
+"""What an objective remembers between updates: generated examples, means of parameters.
+
+It is the same on all devices: examples are gathered over them, and parameters are the same.
+"""
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from wgan_jax.batching import example_keys
 from wgan_jax.types import Array, Batch, Params
@@ -38,3 +42,13 @@ def replay(buffer: Params, generated: Batch, share: Array, key: jax.Array, axis_
     stored = buffer["stored"] + len(new.label)
     stored = jnp.where(stored >= 2 * capacity, stored - capacity, stored)  # which never overflows, and is as full
     return shown, {"x": buffer["x"].at[places].set(new.x), "label": buffer["label"].at[places].set(new.label), "stored": stored}
+
+
+def from_mean(params: Params, mean: Params, count: Array) -> tuple[Array, Params]:
+    """Returns |theta - mean|^2, [], and the mean of parameters with theta in it, as the last of count + 1.
+
+    That mean is of theta at all of its player's updates until now (historical averaging: Salimans 2016, section 3.3).
+    """
+    rate = 1 / (count + 1).astype(jax.tree.leaves(params)[0].dtype)
+    mean = jax.lax.stop_gradient(jax.tree.map(lambda old, new: old + rate * (new - old), mean, params))
+    return optax.tree.norm(jax.tree.map(jnp.subtract, params, mean), squared=True), mean

@@ -66,7 +66,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         generator = init_player("generator", dict(networks.init_generator(key_generator)))
         zero = jnp.zeros((), jnp.int32)
         ema = jax.tree.map(jnp.copy, generator.variables)
-        return TrainState(zero, jnp.copy(zero), critic, generator, ema, objective.init_memory())
+        return TrainState(zero, jnp.copy(zero), critic, generator, ema, objective.init_memory(critic.params, generator.params))
 
     def descend(
         name: str, state: TrainState, loss: Callable[[Params], Value], hyper: Hyperparameters
