@@ -57,9 +57,11 @@ def default_config() -> ConfigDict:
     config.model.generator_activation = "relu"  # relu, leaky_relu (slope 0.2), tanh, shifted_softplus, maxmin, groupsort
     config.model.critic_activation = "relu"
     config.model.initializer = "he_normal"  # he_normal, glorot_uniform, orthogonal, normal (standard deviation .02)
-    config.model.generator_normalization = "none"  # none, batch, layer
+    config.model.generator_normalization = "none"  # none, batch, layer, virtual_batch (Salimans 2016; not of a critic)
+    config.model.generator_dropout = 0.0  # rate, in training and in sampling alike, as the latent decides (Isola 2017: .5)
     config.model.critic_normalization = "none"  # batch is refused together with a penalty
     config.model.critic_kernel = "none"  # none, spectral_kernel (Miyato 2018), spectral_operator, orthogonal (Anil 2019)
+    config.model.critic_head = "linear"  # linear, minibatch_discrimination (Salimans 2016; refused together with a penalty)
     config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
     config.model.remat = False  # resnet: blocks are computed again in backward passes, which takes time and saves memory
 

@@ -194,6 +194,21 @@ COMBINATIONS = [
     ({"data.theta": 0.5}, "config.data.theta: read by data.name=parallel_lines, not by", {"data.name": "parallel_lines"}),
     ({"data.dim": 2}, "config.data.dim: read by data.name=gaussian, not by ring8; leave it at 1", {"data.name": "gaussian"}),
     ({"data.builder": "mnist"}, "config.data.builder: read by data.name=tfds, not by ring8", {"data.builder": "fashion_mnist"}),
+    (
+        {"model.critic_normalization": "virtual_batch"},
+        "config.model.critic_normalization: virtual_batch refers to a batch of fixed latents, so it is the generator's",
+        {"model.critic_normalization": "layer", "model.generator_normalization": "virtual_batch"},
+    ),
+    (
+        {"model.critic_head": "minibatch_discrimination", "penalty.name": "zero_centred"},
+        "config.model.critic_head: minibatch_discrimination mixes the examples",
+        {"penalty.name": "none"},
+    ),
+    (
+        {"model.critic_head": "minibatch_discrimination", "batch_size": 1},
+        "config.batch_size: minibatch_discrimination needs at least 2",
+        {"model.critic_head": "linear"},
+    ),
     ({"targets.smoothing": 0.1, "loss": "hinge"}, "config.targets.smoothing: loss=hinge has no targets", {"loss": "minimax"}),
     (
         {"targets.noise": 0.3, "targets.flip": 0.1, "loss": "relativistic"},
@@ -578,6 +593,7 @@ def test_only_data_in_a_home_directory_needs_one(monkeypatch):
         ("models/latent.py", "LATENTS"),
         ("models/kernels.py", "KERNELS"),
         ("models/layers.py", "ACTIVATIONS"),
+        ("models/layers.py", "HEADS"),
         ("models/layers.py", "INITIALIZERS"),
         ("models/layers.py", "NORMALIZATIONS"),
         ("objectives/constraints.py", "CLIP_SCOPES"),

@@ -13,7 +13,7 @@ from wgan_jax.batching import example_keys
 from wgan_jax.errors import UserError
 from wgan_jax.models import ARCHITECTURES, build_networks, make_sampler
 from wgan_jax.models.latent import LATENTS, sample_latents
-from wgan_jax.models.layers import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
+from wgan_jax.models.layers import ACTIVATIONS, HEADS, INITIALIZERS, NORMALIZATIONS
 from wgan_jax.types import Batch, CriticOutput, Latents
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -281,13 +281,19 @@ def test_batch_normalisation_in_training_and_in_evaluation(tiny):
     np.testing.assert_allclose(scores_of(networks, variables, x), (np.tanh(sums / np.sqrt(1 + 1e-5)) @ last)[:, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize("normalization", sorted(NORMALIZATIONS))
-def test_a_critic_says_whether_it_mixes_the_examples_of_a_batch(tiny, normalization):
-    _, networks = tiny(critic_normalization=normalization, critic_activation="tanh", depth=1)
+@pytest.mark.parametrize(
+    ("changes", "mixes"),
+    [
+        *(({"critic_normalization": name}, norm.mixes_examples) for name, norm in NORMALIZATIONS.items() if not norm.refers),
+        *(({"critic_head": name}, head.mixes_examples) for name, head in HEADS.items()),
+    ],
+)
+def test_a_critic_says_whether_it_mixes_the_examples_of_a_batch(tiny, changes, mixes):
+    _, networks = tiny(**changes, critic_activation="tanh", depth=1)
     params, state = split(initial(networks, "critic"))
     x = uniform(1, 6, 2)
     among, among_others = (networks.critic(params, state, y, labels(y))[0].score[0] for y in (x, x.at[1:].add(1)))
-    assert networks.mixes_examples == (abs(among - among_others) > 1e-4)
+    assert networks.mixes_examples == mixes == (abs(among - among_others) > 1e-4)
 
 
 def test_layer_normalisation_is_per_example(tiny):
@@ -315,7 +321,8 @@ def test_batch_statistics_are_those_of_the_global_batch(make_config):
 
 @pytest.mark.parametrize("name", sorted(NORMALIZATIONS))
 def test_evaluation_is_per_example(tiny, name):
-    _, networks = tiny(generator_normalization=name, critic_normalization=name)
+    critics = {} if NORMALIZATIONS[name].refers else {"critic_normalization": name}
+    _, networks = tiny(generator_normalization=name, generator_dropout=0.5, critic_head="minibatch_discrimination", **critics)
     generator, critic = initial(networks, "generator"), initial(networks, "critic")
     z, x = uniform(1, 4, 3), uniform(2, 4, 2)
     images, few = (networks.generate(generator, Latents(z, labels(z))) for z in (z, z[:2]))
@@ -334,7 +341,8 @@ def test_evaluation_is_per_example(tiny, name):
 
 @pytest.mark.parametrize("name", sorted(NORMALIZATIONS))
 def test_bfloat16_is_only_for_computing(make_config, name):
-    changes = {"model.generator_normalization": name, "model.critic_normalization": name}
+    changes = {"model.generator_normalization": name, "model.critic_head": "minibatch_discrimination"}
+    changes |= {} if NORMALIZATIONS[name].refers else {"model.critic_normalization": name}
     narrow = build_networks(make_config("gan.py:ring8", TINY | changes | {"dtype": "bfloat16"}), IMAGE)
     wide = build_networks(make_config("gan.py:ring8", TINY | changes), IMAGE)
     inputs = {"generator": uniform(1, 4, 3), "critic": uniform(2, 4, *IMAGE)}

@@ -94,6 +94,28 @@ CELLS["dcgan"] = (
         **LAYER,
     },
 )
+CELLS["shown, aimed and averaged"] = (
+    "gan",
+    "digits",
+    {
+        "inputs.noise": 0.1,
+        "inputs.noise_steps": 30,
+        "inputs.augment": "color,translation,cutout",
+        "targets.smoothing": 0.1,
+        "targets.noise": 0.2,
+        "targets.flip": 0.1,
+        "terms.historical_averaging": 0.1,
+    },
+)
+CELLS["Salimans"] = (
+    "gan",
+    "ring8",
+    {
+        "model.critic_head": "minibatch_discrimination",
+        "model.generator_normalization": "virtual_batch",
+        "model.generator_dropout": 0.3,
+    },
+)
 TWINS = ["wgan", "dragan", "dcgan"]
 
 

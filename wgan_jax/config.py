@@ -59,8 +59,11 @@ def _combinations(config: ConfigDict) -> list[str]:
     normalizations = described("models/layers.py", "NORMALIZATIONS")
     kernel = described("models/kernels.py", "KERNELS")[config.model.critic_kernel]
     normalised = config.model.critic_normalization != "none"
+    heads = described("models/layers.py", "HEADS")
+    referring = {name for name, told in normalizations.items() if told.get("refers", False)}
+    mixing_head = heads[config.model.critic_head].get("mixes_examples", False)
     mixing = {name for name, told in normalizations.items() if told.get("mixes_examples", False)}
-    mixing_none = " or ".join(sorted(normalizations.keys() - mixing))
+    mixing_none = " or ".join(sorted(normalizations.keys() - mixing - referring))
     mixed = sorted(mixing & {config.model.generator_normalization, config.model.critic_normalization})
     aimed = registered("objectives/losses.py", "CRITERIA")
     targets = [f"config.targets.{name}" for name, value in config.targets.items() if value > 0]
@@ -82,6 +85,13 @@ def _combinations(config: ConfigDict) -> list[str]:
         f"config.model.remat: only the blocks of model.name=resnet are computed again, and this is {config.model.name}": (
             config.model.remat and config.model.name != "resnet"
         ),
+        f"config.model.critic_normalization: {config.model.critic_normalization} refers to a batch of fixed latents, so it is "
+        f"the generator's alone (Salimans 2016, section 3.5); use {mixing_none}": (
+            config.model.critic_normalization in referring
+        ),
+        f"config.model.critic_head: {config.model.critic_head} mixes the examples, so a per-example penalty is meaningless; "
+        "set penalty.name=none or critic_head=linear": penalised and mixing_head,
+        f"config.batch_size: {config.model.critic_head} needs at least 2 examples": config.batch_size < 2 and mixing_head,
         f"config.batch_size: {config.batch_size} is not divisible by config.devices={config.devices}": (
             config.devices > 0 and config.batch_size % config.devices != 0
         ),

@@ -201,6 +201,8 @@ KEYS: dict[str, Key] = {
     "model.generator_normalization": Key("static", NORMALIZATION),
     "model.critic_normalization": Key("static", NORMALIZATION),
     "model.critic_kernel": Key("static", _one_of(registered("models/kernels.py", "KERNELS"))),
+    "model.critic_head": Key("static", _one_of(registered(LAYERS, "HEADS"))),
+    "model.generator_dropout": Key("static", _real(0, 1, below=True)),
     "model.normalize_first": Key("static", TRUTH),
     "model.remat": Key("watch", TRUTH),
     "loss": Key("static", _one_of(registered("objectives/losses.py", "LOSSES"))),

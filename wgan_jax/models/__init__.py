@@ -15,7 +15,8 @@ from wgan_jax.errors import UserError
 from wgan_jax.models import dcgan, mlp, resnet
 from wgan_jax.models.kernels import KERNEL_STATE
 from wgan_jax.models.latent import sample_latents
-from wgan_jax.models.layers import Style
+from wgan_jax.models.layers import NORMALIZATIONS, Style
+from wgan_jax.models.minibatch import Referring
 from wgan_jax.types import Apply, Array, Batch, CriticOutput, Latents, Networks, Params
 
 # (generator variables, key, label [n], first) -> latents and examples first, ..., first + n - 1: [n, *shape]
@@ -75,9 +76,15 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             dtype=jnp.dtype(config.dtype),
             param_dtype=wide,
             remat=model.remat,
+            head=model.critic_head if player == "critic" else "linear",
+            dropout=model.generator_dropout if player == "generator" else 0.0,
+            reference=config.batch_size if player == "generator" else 0,
         )
 
     generator, critic = architecture.generator(style("generator"), shape), architecture.critic(style("critic"))
+    if NORMALIZATIONS[model.generator_normalization].refers:
+        keys = lambda: example_keys(jax.random.key(0), config.batch_size)  # noqa: E731
+        generator = Referring(generator, lambda: sample_latents(keys(), config, wide))
     wide_critic = architecture.critic(style("critic")._replace(dtype=wide))
     penalty_critic = wide_critic if config.penalty.dtype == "parameters" else critic
     no_label = jnp.zeros((1,), jnp.int32)

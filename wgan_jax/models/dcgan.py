@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wgan_jax.models.dropout import drop
 from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Dense, Style, TransposedConvolution, score
 from wgan_jax.types import CriticOutput
 
@@ -38,8 +39,9 @@ class Generator(nn.Module):
         hidden = style.normalization == "none"  # no bias before a normalisation
         x = Dense(sizes[-1] ** 2 * widths[-1], style, hidden)(latent)
         x = x.reshape(-1, sizes[-1], sizes[-1], widths[-1])
-        for size, width in reversed(list(zip(sizes[:-1], widths[:-1], strict=True))):
+        for layer, (size, width) in reversed(list(enumerate(zip(sizes[:-1], widths[:-1], strict=True)))):
             x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization].apply(x, style, train))
+            x = drop(x, latent, layer, style.dropout)
             x = TransposedConvolution(width, size, style, taps=5, use_bias=hidden or size == sizes[0])(x)
         return jnp.tanh(x.astype(style.param_dtype))
 
@@ -58,4 +60,4 @@ class Critic(nn.Module):
             use_bias = normalization == "none"
             x = Convolution(style.width * 2**index, style, taps=5, stride=2, use_bias=use_bias)(x)
             x = ACTIVATIONS[style.activation](NORMALIZATIONS[normalization].apply(x, style, train))
-        return score(x.reshape(x.shape[0], -1), style)
+        return score(x.reshape(x.shape[0], -1), style, train)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from wgan_jax.models.kernels import KERNELS, Linear
+from wgan_jax.models.minibatch import Closeness, VirtualBatchNorm
 from wgan_jax.ops.convolution import convolve, convolve_transpose
 from wgan_jax.types import CriticOutput
 
@@ -27,10 +28,14 @@ class Style(NamedTuple):
     param_dtype: jax.typing.DTypeLike  # of parameters, normalisations and outputs
     remat: bool = False  # whether a residual block keeps its input alone for the backward pass, and computes the rest again
 
+    head: str = "linear"  # of a critic
+    dropout: float = 0.0  # rate of a generator's hidden units
+    reference: int = 0  # examples, the first of a generator's batch, that virtual batch normalisation refers to
+
     @property
     def mixes_examples(self) -> bool:
         """Whether what a network says of an example in training depends on the others of its batch."""
-        return NORMALIZATIONS[self.normalization].mixes_examples
+        return NORMALIZATIONS[self.normalization].mixes_examples or HEADS[self.head].mixes_examples
 
 
 def _maxmin(x: jax.Array) -> jax.Array:
@@ -74,18 +79,25 @@ def _layer(x: jax.Array, style: Style, train: bool) -> jax.Array:
     return norm(x.astype(style.param_dtype))
 
 
+def _virtual_batch(x: jax.Array, style: Style, train: bool) -> jax.Array:
+    del train
+    return VirtualBatchNorm(style.reference)(x.astype(style.param_dtype))
+
+
 class Normalization(NamedTuple):
     """A normalisation. wgan_jax.registries reads all but `apply` from the text of this file, so it is written as literals."""
 
     # called inside a module's compact method: (x, style, train) -> x, in style.param_dtype
     apply: Callable[[jax.Array, Style, bool], jax.Array]
     mixes_examples: bool = False  # whether an example's output depends, in training, on the others of its batch
+    refers: bool = False  # whether it needs a reference batch, which a generator alone has
 
 
 NORMALIZATIONS: dict[str, Normalization] = {
     "none": Normalization(lambda x, style, train: x),
     "batch": Normalization(_batch, mixes_examples=True),
     "layer": Normalization(_layer),
+    "virtual_batch": Normalization(_virtual_batch, refers=True),
 }
 
 
@@ -167,7 +179,32 @@ class TransposedConvolution(nn.Module):
         return _apply(self, y, shape, linear, 1 / self.stride**2, swapped=True)
 
 
-def score(features: jax.Array, style: Style) -> CriticOutput:
-    """Returns a critic's end, a linear score of features [B, F]; without a sigmoid. Called inside a compact method."""
-    value = Dense(1, style)(features)
+def _minibatch_discrimination(features: jax.Array, style: Style, train: bool) -> jax.Array:
+    """The features, and the closeness to the other examples by 100 kernels of 5 dimensions (Salimans 2016, section 3.2)."""
+    values = Dense(100 * 5, style, use_bias=False)(features).astype(style.param_dtype)
+    closeness = Closeness(style.axis_name)(values.reshape(-1, 100, 5), train)
+    return jnp.concatenate([features, closeness.astype(features.dtype)], axis=1)
+
+
+class Head(NamedTuple):
+    """What a critic's score is linear in. wgan_jax.registries reads all but `apply` from the text of this file."""
+
+    apply: Callable[
+        [jax.Array, Style, bool], jax.Array
+    ]  # called inside a compact method: features [B, F], style, train -> [B, ...]
+    mixes_examples: bool = False  # whether an example's score depends, in training, on the others of its batch
+
+
+HEADS: dict[str, Head] = {
+    "linear": Head(lambda features, style, train: features),
+    "minibatch_discrimination": Head(_minibatch_discrimination, mixes_examples=True),
+}
+
+
+def score(features: jax.Array, style: Style, train: bool) -> CriticOutput:
+    """Returns a critic's end, a linear score of what its head makes of features [B, F]; without a sigmoid.
+
+    Called inside a compact method.
+    """
+    value = Dense(1, style)(HEADS[style.head].apply(features, style, train))
     return CriticOutput(value[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)

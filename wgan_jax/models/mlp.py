@@ -6,23 +6,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wgan_jax.models.dropout import drop
 from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Style, score
 from wgan_jax.types import CriticOutput
 
 
 class Hidden(nn.Module):
-    """dense -> normalisation -> activation, `depth` times: [B, D] to [B, width]. No bias before a normalisation."""
+    """dense -> normalisation -> activation -> dropout, `depth` times: [B, D] to [B, width]. No bias before a normalisation."""
 
     style: Style
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        style = self.style
-        for _ in range(style.depth):
+        style, latent = self.style, x
+        for layer in range(style.depth):
             use_bias = style.normalization == "none"
             x = Dense(style.width, style, use_bias)(x)
             x = NORMALIZATIONS[style.normalization].apply(x, style, train)
-            x = ACTIVATIONS[style.activation](x)
+            x = drop(ACTIVATIONS[style.activation](x), latent, layer, style.dropout)
         return x
 
 
@@ -55,7 +56,7 @@ class Critic(nn.Module):
     def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
         del label
         h = Hidden(self.style)(x.reshape(x.shape[0], -1), train)
-        return score(h, last(self.style))
+        return score(h, last(self.style), train)
 
 
 def four_layers(style: Style, shape: tuple[int, ...]) -> Generator:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wgan_jax.models.dropout import drop
 from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Dense, Style, score
 from wgan_jax.types import CriticOutput
 
@@ -89,8 +90,8 @@ class Generator(nn.Module):
         style = self.style
         inwards = widths(self.shape[0], style.width)
         x = Dense(SMALLEST**2 * inwards[-1], style)(latent).reshape(-1, SMALLEST, SMALLEST, inwards[-1])
-        for features in reversed(inwards[:-1]):
-            x = _run(Block(features, style, "up"), x, train)
+        for layer, features in reversed(list(enumerate(inwards[:-1]))):
+            x = drop(_run(Block(features, style, "up"), x, train), latent, layer, style.dropout)
         x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization].apply(x, style, train))
         x = Convolution(self.shape[-1], style, taps=3)(x)
         return jnp.tanh(x.astype(style.param_dtype))
@@ -120,4 +121,4 @@ class Critic(nn.Module):
             for width in inwards[1:]:
                 x = _run(Block(width, style, "down"), x, train)
             features = x.reshape(x.shape[0], -1)
-        return score(features, style)
+        return score(features, style, train)
