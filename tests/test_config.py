@@ -212,7 +212,7 @@ COMBINATIONS = [
     ({"targets.smoothing": 0.1, "loss": "hinge"}, "config.targets.smoothing: loss=hinge has no targets", {"loss": "minimax"}),
     (
         {"targets.noise": 0.3, "targets.flip": 0.1, "loss": "relativistic"},
-        "config.targets.noise and config.targets.flip: loss=relativistic has no targets; use one of minimax, non_saturating, l",
+        "config.targets.flip and config.targets.noise: loss=relativistic has no targets; use one of minimax, non_saturating, l",
         {"loss": "least_squares"},
     ),
     ({"inputs.augment": "color"}, "config.inputs.augment: color is of images, and data.name=ring8", {"inputs.augment": ""}),
