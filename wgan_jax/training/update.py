@@ -40,7 +40,7 @@ class Steps(NamedTuple):
 
 
 def make_hyperparameters(config: ConfigDict) -> Hyperparameters:
-    """Returns the numbers of a config that are arguments of the program; of steps over which they fall, 0, never, is inf."""
+    """Returns the numbers of a config that are arguments of the program; 0 steps to fall in, for never, are inf."""
     values = {key: functools.reduce(operator.getitem, key.split("."), config) for key in keys_of("number", "switch")}
     for key in ("decay_steps", "inputs.noise_steps"):
         values[key] = values[key] or jnp.inf
