@@ -243,6 +243,11 @@ COMBINATIONS = [
     ({"model.remat": True}, "config.model.remat: only the blocks of model.name=resnet", {"model.name": "resnet"}),
     ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"penalty.name": "zero_centred"}),
     ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"clip": 0.01}),
+    (
+        {"loss": "wasserstein", "model.critic_kernel": "orthogonal", "model.critic_head": "minibatch_discrimination"},
+        "config.loss: a wasserstein critic without",
+        {"model.critic_head": "linear"},
+    ),
     ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"model.critic_kernel": "spectral_kernel"}),
     (
         {"loss": "wasserstein", "model.critic_kernel": "spectral_kernel", "model.critic_normalization": "layer"},
