@@ -98,11 +98,14 @@ def default_config() -> ConfigDict:
 
     for player in ("critic", "generator"):
         config[player] = ConfigDict()
-        config[player].optimizer = "adam"  # adam, rmsprop (decay is beta2; epsilon outside the root, as in PyTorch), sgd
+        config[player].optimizer = "adam"  # adam, rmsprop (decay is beta2; epsilon outside the root, as in PyTorch), sgd, lion
         config[player].learning_rate = 1e-4
         config[player].beta1 = 0.5
         config[player].beta2 = 0.9
-    config.decay_steps = 0  # learning rates fall linearly to 0 over so many generator updates; 0 for constant
+        config[player].weight_decay = 0.0  # decoupled, times the learning rate: adam with it is AdamW; 0 for none
+        config[player].max_gradient_norm = 0.0  # to which gradients are scaled down, of all parameters together; 0 for none
+    config.decay = "linear"  # linear, cosine: how learning rates fall to 0
+    config.decay_steps = 0  # over so many generator updates; 0 for constant
     config.ema_decay = 0.999  # of the generator's average, warmed up as min(d, (1 + t) / (10 + t))
 
     config.log_every = 100

@@ -2,8 +2,10 @@
 
 Paper: Petzka et al. 2017, "On the regularization of Wasserstein GANs", arXiv 1709.08894, equation 8.
 Command: python -m experiments.run --config=configs/wgan_lp.py[:preset[,paper=True]]
-Presets, run times and results: the tables of README.md. `paper=True` is the toy recipe of the paper's experiments: 3 x 512
-leaky ReLU, batch 256, RMSProp 5e-5, lambda 5, 10 critic updates, 20,000 steps, penalised around the data and the generated.
+Presets, run times and results: the tables of README.md. Presets penalise on the line between real and generated examples
+(penalty.points=interpolates), the other of the paper's two rules. `paper=True` is the toy recipe of its experiments: 3 x 512
+leaky ReLU, batch 256, RMSProp 5e-5, lambda 5, 10 critic updates, 20,000 steps, penalised around the real and the generated
+examples (penalty.points=perturbed_both).
 """
 
 from ml_collections import ConfigDict

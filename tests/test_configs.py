@@ -164,6 +164,13 @@ PAPERS = {
         "penalty.name": "none",
         "clip": 0.0,
     },
+    "ttur": {
+        "penalty.name": "two_sided",
+        "penalty.weight": 10.0,
+        "n_critic": 1,
+        "critic.learning_rate": 3e-4,
+        "generator.learning_rate": 1e-4,
+    },
     "gan": {"loss": "non_saturating", "penalty.name": "none", "clip": 0.0, "n_critic": 1},
 }
 

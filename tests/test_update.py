@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import default
@@ -10,7 +11,7 @@ from wgan_jax.batching import warmup_phases
 from wgan_jax.models import build_networks
 from wgan_jax.objectives import make_objective
 from wgan_jax.objectives.penalties import POINTS, make_points
-from wgan_jax.training.update import OPTIMIZERS, make_hyperparameters, make_steps
+from wgan_jax.training.update import DECAYS, OPTIMIZERS, make_hyperparameters, make_steps
 from wgan_jax.types import Batch, CriticOutput
 
 WEIGHT = np.array([0.5, -1.0, 2.0, 0.0])
@@ -41,7 +42,7 @@ def build(config, shape=(2,)):
     return networks, make_objective(config, networks)
 
 
-def toy_steps(config):
+def toy_steps(config, axis_name=None):
     """Steps of two players with one weight vector w each and the loss <w, mean x>: their gradient is the mean of the batch."""
 
     def linear(params, real):
@@ -61,7 +62,7 @@ def toy_steps(config):
         init_generator=lambda key: {"params": {"w": jnp.array(WEIGHT)}},
         generator=lambda params, model_state, latents, label: (latents, model_state),
     )
-    return make_steps(config, networks, objective._replace(critic=critic, generator=generator, penalised=True))
+    return make_steps(config, networks, objective._replace(critic=critic, generator=generator, penalised=True), axis_name)
 
 
 def batches_of(gradients):
@@ -115,10 +116,19 @@ def sgd(w, gradients, rates, beta1, beta2):
     return w - np.sum(np.asarray(rates)[:, None] * gradients, axis=0)
 
 
+def lion(w, gradients, rates, beta1, beta2):
+    """Chen 2023, algorithm 2, without decay."""
+    m = 0
+    for g, rate in zip(gradients, rates, strict=True):
+        w = w - rate * np.sign(beta1 * m + (1 - beta1) * g)
+        m = beta2 * m + (1 - beta2) * g
+    return w
+
+
 @pytest.mark.parametrize("player", ["critic", "generator"])
 @pytest.mark.parametrize(
     ("by_hand", "beta1", "beta2"),
-    [(adam, 0.0, 0.9), (adam, 0.5, 0.999), (rmsprop, 0.0, 0.99), (rmsprop, 0.5, 0.9), (sgd, 0.5, 0.9)],
+    [(adam, 0.0, 0.9), (adam, 0.5, 0.999), (rmsprop, 0.0, 0.99), (rmsprop, 0.5, 0.9), (sgd, 0.5, 0.9), (lion, 0.9, 0.99)],
 )
 def test_an_optimizer_takes_three_steps_as_by_hand(player, by_hand, beta1, beta2):
     settings = {"optimizer": by_hand.__name__, "learning_rate": 0.1, "beta1": beta1, "beta2": beta2}
@@ -139,7 +149,7 @@ def test_an_optimizer_takes_three_steps_as_by_hand(player, by_hand, beta1, beta2
 
 
 def test_every_optimizer_is_computed_by_hand_here():
-    assert set(OPTIMIZERS) == {"adam", "rmsprop", "sgd"}
+    assert set(OPTIMIZERS) == {"adam", "rmsprop", "sgd", "lion"}
 
 
 def test_numbers_of_a_config_become_arguments():
@@ -151,15 +161,20 @@ def test_numbers_of_a_config_become_arguments():
     assert {leaf.dtype.name for leaf in jax.tree.leaves(make_hyperparameters(make_config(dtype="bfloat16")))} == {"float32"}
 
 
-def test_learning_rates_fall_linearly_over_a_horizon_of_their_own():
-    """1, 3/4, 1/2, 1/4, 0, 0 of the rate over 4 generator updates, whatever config.steps; critic updates do not count."""
-    config = make_config(steps=1000, decay_steps=4, n_critic=3, critic__optimizer="sgd", generator__optimizer="sgd")
+HALF = np.sqrt(0.5)  # cos(pi / 4)
+FALLS = {"linear": (1, 0.75, 0.5, 0.25, 0, 0), "cosine": (1, (1 + HALF) / 2, 0.5, (1 - HALF) / 2, 0, 0)}
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+def test_learning_rates_fall_over_a_horizon_of_their_own(decay):
+    """To 0 over 4 generator updates, whatever config.steps; critic updates do not count."""
+    config = make_config(decay=decay, steps=1000, decay_steps=4, critic__optimizer="sgd", generator__optimizer="sgd")
     config.critic.learning_rate, config.generator.learning_rate = 0.1, 0.2
     steps, hyper = toy_steps(config), make_hyperparameters(config)
     update = jax.jit(lambda state: steps.update(state, take_gradients, jax.random.key(0), hyper)[0])
     state = steps.init_state(jax.random.key(0))
     critic, generator, position = WEIGHT, WEIGHT, 0
-    for fraction in (1, 0.75, 0.5, 0.25, 0, 0):
+    for fraction in FALLS[decay]:
         gradients = np.sin(position + np.arange(4)[:, None] + np.arange(1, 5))
         critic = critic - 0.1 * fraction * gradients[:3].sum(axis=0)
         generator = generator - 0.2 * fraction * gradients[3]
@@ -167,6 +182,65 @@ def test_learning_rates_fall_linearly_over_a_horizon_of_their_own():
         state = update(state)
         np.testing.assert_allclose(state.critic.params["w"], critic, rtol=1e-12)
         np.testing.assert_allclose(state.generator.params["w"], generator, rtol=1e-12)
+
+
+@pytest.mark.parametrize("by_hand", [adam, rmsprop, sgd, lion])
+def test_parameters_decay_by_the_learning_rate_apart_from_the_gradients(by_hand):
+    """Loshchilov & Hutter 2019, algorithm 2: the optimizer's step is the one without decay; rates halve at the second step."""
+    config = make_config(critic__optimizer=by_hand.__name__, critic__weight_decay=0.25, critic__learning_rate=0.1)
+    config.decay_steps = 2
+    steps, hyper = toy_steps(config), make_hyperparameters(config)
+    state, w = steps.init_state(jax.random.key(0)), WEIGHT
+    for count, rate in enumerate((0.1, 0.05), 1):
+        batch = jax.tree.map(lambda x, i=count - 1: x[i : i + 1], batches_of(GRADIENTS))
+        state, _ = steps.critic_phase(state.replace(step=jnp.int32(count - 1)), batch, jax.random.key(1), hyper)
+        paths = [
+            by_hand(WEIGHT, GRADIENTS[:n], [0.1, 0.05][:n], config.critic.beta1, config.critic.beta2)
+            for n in (count - 1, count)
+        ]
+        w = w * (1 - 0.25 * rate) + paths[1] - paths[0]
+        np.testing.assert_allclose(state.critic.params["w"], w, rtol=1e-12)
+
+
+def test_adam_with_decay_is_adamw():
+    config = make_config(generator__weight_decay=0.25, generator__learning_rate=0.1, generator__beta1=0.5)
+    steps, hyper = toy_steps(config), make_hyperparameters(config)
+    state, optimizer = steps.init_state(jax.random.key(0)), optax.adamw(0.1, b1=0.5, b2=0.9, weight_decay=0.25)
+    params = state.generator.params
+    opt_state = optimizer.init(params)
+    for g, batch in zip(GRADIENTS, zip(*batches_of(GRADIENTS), strict=True), strict=True):
+        state, _ = steps.generator_update(state, Batch(*batch), jax.random.key(1), hyper)
+        updates, opt_state = optimizer.update({"w": jnp.asarray(g)}, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    close(state.generator.params, params)
+
+
+@pytest.mark.parametrize("player", ["critic", "generator"])
+def test_gradients_are_scaled_down_to_a_norm_of_the_mean_over_devices(player):
+    """Of two devices with (3, 0, 0, 0) and (3, 8, 0, 0) the mean (3, 4, 0, 0) has norm 5 > 2: half of (1.2, 1.6, 0, 0).
+
+    Clipped apart they would be (2, 0, 0, 0) and about (.70, 1.87, 0, 0). The norm that is logged is the one before.
+    """
+    config = make_config(
+        **{f"{player}__max_gradient_norm": 2.0, f"{player}__optimizer": "sgd", f"{player}__learning_rate": 0.5}
+    )
+    steps, hyper = toy_steps(config, "data"), make_hyperparameters(config)
+    start, other = toy_steps(config).init_state(jax.random.key(0)), {"critic": "generator", "generator": "critic"}[player]
+
+    def step(gradient):
+        batch = batches_of(gradient[None])
+        if player == "critic":
+            return steps.critic_phase(start, batch, jax.random.key(1), hyper)
+        return steps.generator_update(start, jax.tree.map(lambda x: x[0], batch), jax.random.key(1), hyper)
+
+    shares = jnp.array([[3.0, 0, 0, 0], [3, 8, 0, 0]])
+    state, metrics = jax.vmap(step, axis_name="data")(shares)
+    for device in range(2):
+        close(getattr(state, player).params["w"][device], WEIGHT - [0.6, 0.8, 0, 0])
+        close(getattr(state, other).params["w"][device], WEIGHT)
+    close(metrics[f"{player}_gradient_norm"], [5.0, 5.0])
+    small, _ = jax.vmap(step, axis_name="data")(shares / 3)  # norm 5/3
+    close(getattr(small, player).params["w"][0], WEIGHT - [1 / 2, 2 / 3, 0, 0])
 
 
 @pytest.mark.parametrize("c", [0.25, 1.0])

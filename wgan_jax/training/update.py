@@ -22,6 +22,12 @@ OPTIMIZERS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], optax.Gradient
     # as PyTorch's, which the papers ran: decay .99 by default there, epsilon outside the root
     "rmsprop": lambda rate, beta1, beta2: optax.rmsprop(rate, decay=beta2, eps=1e-8, eps_in_sqrt=False),
     "sgd": lambda rate, beta1, beta2: optax.sgd(rate),
+    "lion": lambda rate, beta1, beta2: optax.lion(rate, b1=beta1, b2=beta2, weight_decay=0.0),  # Chen 2023, algorithm 2
+}
+# share of decay_steps that is over, in [0, 1] -> factor of the learning rates
+DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "linear": lambda over: 1 - over,
+    "cosine": lambda over: (1 + jnp.cos(jnp.pi * over)) / 2,  # Loshchilov & Hutter 2017, equation 5, without restarts
 }
 
 type Take = Callable[[jax.Array, jax.Array, int], Batch]  # position, key, count -> stacked batches [count, B, ...]
@@ -51,9 +57,18 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
     """Returns the update of a config. batch_size / (number of devices on axis_name) examples are handled on each device."""
 
     def optimizer(player: str, step: jax.Array, hyper: Hyperparameters) -> optax.GradientTransformation:
+        """The player's optimizer at a step, after clipping of its gradients' norm and before decay of its parameters.
+
+        The decay is decoupled (Loshchilov & Hutter 2019, algorithm 2): with adam it is AdamW.
+        """
         rate, beta1, beta2 = (hyper[f"{player}.{name}"] for name in ("learning_rate", "beta1", "beta2"))
-        decayed = rate * jnp.maximum(0, 1 - step.astype(rate.dtype) / hyper["decay_steps"])
-        return OPTIMIZERS[config[player].optimizer](decayed, beta1, beta2)
+        rate = rate * DECAYS[config.decay](jnp.minimum(1, step.astype(rate.dtype) / hyper["decay_steps"]))
+        parts = [OPTIMIZERS[config[player].optimizer](rate, beta1, beta2)]
+        if config[player].max_gradient_norm > 0:
+            parts.insert(0, optax.clip_by_global_norm(hyper[f"{player}.max_gradient_norm"]))
+        if config[player].weight_decay > 0:
+            parts.append(optax.add_decayed_weights(-rate * hyper[f"{player}.weight_decay"]))
+        return functools.reduce(optax.chain, parts)
 
     def init_player(player: str, variables: Params) -> Player:
         params = variables.pop("params")
