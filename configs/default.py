@@ -21,7 +21,7 @@ def default_config() -> ConfigDict:
     config.seed = 0
     config.steps = 20_000  # generator updates
     config.batch_size = 64  # global: devices share it (Arjovsky 2017, algorithm 1; Gulrajani 2017, algorithm 2)
-    config.n_critic = 5  # critic updates per generator update (both papers)
+    config.n_critic = 5  # critic updates per generator update (both papers); 0 where the objective has no critic
     config.dtype = "float32"  # float32, float64 (CPU), or bfloat16: networks compute in it, parameters stay in float32
     config.devices = 0  # number of devices to use, 0 for all; on a CPU, so many virtual devices
 
@@ -65,6 +65,9 @@ def default_config() -> ConfigDict:
     config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
     config.model.remat = False  # resnet: blocks are computed again in backward passes, which takes time and saves memory
 
+    config.objective = "adversarial"  # adversarial; imle (Li & Malik 2018), which has no critic and reads nothing of one
+    config.imle = ConfigDict()
+    config.imle.samples = 10  # generated examples per real one of the batch, of which it pulls the nearest
     config.loss = "wasserstein"  # wasserstein, minimax, non_saturating, hinge, least_squares, relativistic
     config.targets = ConfigDict()  # of the critic's scores, 1 of real and 0 of generated; for cross-entropy and least squares
     config.targets.smoothing = 0.0  # real ones are 1 - smoothing (one-sided: Salimans 2016: .1)

@@ -9,13 +9,18 @@ has the paper's 3e-4 and 1e-4.
 
 from ml_collections import ConfigDict
 
-from configs import default, wgan_gp
+from configs import default
 
 
 def get_config(preset: str = "digits") -> ConfigDict:
-    config, (_, _, paper) = wgan_gp.get_config(preset), default.start("ttur", preset)
-    config.method, config.n_critic = "ttur", 1
+    config, name, paper = default.start("ttur", preset)
+    config.loss = "wasserstein"
+    config.n_critic = 1
+    config.penalty.name = "two_sided"
+    if name == "gaussian":
+        config.penalty.weight = 0.1  # as configs/wgan_gp.py says
     if paper:
-        config.generator.learning_rate = 1e-4
+        default.paper(config)
+        default.set_optimizers(config, learning_rate=1e-4)
     config.critic.learning_rate = 3e-4 if paper else 3 * config.generator.learning_rate
     return config

@@ -123,7 +123,7 @@ def test_a_choice_is_one_of_its_names(value):
         ("seed", -1, 0),
         ("steps", 0, 1),
         ("batch_size", 0, 1),
-        ("n_critic", 0, 1),
+        ("n_critic", -1, 1),
         ("devices", -1, 0),
         ("data.dim", 0, 1),
         ("warmup.every", 0, 1),
@@ -170,6 +170,7 @@ def test_names_of_the_workdir_stay_in_it(key, value):
 # Combinations: (changed keys, how the line begins, a change that mends it)
 
 
+IMLE = {"objective": "imle", "n_critic": 0}
 COMBINATIONS = [
     ({"clip": 0.01, "penalty.name": "two_sided"}, "config.clip and config.penalty.name:", {"clip": 0.0}),
     ({"clip": 0.01, "penalty.name": "two_sided"}, "config.clip and config.penalty.name:", {"penalty.name": "none"}),
@@ -239,6 +240,11 @@ COMBINATIONS = [
         "config.batch_size: batch normalisation needs at least 2",
         {"model.critic_normalization": "layer"},
     ),
+    ({"n_critic": 0}, "config.n_critic: 0 with objective=adversarial, which has a critic that must", {"n_critic": 1}),
+    ({"objective": "imle"}, "config.n_critic: 5 with objective=imle, which has no critic; set it to 0", {"n_critic": 0}),
+    ({**IMLE, "clip": 0.1}, "config.clip: objective=imle has no critic for it; leave it at 0", {"clip": 0.0}),
+    ({**IMLE, "terms.drift": 0.1}, "config.terms.drift: objective=imle has no critic", {"terms.drift": 0.0}),
+    ({**IMLE, "penalty.name": "one_sided"}, "config.penalty.name: objective=imle has no", {"penalty.name": "none"}),
     ({"penalty.dtype": "bfloat16"}, "config.penalty.dtype: bfloat16 is for networks", {"dtype": "bfloat16"}),
     ({"model.remat": True}, "config.model.remat: only the blocks of model.name=resnet", {"model.name": "resnet"}),
     ({"loss": "wasserstein"}, "config.loss: a wasserstein critic without", {"penalty.name": "zero_centred"}),
@@ -281,6 +287,16 @@ def test_a_combination_without_sense(changes, start, mend):
     assert line.startswith(start)
     config.update_from_flattened_dict(mend)
     assert mistakes(config) == []
+
+
+def test_an_objective_without_a_critic_ignores_its_loss():
+    config = good()
+    config.update_from_flattened_dict({**IMLE, "loss": "wasserstein"})
+    assert mistakes(config) == []
+
+
+def test_adamw_is_known_by_its_name():
+    assert mistakes(with_value("critic.optimizer", "adamw"))[0].endswith("; AdamW is adam with weight_decay above 0")
 
 
 def test_a_normal_latent_ignores_the_uniform_bounds():

@@ -81,7 +81,9 @@ def test_every_config_builds(method, spec):
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new_state) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
-    assert {"critic_loss", "generator_loss", "wasserstein_estimate", "critic_input_gradient_norm"} <= metrics.keys()
+    of_critic = {"critic_loss", "wasserstein_estimate", "critic_input_gradient_norm", "critic_parameter_norm"}
+    assert metrics.keys() & of_critic == (of_critic if config.n_critic else set())
+    assert {"generator_loss", "generator_gradient_norm", "generator_parameter_norm"} <= metrics.keys()
     assert ("penalty" in metrics) == (config.penalty.name != "none")
     assert {leaf.shape for leaf in [done, *metrics.values()]} == {()}
 
@@ -214,7 +216,7 @@ class Recorder:
 
 def read_when_built():
     read = set()
-    for method, preset in [("wgan", "parallel_lines,paper=True"), ("wgan", "gaussian"), ("dragan", "ring8")]:
+    for method, preset in [("wgan", "parallel_lines,paper=True"), ("wgan", "gaussian"), ("dragan", "ring8"), ("imle", "ring8")]:
         build(Recorder(get_config(method, preset), read))
     build(Recorder(get_config("wgan", "mnist"), read))  # normalize_first belongs to DCGAN
     return read

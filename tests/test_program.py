@@ -116,6 +116,13 @@ CELLS["Salimans"] = (
         "model.generator_dropout": 0.3,
     },
 )
+# Without a critic: each real example finds its nearest among the generated ones of all devices.
+CELLS["imle"] = ("imle", "digits", {"n_critic": 0, "imle.samples": 3, **BATCH_NORM})
+CELLS["optimizers"] = (
+    "wgan_gp",
+    "ring8",
+    {"critic.max_gradient_norm": 0.1, "generator.weight_decay": 0.1, "decay": "cosine", "decay_steps": 30},
+)
 TWINS = ["wgan", "dragan", "dcgan"]
 
 
@@ -141,8 +148,9 @@ REGISTRIES = {
     "critic.optimizer": OPTIMIZERS,
 }
 used = [flatten(make_config(cell)) for cell in CELLS]
+# Lion steps by the sign of what is a gradient of 0 but for rounding, such as that of a unit's bias which every example passes.
 for key, registry in REGISTRIES.items():
-    for name in registry.keys() - {values[key] for values in used}:
+    for name in registry.keys() - {values[key] for values in used} - {"lion"}:
         clipped = {} if key == "model.critic_kernel" else {"clip": 0.3, "clip_with_penalty": True}
         CELLS[f"{key}={name}"] = ("wgan_gp", "ring8", {"penalty.points": "perturbed_real", **clipped, key: name})
 

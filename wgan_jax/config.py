@@ -54,6 +54,7 @@ def mistakes(config: ConfigDict) -> list[str]:
 
 def _combinations(config: ConfigDict) -> list[str]:
     """Returns a line for every combination of good values that makes no sense together."""
+    has_critic = described("objectives/__init__.py", "OBJECTIVES")[config.objective].get("has_critic", True)
     penalised = config.penalty.name != "none"
     datasets = described("data/__init__.py", "DATASETS")
     normalizations = described("models/layers.py", "NORMALIZATIONS")
@@ -99,14 +100,19 @@ def _combinations(config: ConfigDict) -> list[str]:
             config.latent.name == "uniform" and config.latent.low >= config.latent.high
         ),
         f"config.warmup.critic_steps: {config.warmup.critic_steps} is not a multiple of n_critic={config.n_critic}": (
-            config.warmup.critic_steps % config.n_critic != 0
+            config.n_critic > 0 and config.warmup.critic_steps % config.n_critic != 0
+        ),
+        f"config.n_critic: {config.n_critic} with objective={config.objective}, which has "
+        f"{'a critic that must be trained; set it to 1 or more' if has_critic else 'no critic; set it to 0'}": (
+            (config.n_critic > 0) != has_critic
         ),
         f"config.batch_size: {' and '.join(mixed)} normalisation needs at least 2 examples": (
             config.batch_size < 2 and mixed != []
         ),
         "config.loss: a wasserstein critic without a penalty, clipping or a kernel that bounds its slope, and no normalisation "
         "beside it, is unbounded; set penalty.name, clip or model.critic_kernel": (
-            config.loss == "wasserstein"
+            has_critic
+            and config.loss == "wasserstein"
             and not (penalised or config.clip > 0 or (kernel.get("bounded", False) and not normalised))
         ),
         f"config.model.critic_normalization: {config.model.critic_normalization} normalisation divides by a spread that may be "
@@ -128,7 +134,17 @@ def _combinations(config: ConfigDict) -> list[str]:
             not {"all", "wasserstein"} & set(config.eval.metrics.split(","))
         ),
     }
-    return [line for line, wrong in checks.items() if wrong] + _unread(config.data, datasets)
+    lines = [line for line, wrong in checks.items() if wrong] + _unread(config.data, datasets)
+    return lines if has_critic else lines + _without_critic(config)
+
+
+def _without_critic(config: ConfigDict) -> list[str]:
+    """Returns a line for every part of a critic's training that is asked for where the objective has no critic."""
+    terms = [f"terms.{name}" for name in config.terms]
+    idle = {"penalty.name": "none", **dict.fromkeys(("clip", "replay.capacity", "warmup.critic_steps", *terms), 0)}
+    flat = flatten(config)
+    reason = f"objective={config.objective} has no critic for it"
+    return [f"config.{key}: {reason}; leave it at {value}" for key, value in idle.items() if flat[key] != value]
 
 
 def _unread(data: ConfigDict, datasets: dict[str, dict[str, Any]]) -> list[str]:

@@ -158,7 +158,9 @@ COLOUR = Rule(str, _is_colour, "a colour as CSS writes it, such as white or #ff8
 BUILDER = Rule(str, lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v) is not None, "name[/config][:version]")
 FAILURE = Rule(str, lambda v: re.fullmatch(CONDITIONS, v) is not None, "METRIC<VALUE or METRIC>VALUE, comma-separated")
 ACTIVATION, NORMALIZATION = (_one_of(registered(LAYERS, name)) for name in ("ACTIVATIONS", "NORMALIZATIONS"))
-OPTIMIZER = _one_of(registered("training/update.py", "OPTIMIZERS"))
+OPTIMIZER = _one_of(registered("training/update.py", "OPTIMIZERS"))._replace(
+    hint=lambda v: "; AdamW is adam with weight_decay above 0" if v.lower() == "adamw" else ""
+)
 RATE, DECAY = _real(FLOAT32_TINY), _real(0, 1, below=True)
 
 # Every key of configs/default.py, by its dotted name.
@@ -168,7 +170,7 @@ KEYS: dict[str, Key] = {
     "seed": Key("name", _whole(0)),
     "steps": Key("schedule", _whole(1)),
     "batch_size": Key("static", _whole(1)),
-    "n_critic": Key("static", _whole(1)),
+    "n_critic": Key("static", _whole(0)),
     "dtype": Key("static", _one_of(("float32", "float64", "bfloat16"))),
     "devices": Key("watch", _whole(0)),
     "data.name": Key("protocol", _one_of(registered("data/__init__.py", "DATASETS"))),
@@ -205,6 +207,8 @@ KEYS: dict[str, Key] = {
     "model.generator_dropout": Key("static", _real(0, 1, below=True)),
     "model.normalize_first": Key("static", TRUTH),
     "model.remat": Key("watch", TRUTH),
+    "objective": Key("static", _one_of(registered("objectives/__init__.py", "OBJECTIVES"))),
+    "imle.samples": Key("static", _whole(1)),
     "loss": Key("static", _one_of(registered("objectives/losses.py", "LOSSES"))),
     "targets.smoothing": Key("switch", _real(0, 1)),
     "targets.noise": Key("switch", _real(0, 1)),

@@ -158,6 +158,8 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
             return np.asarray(x)
 
         values, reference, examples = of_draw(draw_examples, split, draw)
+        if not config.n_critic:  # an untrained critic's values would mean nothing
+            return values
         n = len(examples)
         on_train, generated = (flatten(dataset.decode(x)) for x in (reference.train[:n], examples))
         labels = (*_real_labels(dataset, reference, n), drawn[0][:n])

@@ -80,7 +80,8 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
         else:
             critic, x = jax.device_get(critic), samples(generator, TOY_POINTS)
             unlabelled = lambda at: Batch(at.astype(x.dtype), np.zeros(len(at), np.int32))  # noqa: E731
-            figure = points_figure(x, title, real(), lambda at: np.asarray(score(critic, unlabelled(at))))
+            scores = lambda at: np.asarray(score(critic, unlabelled(at)))  # noqa: E731
+            figure = points_figure(x, title, real(), scores if config.n_critic else None)
             figure.savefig(path, dpi=DPI)
 
     def draw_last(folder: Path, step: int, generator: Params, critic: Params, network: FeatureNetwork | None) -> None:

@@ -1,13 +1,15 @@
-"""The only composer: loss x terms x penalty x where it looks x what is shown x constraint x memory -> Objective."""
+"""The only composer: OBJECTIVES; of the adversarial one loss x terms x penalty x its points x inputs x constraint x memory."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from wgan_jax.batching import example_keys
 from wgan_jax.objectives.constraints import clip_parameters
+from wgan_jax.objectives.imle import nearest_latents
 from wgan_jax.objectives.inputs import make_inputs
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.memory import from_mean, init_replay, replay
@@ -39,7 +41,19 @@ class Objective(NamedTuple):
     penalised: bool
 
 
+class Kind(NamedTuple):
+    """A kind of objective. wgan_jax.registries reads `has_critic` from the text of this file, so it is written as a literal."""
+
+    make: Callable[[ConfigDict, Networks, str | None], Objective]
+    has_critic: bool = True  # without one config.n_critic is 0, and of the objective `generator` and `init_memory` are called
+
+
 def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None = None) -> Objective:
+    """Returns the objective that config.objective names, for two networks."""
+    return OBJECTIVES[config.objective].make(config, networks, axis_name)
+
+
+def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | None) -> Objective:
     """Returns the objective that config.loss, targets, terms, penalty, inputs, clip and replay describe, for two networks."""
     loss, penalty = LOSSES[config.loss], PENALTIES[config.penalty.name]
     terms = {f"terms.{name}": term for name, term in TERMS.items() if config.terms[name] > 0}
@@ -135,3 +149,33 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
         return memory
 
     return Objective(critic_objective, generator_objective, gradient_norm, constrain, init_memory, penalty is not None)
+
+
+def make_imle(config: ConfigDict, networks: Networks, axis_name: str | None) -> Objective:
+    """Returns the generator's objective in implicit maximum likelihood estimation (Li & Malik 2018, algorithm 1).
+
+    The mean of |x - G(z)|^2 over the real examples x of a batch, with z that of config.imle.samples per real one whose example
+    is nearest to x. They are drawn anew for each update: the paper takes some updates with the same.
+    """
+
+    def generator_objective(
+        params: Params, state: TrainState, latents: Latents, real: Batch, key: jax.Array, hyper: Hyperparameters
+    ) -> Value:
+        del latents, hyper
+        apply = lambda latents: networks.generator(params, state.generator.model_state, *latents)  # noqa: E731
+        label = jnp.repeat(jnp.asarray(real.label), config.imle.samples)
+        many = networks.latents(example_keys(key, len(label), axis_name), label)
+        generated, model_state = apply(nearest_latents(lambda latents: apply(latents)[0], many, real.x, axis_name))
+        value = jnp.sum(jnp.square(generated - real.x)) / len(real.label)
+        return value, (model_state, state.memory, {"generator_loss": value})
+
+    def of_critic(*arguments: Any) -> Any:
+        raise NotImplementedError("IMLE has no critic")
+
+    return Objective(of_critic, generator_objective, of_critic, of_critic, lambda *_: {}, penalised=False)
+
+
+OBJECTIVES: dict[str, Kind] = {
+    "adversarial": Kind(make_adversarial),
+    "imle": Kind(make_imle, has_critic=False),
+}

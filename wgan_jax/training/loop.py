@@ -117,9 +117,10 @@ def _train(
             step, state, trained = call.step, call.state, clock.seconds["train"]
             summary |= {"step": step, "critic_step": call.critic_step, "updates_per_second": (step - first) / trained}
             _check_finite(call, checkpoints)
-            display.show(step, 1 / call.per_update, float(call.metrics["wasserstein_estimate"]))
+            estimate = call.metrics.get("wasserstein_estimate")
+            display.show(step, 1 / call.per_update, None if estimate is None else float(estimate))
             seconds = round(seconds_before + trained, 3)
-            values = {"step": step, "critic_step": call.critic_step, "examples": call.critic_step * config.batch_size}
+            values = {"step": step, "critic_step": call.critic_step, "examples": (call.critic_step or step) * config.batch_size}
             values |= {"seconds": seconds, **{name: float(value) for name, value in call.metrics.items()}}
             info: dict[str, Any] = {"seconds": seconds, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
             info["class_counts"] = class_counts(dataset)

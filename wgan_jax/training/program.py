@@ -92,7 +92,8 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
         key_batch, key_look = jax.random.split(jax.random.fold_in(jax.random.fold_in(run_key, state.step), LOOK))
         batches = take(state.batches_taken - 1, key_batch, 1)  # the last one that was taken, if any was
         seen = steps.look(state, jax.tree.map(lambda stacked: stacked[0], batches), key_look, hyper)
-        norms = {f"{name}_parameter_norm": optax.tree.norm(getattr(state, name).params) for name in ("critic", "generator")}
+        trained = ("critic", "generator") if config.n_critic else ("generator",)
+        norms = {f"{name}_parameter_norm": optax.tree.norm(getattr(state, name).params) for name in trained}
         return state, metrics | norms | seen, done, finite
 
     return run_updates

@@ -141,12 +141,13 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
             batches = take(state.batches_taken, key_batches, config.n_critic)
             return critic_phase(state, batches, key_phase, hyper)
 
+        metrics: Metrics = {}
         if config.warmup.critic_steps:
             shapes = jax.eval_shape(lambda s: phase(0, s)[1], state)
             metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
             phases = warmup_phases(config, state.step)
             state, metrics = jax.lax.fori_loop(0, phases, lambda i, carry: phase(i, carry[0]), (state, metrics))
-        else:
+        elif config.n_critic:
             state, metrics = phase(0, state)
         key_batch, key_update = jax.random.split(key_generator)
         batches = take(state.batches_taken, key_batch, 1)
@@ -159,7 +160,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
 
         That is between real examples [B, ...] and newly generated ones.
         """
-        if objective.penalised:
+        if objective.penalised or not config.n_critic:
             return {}
         key_latents, key_points = jax.random.split(key)
         generated = generate(state.generator, draw_latents(key_latents, real.label))
