@@ -41,6 +41,7 @@ def default_config() -> ConfigDict:
     config.data.holdout = 0.1  # share of the images that validation gets, and test where the source has none of its own
     config.data.dequantise = False  # add uniform noise of one pixel level (Gulrajani 2017's code for CIFAR-10)
     config.data.flip = False  # mirror each training image left to right with probability 1/2
+    config.data.labels = 0  # training images whose label training sees, drawn by the seed, of every class as many; 0 for all
     config.data.cache_dir = f"{CACHE}/images"  # of decoded images
     config.data.resident_mb = 2048  # training images of more megabytes stay on disk, and batches are read ahead
 
@@ -63,6 +64,7 @@ def default_config() -> ConfigDict:
     config.model.critic_kernel = "none"  # none, spectral_kernel (Miyato 2018), spectral_operator, orthogonal (Anil 2019)
     config.model.critic_head = "linear"  # linear, minibatch_discrimination (Salimans 2016; refused together with a penalty)
     config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
+    config.model.classes = 0  # a logit of the critic's for each class of the data, the score that of "real" in K + 1; 0 for none
     config.model.remat = False  # resnet: blocks are computed again in backward passes, which takes time and saves memory
 
     config.objective = "adversarial"  # adversarial; imle (Li & Malik 2018), which has no critic and reads nothing of one
@@ -77,6 +79,7 @@ def default_config() -> ConfigDict:
     config.terms.feature_matching = 0.0  # generator: |mean f(x) - mean f(G(z))|^2 (Salimans 2016)
     config.terms.drift = 0.0  # critic: f(x)^2 (Karras 2018: .001)
     config.terms.historical_averaging = 0.0  # both: |theta - mean over updates of theta|^2 (Salimans 2016)
+    config.terms.classification = 0.0  # critic: cross-entropy of the labels that are seen (Salimans 2016); with model.classes
     config.replay = ConfigDict()  # of generated examples that the critic is shown again (Pfau & Vinyals 2016)
     config.replay.capacity = 0  # examples; 0 for none
     config.replay.share = 0.5  # of a batch
@@ -105,6 +108,7 @@ def default_config() -> ConfigDict:
         config[player].learning_rate = 1e-4
         config[player].beta1 = 0.5
         config[player].beta2 = 0.9
+        config[player].loss_weight = 1.0  # of the loss, beside the terms; 0 trains by these alone
         config[player].weight_decay = 0.0  # decoupled, times the learning rate: adam with it is AdamW; 0 for none
         config[player].max_gradient_norm = 0.0  # to which gradients are scaled down, of all parameters together; 0 for none
     config.decay = "linear"  # linear, cosine: how learning rates fall to 0

@@ -80,6 +80,12 @@ def _combinations(config: ConfigDict) -> list[str]:
         f"per-example penalty is meaningless (Gulrajani 2017, section 4); use {mixing_none}": (
             penalised and config.model.critic_normalization in mixing
         ),
+        "config.terms.classification: there are no class logits; set model.classes to the number of the data's classes": (
+            config.terms.classification > 0 and config.model.classes == 0
+        ),
+        "config.data.labels: only terms.classification reads labels, and it is 0; leave data.labels at 0": (
+            config.data.labels > 0 and config.terms.classification == 0
+        ),
         f"config.penalty.dtype: bfloat16 is for networks that compute in it, not with config.dtype={config.dtype}": (
             config.penalty.dtype == "bfloat16" and config.dtype != "bfloat16"
         ),

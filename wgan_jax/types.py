@@ -18,7 +18,9 @@ class Batch(NamedTuple):
     """Examples and their labels; stacked batches have further leading axes."""
 
     x: Array  # [B, ...] in network units
-    label: Array  # [B] int32, 0 where the dataset has no labels; of a generated example the label that it was made for
+    # [B] int32, 0 where the dataset has no labels, -1 where training does not see it; of a generated example the label that it
+    # was made for
+    label: Array
 
 
 class Latents(NamedTuple):
@@ -31,7 +33,7 @@ class Latents(NamedTuple):
 class CriticOutput(NamedTuple):
     score: jax.Array  # [B], unbounded: the critic's value or the discriminator's logit
     features: jax.Array  # [B, F], the last hidden layer
-    class_logits: jax.Array | None  # [B, classes] of an auxiliary classifier
+    class_logits: jax.Array | None  # [B, classes], of a critic that tells them apart
 
 
 class Player(flax.struct.PyTreeNode):
@@ -81,3 +83,4 @@ class Networks(NamedTuple):
     latents: Callable[[jax.Array, Array], Latents]  # keys [B], label [B]; z is a function of the key alone
     generate: Callable[[Params, Latents], jax.Array]  # generator variables, latents -> [B, *shape], in evaluation mode
     score: Callable[[Params, Batch], jax.Array]  # critic variables, examples -> [B], in evaluation mode
+    classify: Callable[[Params, Batch], jax.Array] | None = None  # the same -> class logits [B, classes]; None without classes

@@ -53,6 +53,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
         return stored(dataset, config, here)
     if not isinstance(dataset, Law):
         raise UserError(f"{here} no law; where it has images, write images=True in DATASETS")
+    _check_classes(config, 1)
     return dataset
 
 
@@ -67,8 +68,17 @@ def stored(dataset: Dataset, config: ConfigDict, whose: str) -> Stored:
     if not isinstance(dataset, Stored):
         raise UserError(f"{whose} no split train; give all three")
     train, validation, test = (_vetted(dataset, which, split, whose) for which, split in dataset.splits.items())
+    _check_classes(config, max(1, len(dataset.class_names)))
     flip, dequantise = dataset.flip or config.data.flip, dataset.dequantise or config.data.dequantise
-    return dataset._replace(train=train, validation=validation, test=test, flip=flip, dequantise=dequantise)
+    labelled = dataset.labelled or config.data.labels
+    augmented = dataset._replace(flip=flip, dequantise=dequantise, labelled=labelled)
+    return augmented._replace(train=train, validation=validation, test=test)
+
+
+def _check_classes(config: ConfigDict, classes: int) -> None:
+    if config.model.classes not in (0, classes):
+        given = f"{config.model.classes}, and the data has {classes} class{'es' * (classes > 1)}"
+        raise UserError(f"config.model.classes: {given}; set it to their number, or to 0")
 
 
 def _vetted(dataset: Stored, which: str, split: Split | None, whose: str) -> Split:

@@ -66,6 +66,7 @@ class Stored(NamedTuple):
     left_out: Mapping[str, int] = MappingProxyType({})  # of what was read, by reason
     flip: bool = False  # whether training images are mirrored at random
     dequantise: bool = False  # whether they get uniform noise of one pixel level
+    labelled: int = 0  # of the training images, how many have a label that training sees; 0 for all
     decode: Decode = from_pixels
     encode: Encode = to_pixels
 

@@ -1,4 +1,4 @@
-"""Labels of examples that are to be made: of each class as large a share as it has of the training split."""
+"""Labels of examples that are to be made, of each class as large a share as in the training split; which labels are seen."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,8 @@ from wgan_jax.batching import example_keys
 from wgan_jax.data.dataset import Dataset, Law
 
 LABEL = 1  # folded into an example's key, which by itself is its latent's
+SEEN = 2**32 - 1  # beside a seed, in place of the epochs of its stream
+UNSEEN = -1  # the label of an example whose own training does not see
 
 
 def class_counts(dataset: Dataset) -> tuple[int, ...]:
@@ -33,3 +35,21 @@ def draw_labels(counts: Sequence[int], key: jax.Array, count: int, first: int = 
 def _draw(keys: jax.Array, ends: jax.Array) -> jax.Array:
     rows = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, LABEL), (), 0, ends[-1], jnp.int32))(keys)
     return jnp.searchsorted(ends, rows, side="right").astype(jnp.int32)
+
+
+def seen_labels(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Returns which [N] of the training labels a run of that seed sees: `count` of them at random, 0 for all.
+
+    Of every class as many, up to one, and as far as it has so many.
+    """
+    if not count:
+        return np.ones(len(labels), bool)
+    order = np.random.default_rng((seed, SEEN)).permutation(len(labels))
+    rank = np.empty(len(labels), int)  # of an example within its class
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        rank[own] = np.arange(len(own))
+    chosen = order[np.argsort(rank[order], kind="stable")[:count]]
+    seen = np.zeros(len(labels), bool)
+    seen[chosen] = True
+    return seen

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.batching import batches_per_update, example_keys
 from wgan_jax.data.dataset import Dataset, Law, Split, Stored
+from wgan_jax.data.labels import UNSEEN, seen_labels
 from wgan_jax.types import Array, Batch
 
 ROWS_PER_FEED = 2**17  # examples; their permutations take about 5 ms to make
@@ -29,7 +30,9 @@ class Feed(NamedTuple):
 
     resident: Any = None  # Split on the device, replicated; None where pixels are streamed
     first: Any = None  # int32 [], position of the first batch of `rows`
-    rows: Any = None  # indices [positions, B] int32 into `resident`, or a Split of [positions, B, ...]; B is sharded
+    # indices [positions, B] int32 into `resident`, ~index of one whose label is unseen, or a Split of [positions, B, ...]; B is
+    # sharded
+    rows: Any = None
 
 
 # feed, position, key, count -> `count` consecutive batches of this device: x [count, size, ...], label [count, size]
@@ -48,7 +51,11 @@ def make_draw(dataset: Dataset, size: int, axis_name: str | None = None, dtype: 
             x = jax.vmap(jax.vmap(dataset.sample))(keys).astype(dtype)
             return Batch(x, jnp.zeros((count, size), jnp.int32))
         rows = jax.tree.map(lambda r: jax.lax.dynamic_slice_in_dim(r, position - feed.first, count), feed.rows)
-        images, labels = rows if feed.resident is None else jax.tree.map(lambda stored: stored[rows], feed.resident)
+        if feed.resident is None:
+            images, labels = rows
+        else:
+            images, labels = jax.tree.map(lambda stored: stored[jnp.where(rows < 0, ~rows, rows)], feed.resident)
+            labels = jnp.where(rows < 0, UNSEEN, labels)
         x = dataset.decode(images, dtype)
         if dataset.flip:
             flips = jax.vmap(jax.vmap(jax.random.bernoulli))(keys)
@@ -81,10 +88,11 @@ def make_feed(dataset: Stored, resident: Split | None, seed: int, first: int, po
     resident: the training split on the device, for a feed of indices into it; None for one that carries the pixels of
     the same indices. `positions` is a constant of the config, so that the program is compiled once.
     """
-    rows = stream_indices(seed, first, positions, size, len(dataset.train.images))
+    rows, (images, labels) = stream_indices(seed, first, positions, size, len(dataset.train.images)), dataset.train
+    seen = seen_labels(labels, dataset.labelled, seed)
     if resident is not None:
-        return Feed(resident, np.int32(first), rows)
-    return Feed(None, np.int32(first), Split(_gather(dataset.train.images, rows), dataset.train.labels[rows]))
+        return Feed(resident, np.int32(first), np.where(seen[rows], rows, ~rows))
+    return Feed(None, np.int32(first), Split(_gather(images, rows), np.where(seen, labels, UNSEEN)[rows]))
 
 
 def _expect_random_reads(images: np.ndarray) -> None:

@@ -15,6 +15,8 @@ POINT_VALUES = 2**21  # of the points differentiated at once: 170 images 64 x 64
 
 CRITIC_VALUES = ("estimate_train", "estimate_heldout", "lipschitz_q99", "estimate_normalised", "c_transform_bound")
 
+CLASSIFIER_VALUES = ("classifier_error",)  # of a critic that tells classes apart
+
 type Score = Callable[[Params, Batch], jax.Array]  # critic variables, examples [n, ...] -> [n]
 
 
@@ -55,3 +57,20 @@ def make_critic_statistics(score: Score) -> Callable[[Params, Batch, Batch, Batc
         }
 
     return statistics
+
+
+def make_classifier_error(classify: Score) -> Callable[[Params, Batch], dict[str, float]]:
+    """Returns a function of (variables, NumPy examples): the share of these whose largest class logit is not their label's.
+
+    classify: Critic variables, examples [n, ...] -> class logits [n, classes].
+    """
+
+    @jax.jit
+    def wrong(variables: Params, batch: Batch) -> tuple[jax.Array]:
+        return (jnp.argmax(classify(variables, batch), axis=1) != batch.label,)
+
+    def error(variables: Params, batch: Batch) -> dict[str, float]:
+        size = POINT_VALUES // math.prod(batch.x.shape[1:])
+        return {"classifier_error": float(in_chunks(lambda chunk: wrong(variables, chunk), batch, size)[0].mean())}
+
+    return error

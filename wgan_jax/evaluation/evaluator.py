@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from wgan_jax.data.dataset import Dataset, Law, flatten
 from wgan_jax.data.labels import class_counts
 from wgan_jax.errors import NonFiniteError, UserError
-from wgan_jax.evaluation.critic import make_critic_statistics
+from wgan_jax.evaluation.critic import make_classifier_error, make_critic_statistics
 from wgan_jax.evaluation.reference import (
     NO_FEATURES,
     QUANTILE_SAMPLES,
@@ -113,7 +113,9 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     network = FEATURES[config.eval.features](config, dataset) if compares_features else None
     tells_classes = "classes" in names
     critic_statistics = make_critic_statistics(networks.score)
-    draw_generated = make_draw(networks, class_counts(dataset), dataset.shape)
+    counts = class_counts(dataset)
+    draw_generated = make_draw(networks, counts, dataset.shape)
+    classifier_error = make_classifier_error(networks.classify) if networks.classify and counts else None
     many = QUANTILE_SAMPLES if "quantile" in names else 0
     features_of = _remembered(network)
 
@@ -164,7 +166,10 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         on_train, generated = (flatten(dataset.decode(x)) for x in (reference.train[:n], examples))
         labels = (*_real_labels(dataset, reference, n), drawn[0][:n])
         sides = zip((on_train, reference.real, generated), labels, strict=True)
-        return values | critic_statistics(critic, *(Batch(x.astype(dtype).reshape(-1, *dataset.shape), y) for x, y in sides))
+        batches = [Batch(x.astype(dtype).reshape(-1, *dataset.shape), y) for x, y in sides]
+        if classifier_error:
+            values |= classifier_error(critic, batches[1])
+        return values | critic_statistics(critic, *batches)
 
     def of_real(split: str, draw: int) -> Values:
         size = sizes(split, real=True)

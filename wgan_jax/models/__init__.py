@@ -79,6 +79,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             head=model.critic_head if player == "critic" else "linear",
             dropout=model.generator_dropout if player == "generator" else 0.0,
             reference=config.batch_size if player == "generator" else 0,
+            classes=model.classes if player == "critic" else 0,
         )
 
     generator, critic = architecture.generator(style("generator"), shape), architecture.critic(style("critic"))
@@ -109,6 +110,9 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
     def score(variables: Params, batch: Batch) -> jax.Array:
         return cast(CriticOutput, wide_critic.apply(variables, *batch, train=False)).score
 
+    def classify(variables: Params, batch: Batch) -> jax.Array:
+        return cast(jax.Array, cast(CriticOutput, wide_critic.apply(variables, *batch, train=False)).class_logits)
+
     return Networks(
         init_generator=lambda key: init(generator, key, (1, config.latent.dim)),
         init_critic=lambda key: init(critic, key, (1, *shape)),
@@ -121,6 +125,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         latents=lambda keys, label: Latents(sample_latents(keys, config, wide), label),
         generate=generate,
         score=score,
+        classify=classify if model.classes else None,
     )
 
 

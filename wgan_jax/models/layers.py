@@ -26,6 +26,7 @@ class Style(NamedTuple):
     axis_name: str | None  # device axis over which batch statistics are synchronised
     dtype: jax.typing.DTypeLike  # of the computation
     param_dtype: jax.typing.DTypeLike  # of parameters, normalisations and outputs
+    classes: int = 0  # of a critic's head; 0 for a linear score
     remat: bool = False  # whether a residual block keeps its input alone for the backward pass, and computes the rest again
 
     head: str = "linear"  # of a critic
@@ -202,9 +203,11 @@ HEADS: dict[str, Head] = {
 
 
 def score(features: jax.Array, style: Style, train: bool) -> CriticOutput:
-    """Returns a critic's end, a linear score of what its head makes of features [B, F]; without a sigmoid.
+    """Returns a critic's end, a score of what its head makes of features [B, F] without a sigmoid. Called inside a compact method.
 
-    Called inside a compact method.
+    It is linear or, of K classes, the logarithm of the sum of their logits' exponentials: the logit of "real" in a softmax over
+    the classes and "generated", whose logit is 0 (Salimans 2016, section 5).
     """
-    value = Dense(1, style)(HEADS[style.head].apply(features, style, train))
-    return CriticOutput(value[:, 0].astype(style.param_dtype), features.astype(style.param_dtype), None)
+    values = Dense(style.classes or 1, style)(HEADS[style.head].apply(features, style, train)).astype(style.param_dtype)
+    value, logits = (jax.nn.logsumexp(values, axis=1), values) if style.classes else (values[:, 0], None)
+    return CriticOutput(value, features.astype(style.param_dtype), logits)

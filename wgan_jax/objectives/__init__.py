@@ -16,7 +16,7 @@ from wgan_jax.objectives.memory import from_mean, init_replay, replay
 from wgan_jax.objectives.penalties import PENALTIES, make_points, safe_norm, squared_gradient_norm
 from wgan_jax.objectives.targets import make_critic_loss
 from wgan_jax.objectives.terms import TERMS
-from wgan_jax.types import Batch, CriticOutput, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
+from wgan_jax.types import Array, Batch, CriticOutput, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
 
 REPLAY = 2**32 - 1  # folded into an update's key, of which smaller numbers are the examples' own
 
@@ -73,10 +73,10 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         on_real, on_generated = (jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], output) for i in range(2))
         return on_real, on_generated, model_state
 
-    def added(player: str, real: CriticOutput, generated: CriticOutput, hyper: Hyperparameters) -> dict[str, jax.Array]:
-        """What each term adds to a player's loss."""
+    def added(player: str, label: Array, *outputs: CriticOutput, hyper: Hyperparameters) -> jax.Array | float:
+        """What the terms add to a player's loss, of the outputs on real and on generated examples."""
         functions = {key: getattr(term, player) for key, term in terms.items()}
-        return {key: hyper[key] * function(real, generated, axis_name) for key, function in functions.items() if function}
+        return sum(hyper[key] * function(*outputs, label, axis_name) for key, function in functions.items() if function)
 
     def squared_norms(
         params: Params, model_state: Params, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters
@@ -106,7 +106,8 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         on_real, on_generated, new_state = outputs(params, model_state, real, generated)
         scores = on_real.score, on_generated.score
         assert scores[0].shape == scores[1].shape == real.label.shape, "scores are [B], or they would broadcast"
-        value = jnp.mean(critic_loss(key, *scores, hyper)) + sum(added("critic", on_real, on_generated, hyper).values())
+        value = hyper["critic.loss_weight"] * jnp.mean(critic_loss(key, *scores, hyper))
+        value = value + added("critic", real.label, on_real, on_generated, hyper=hyper)
         metrics = {"wasserstein_estimate": jnp.mean(scores[0]) - jnp.mean(scores[1])}
         history, memory = from_history("critic", params, memory, state.critic_step, hyper)
         value = value + history
@@ -125,8 +126,8 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         critic = state.critic.params, state.critic.model_state
         on_real, _ = networks.critic(*critic, *real)  # left out by the compiler where nothing reads it
         on_generated, _ = networks.critic(*critic, *generated)
-        value = jnp.mean(loss.generator(on_real.score, on_generated.score))
-        value = value + sum(added("generator", on_real, on_generated, hyper).values())
+        value = hyper["generator.loss_weight"] * jnp.mean(loss.generator(on_real.score, on_generated.score))
+        value = value + added("generator", real.label, on_real, on_generated, hyper=hyper)
         history, memory = from_history("generator", params, state.memory, state.step, hyper)
         value = value + history
         return value, (new_state, memory, {"generator_loss": value})

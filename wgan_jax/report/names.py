@@ -46,9 +46,10 @@ DIRECTIONS: dict[str, Direction] = {
     "lipschitz_q99": "",
     "estimate_normalised": "",
     "c_transform_bound": "",
+    "classifier_error": "lower",
 }
 # Metrics that a summary has, as far as they were measured.
-HEADLINE = (SCORE, "wasserstein_quantile", "modes", "good_share", "precision", "recall", "smallest_class")
+HEADLINE = (SCORE, "wasserstein_quantile", "modes", "good_share", "precision", "recall", "smallest_class", "classifier_error")
 ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->", "↓": "v", "↑": "^", "─": "-"})
 
 
