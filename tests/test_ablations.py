@@ -79,7 +79,7 @@ def test_a_file_says_what_it_asks_and_takes_a_toy_or_digits_by_default(name):
     assert text.splitlines()[0].endswith("?") or name == "large_scale"
     assert "Paper" in text
     assert f"python -m experiments.sweep --config=configs/ablations/{name}.py[:preset[,paper=True]]" in text
-    assert module(name).get_config().preset == ("digits" if name in ONE_RUN_EACH else "ring8")
+    assert module(name).get_config().preset == ("digits" if name in (*ONE_RUN_EACH, "semi_supervised") else "ring8")
     assert module(name).get_sweep() == module(name).get_sweep(module(name).get_config().preset)
 
 

@@ -171,6 +171,7 @@ def test_names_of_the_workdir_stay_in_it(key, value):
 
 
 IMLE = {"objective": "imle", "n_critic": 0}
+CLASSES = {"model.classes": 10, "terms.classification": 1.0}
 COMBINATIONS = [
     ({"clip": 0.01, "penalty.name": "two_sided"}, "config.clip and config.penalty.name:", {"clip": 0.0}),
     ({"clip": 0.01, "penalty.name": "two_sided"}, "config.clip and config.penalty.name:", {"penalty.name": "none"}),
@@ -240,6 +241,9 @@ COMBINATIONS = [
         "config.batch_size: batch normalisation needs at least 2",
         {"model.critic_normalization": "layer"},
     ),
+    ({"terms.classification": 1.0}, "config.terms.classification: there are no class logits", {"model.classes": 1}),
+    ({"data.name": "digits", "data.labels": 20}, "config.data.labels: only terms.classification", {"data.labels": 0}),
+    ({"data.labels": 20, **CLASSES}, "config.data.labels: read by data.name=digits or tfds or folder", {"data.name": "digits"}),
     ({"n_critic": 0}, "config.n_critic: 0 with objective=adversarial, which has a critic that must", {"n_critic": 1}),
     ({"objective": "imle"}, "config.n_critic: 5 with objective=imle, which has no critic; set it to 0", {"n_critic": 0}),
     ({**IMLE, "clip": 0.1}, "config.clip: objective=imle has no critic for it; leave it at 0", {"clip": 0.0}),

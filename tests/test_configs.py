@@ -173,6 +173,15 @@ PAPERS = {
         "critic.learning_rate": 3e-4,
         "generator.learning_rate": 1e-4,
     },
+    "semi_supervised": {
+        "loss": "non_saturating",
+        "generator.loss_weight": 0.0,
+        "critic.loss_weight": 1.0,
+        "terms.feature_matching": 1.0,
+        "terms.classification": 1.0,
+        "model.classes": 10,
+        "n_critic": 1,
+    },
     "gan": {"loss": "non_saturating", "penalty.name": "none", "clip": 0.0, "n_critic": 1},
 }
 
@@ -216,7 +225,8 @@ class Recorder:
 
 def read_when_built():
     read = set()
-    for method, preset in [("wgan", "parallel_lines,paper=True"), ("wgan", "gaussian"), ("dragan", "ring8"), ("imle", "ring8")]:
+    toys = [("wgan", "gaussian"), ("dragan", "ring8"), ("imle", "ring8"), ("semi_supervised", "ring8")]
+    for method, preset in [("wgan", "parallel_lines,paper=True"), *toys]:
         build(Recorder(get_config(method, preset), read))
     build(Recorder(get_config("wgan", "mnist"), read))  # normalize_first belongs to DCGAN
     return read

@@ -27,6 +27,7 @@ ALL_PARTS = {
     "penalty.points": "perturbed_both",
     "clip_with_penalty": True,
     "replay.capacity": 8,
+    "model.classes": 2,
 }
 
 

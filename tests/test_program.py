@@ -118,6 +118,8 @@ CELLS["Salimans"] = (
 )
 # Without a critic: each real example finds its nearest among the generated ones of all devices.
 CELLS["imle"] = ("imle", "digits", {"n_critic": 0, "imle.samples": 3, **BATCH_NORM})
+# Labels that training does not see: devices have shares of them of their own.
+CELLS["semi_supervised"] = ("semi_supervised", "digits", {"data.labels": 500, **BATCH_NORM})
 CELLS["optimizers"] = (
     "wgan_gp",
     "ring8",
