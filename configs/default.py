@@ -64,7 +64,7 @@ def default_config() -> ConfigDict:
     config.model.critic_kernel = "none"  # none, spectral_kernel (Miyato 2018), spectral_operator, orthogonal (Anil 2019)
     config.model.critic_head = "linear"  # linear, minibatch_discrimination (Salimans 2016; refused together with a penalty)
     config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
-    config.model.classes = 0  # a logit of the critic's for each class of the data, the score that of "real" in K + 1; 0 for none
+    config.model.classes = 0  # a logit of the critic for each class of the data, the score that of "real" in K + 1; 0 for none
     config.model.remat = False  # resnet: blocks are computed again in backward passes, which takes time and saves memory
 
     config.objective = "adversarial"  # adversarial; imle (Li & Malik 2018), which has no critic and reads nothing of one

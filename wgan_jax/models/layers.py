@@ -203,7 +203,7 @@ HEADS: dict[str, Head] = {
 
 
 def score(features: jax.Array, style: Style, train: bool) -> CriticOutput:
-    """Returns a critic's end, a score of what its head makes of features [B, F] without a sigmoid. Called inside a compact method.
+    """Returns a critic's end, a score, without a sigmoid, of what its head makes of features [B, F]. Called in a compact method.
 
     It is linear or, of K classes, the logarithm of the sum of their logits' exponentials: the logit of "real" in a softmax over
     the classes and "generated", whose logit is 0 (Salimans 2016, section 5).
