@@ -70,6 +70,11 @@ def default_config() -> ConfigDict:
     config.objective = "adversarial"  # adversarial; imle (Li & Malik 2018), which has no critic and reads nothing of one
     config.imle = ConfigDict()
     config.imle.samples = 10  # generated examples per real one of the batch, of which it pulls the nearest
+    config.conditioning = ConfigDict()  # on the labels of the data
+    config.conditioning.name = "none"  # none, embedding, projection, auxiliary: see models/embedding.py
+    config.conditioning.mismatch = 0.0  # share of real examples with a wrong label on the generated side (Reed 2016: .5)
+    config.conditioning.weight = 1.0  # auxiliary: of the classifier's cross-entropy, for both players (Odena 2017)
+
     config.loss = "wasserstein"  # wasserstein, minimax, non_saturating, hinge, least_squares, relativistic
     config.targets = ConfigDict()  # of the critic's scores, 1 of real and 0 of generated; for cross-entropy and least squares
     config.targets.smoothing = 0.0  # real ones are 1 - smoothing (one-sided: Salimans 2016: .1)

@@ -110,7 +110,7 @@ def restore_run(model: Model, step: str) -> Restored:
         info = checkpoints.info(number)
         if "shape" not in info:
             raise UserError(f"{checkpoints.folder}: the manifest of step {number} cannot be read; try another --step")
-        networks, steps = make_parts(config, tuple(info["shape"]))
+        networks, steps = make_parts(config, tuple(info["shape"]), classes=len(info.get("class_counts", ())))
         fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
         at: Callable[[int], TrainState] = functools.partial(checkpoints.restore, target=fresh)
         if model.point:

@@ -19,6 +19,7 @@ from wgan_jax.config import UserError, check, flatten
 from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset, Stored
 from wgan_jax.data.source import Feed, make_feed
+from wgan_jax.models.embedding import CONDITIONINGS
 from wgan_jax.models.kernels import KERNELS
 from wgan_jax.objectives.constraints import CLIP_SCOPES
 from wgan_jax.objectives.losses import LOSSES
@@ -125,6 +126,15 @@ CELLS["optimizers"] = (
     "ring8",
     {"critic.max_gradient_norm": 0.1, "generator.weight_decay": 0.1, "decay": "cosine", "decay_steps": 30},
 )
+CELLS |= {
+    f"conditioning.name={name}": (
+        "wgan_gp",
+        "digits",
+        {**BATCH_NORM, "conditioning.name": name, "conditioning.mismatch": 0.5 * told.matches},
+    )
+    for name, told in CONDITIONINGS.items()
+    if name != "none"
+}
 TWINS = ["wgan", "dragan", "dcgan"]
 
 

@@ -68,6 +68,8 @@ def _combinations(config: ConfigDict) -> list[str]:
     mixed = sorted(mixing & {config.model.generator_normalization, config.model.critic_normalization})
     aimed = registered("objectives/losses.py", "CRITERIA")
     targets = [f"config.targets.{name}" for name, value in config.targets.items() if value > 0]
+    conditionings = described("models/embedding.py", "CONDITIONINGS")
+    matching = [name for name, told in conditionings.items() if told.get("matches", False)]
     checks = {
         f"{' and '.join(targets)}: loss={config.loss} has no targets; use one of {', '.join(aimed)}": (
             targets != [] and config.loss not in aimed
@@ -99,6 +101,12 @@ def _combinations(config: ConfigDict) -> list[str]:
         f"config.model.critic_head: {config.model.critic_head} mixes the examples, so a per-example penalty is meaningless; "
         "set penalty.name=none or critic_head=linear": penalised and mixing_head,
         f"config.batch_size: {config.model.critic_head} needs at least 2 examples": config.batch_size < 2 and mixing_head,
+        f"config.conditioning.name: {config.conditioning.name} needs labels, and data.name={config.data.name} has none": (
+            config.conditioning.name != "none" and not datasets[config.data.name].get("images", False)
+        ),
+        f"config.conditioning.mismatch: is for a critic that is told labels, by conditioning.name={' or '.join(matching)}, "
+        f"and this is {config.conditioning.name}": config.conditioning.mismatch > 0
+        and config.conditioning.name not in matching,
         f"config.batch_size: {config.batch_size} is not divisible by config.devices={config.devices}": (
             config.devices > 0 and config.batch_size % config.devices != 0
         ),

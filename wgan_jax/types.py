@@ -27,7 +27,7 @@ class Latents(NamedTuple):
     """What a generator is fed."""
 
     z: Array  # [B, Z]
-    label: Array  # [B] int32, of the example that is to become of it
+    label: Array  # [B] int32, of the example that is to become of it; or shares of the classes [B, classes], between some
 
 
 class CriticOutput(NamedTuple):
@@ -84,3 +84,4 @@ class Networks(NamedTuple):
     generate: Callable[[Params, Latents], jax.Array]  # generator variables, latents -> [B, *shape], in evaluation mode
     score: Callable[[Params, Batch], jax.Array]  # critic variables, examples -> [B], in evaluation mode
     classify: Callable[[Params, Batch], jax.Array] | None = None  # the same -> class logits [B, classes]; None without classes
+    classes: int = 0  # of the labels that the networks look at; 0 where they do not

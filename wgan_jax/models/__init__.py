@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from wgan_jax.batching import example_keys
 from wgan_jax.errors import UserError
 from wgan_jax.models import dcgan, mlp, resnet
+from wgan_jax.models.embedding import CONDITIONINGS
 from wgan_jax.models.kernels import KERNEL_STATE
 from wgan_jax.models.latent import sample_latents
 from wgan_jax.models.layers import NORMALIZATIONS, Style
@@ -53,15 +54,22 @@ def param_dtype(config: ConfigDict) -> Any:
     return jnp.float64 if config.dtype == "float64" else jnp.float32
 
 
-def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None) -> Networks:
-    """Returns the networks that config.model names, for examples of a shape.
+def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None, *, classes: int = 0) -> Networks:
+    """Returns the networks that config.model names, for examples of a shape, with labels of so many classes.
 
     Raises:
-      UserError: they are not for such examples.
+      UserError: they are not for such examples, or for labels that there are not.
     """
     model, wide, architecture = config.model, param_dtype(config), ARCHITECTURES[config.model.name]
     if not architecture.accepts(shape):
         raise UserError(f"config.model.name: {model.name} is for {architecture.wanted}, not for examples of shape {shape}")
+    conditioning = CONDITIONINGS[config.conditioning.name]
+    conditional = config.conditioning.name != "none"
+    if conditional and classes < 2:
+        raise UserError(
+            f"config.conditioning.name: {config.conditioning.name} needs labels of at least 2 classes, and the data has "
+            f"{classes or 'none'}"
+        )
 
     def style(player: str) -> Style:
         return Style(
@@ -79,7 +87,10 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             head=model.critic_head if player == "critic" else "linear",
             dropout=model.generator_dropout if player == "generator" else 0.0,
             reference=config.batch_size if player == "generator" else 0,
-            classes=model.classes if player == "critic" else 0,
+            logits=model.classes if player == "critic" else 0,
+            classes=classes,
+            label_use=getattr(conditioning, player),
+            classifies=conditioning.classifies,
         )
 
     generator, critic = architecture.generator(style("generator"), shape), architecture.critic(style("critic"))
@@ -126,6 +137,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         generate=generate,
         score=score,
         classify=classify if model.classes else None,
+        classes=classes if conditional else 0,
     )
 
 

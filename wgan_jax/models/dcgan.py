@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from wgan_jax.models.dropout import drop
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Dense, Style, TransposedConvolution, score
+from wgan_jax.models.layers import ACTIVATIONS, Convolution, Dense, Style, TransposedConvolution, normalize, score, with_label
 from wgan_jax.types import CriticOutput
 
 SMALLEST = 4
@@ -33,14 +33,13 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
-        del label
         style, sizes = self.style, ladder(self.shape[0])
         widths = [self.shape[-1], *(style.width * 2**i for i in range(len(sizes) - 1))]
         hidden = style.normalization == "none"  # no bias before a normalisation
-        x = Dense(sizes[-1] ** 2 * widths[-1], style, hidden)(latent)
+        x = Dense(sizes[-1] ** 2 * widths[-1], style, hidden)(with_label(latent, label, style))
         x = x.reshape(-1, sizes[-1], sizes[-1], widths[-1])
         for layer, (size, width) in reversed(list(enumerate(zip(sizes[:-1], widths[:-1], strict=True)))):
-            x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization].apply(x, style, train))
+            x = ACTIVATIONS[style.activation](normalize(x, label, style, train))
             x = drop(x, latent, layer, style.dropout)
             x = TransposedConvolution(width, size, style, taps=5, use_bias=hidden or size == sizes[0])(x)
         return jnp.tanh(x.astype(style.param_dtype))
@@ -53,11 +52,10 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
-        del label
-        style = self.style
-        for index, _ in enumerate(itertools.pairwise(ladder(x.shape[1]))):
-            normalization = style.normalization if index or style.normalize_first else "none"
-            use_bias = normalization == "none"
-            x = Convolution(style.width * 2**index, style, taps=5, stride=2, use_bias=use_bias)(x)
-            x = ACTIVATIONS[style.activation](NORMALIZATIONS[normalization].apply(x, style, train))
-        return score(x.reshape(x.shape[0], -1), style, train)
+        style, sizes = self.style, ladder(x.shape[1])
+        x = with_label(x, label, style)
+        for index, _ in enumerate(itertools.pairwise(sizes)):
+            own = style if index or style.normalize_first else style._replace(normalization="none")
+            x = Convolution(style.width * 2**index, style, taps=5, stride=2, use_bias=own.normalization == "none")(x)
+            x = ACTIVATIONS[style.activation](normalize(x, label, own, train))
+        return score(x.reshape(x.shape[0], -1), label, style, train)

@@ -12,6 +12,17 @@ from wgan_jax.models.minibatch import Closeness, VirtualBatchNorm
 from wgan_jax.ops.convolution import convolve, convolve_transpose
 from wgan_jax.types import CriticOutput
 
+# called inside a module's compact method: (x [B, ...], label, style) -> of x's shape, but for the channels of an input
+type Labelled = Callable[[jax.Array, jax.Array, "Style"], jax.Array]
+
+
+class LabelUse(NamedTuple):
+    """Where a network takes its label in: see models/embedding.py. None is nowhere."""
+
+    input: Labelled | None = None  # beside latents or examples
+    layer: Labelled | None = None  # after each normalisation, whose own scale and bias it replaces
+    score: Labelled | None = None  # features [B, F] -> [B], added to the score
+
 
 class Style(NamedTuple):
     """What the networks of a config have in common."""
@@ -26,8 +37,11 @@ class Style(NamedTuple):
     axis_name: str | None  # device axis over which batch statistics are synchronised
     dtype: jax.typing.DTypeLike  # of the computation
     param_dtype: jax.typing.DTypeLike  # of parameters, normalisations and outputs
-    classes: int = 0  # of a critic's head; 0 for a linear score
+    logits: int = 0  # of a critic's score, one for each class of the data; 0 for a linear one
     remat: bool = False  # whether a residual block keeps its input alone for the backward pass, and computes the rest again
+    classes: int = 0  # of labels
+    label_use: LabelUse = LabelUse()
+    classifies: bool = False  # whether a critic has class_logits
 
     head: str = "linear"  # of a critic
     dropout: float = 0.0  # rate of a generator's hidden units
@@ -70,14 +84,25 @@ INITIALIZERS: dict[str, Callable[[float], nn.initializers.Initializer]] = {
 
 def _batch(x: jax.Array, style: Style, train: bool) -> jax.Array:
     dtype = style.param_dtype
-    return nn.BatchNorm(not train, momentum=0.9, dtype=dtype, param_dtype=dtype, axis_name=style.axis_name)(x.astype(dtype))
+    own = style.label_use.layer is None
+    norm = nn.BatchNorm(
+        not train,
+        momentum=0.9,
+        dtype=dtype,
+        param_dtype=dtype,
+        use_bias=own,
+        use_scale=own,
+        axis_name=style.axis_name,
+    )
+    return norm(x.astype(dtype))
 
 
 def _layer(x: jax.Array, style: Style, train: bool) -> jax.Array:
     del train
     axes = tuple(range(1, x.ndim))  # over the whole example, with a scale and bias per channel (Gulrajani 2017)
-    norm = nn.LayerNorm(dtype=style.param_dtype, param_dtype=style.param_dtype, reduction_axes=axes, feature_axes=-1)
-    return norm(x.astype(style.param_dtype))
+    dtype, own = style.param_dtype, style.label_use.layer is None
+    norm = nn.LayerNorm(dtype=dtype, param_dtype=dtype, use_bias=own, use_scale=own, reduction_axes=axes, feature_axes=-1)
+    return norm(x.astype(dtype))
 
 
 def _virtual_batch(x: jax.Array, style: Style, train: bool) -> jax.Array:
@@ -100,6 +125,17 @@ NORMALIZATIONS: dict[str, Normalization] = {
     "layer": Normalization(_layer),
     "virtual_batch": Normalization(_virtual_batch, refers=True),
 }
+
+
+def with_label(x: jax.Array, label: jax.Array, style: Style) -> jax.Array:
+    """Returns what a network computes from, latents or examples [B, ...]; called inside a compact method."""
+    return x if style.label_use.input is None else style.label_use.input(x, label, style)
+
+
+def normalize(x: jax.Array, label: jax.Array, style: Style, train: bool) -> jax.Array:
+    """Returns a layer's output [B, ...] normalised, as its label has it; called inside a compact method."""
+    x = NORMALIZATIONS[style.normalization].apply(x, style, train)
+    return x if style.label_use.layer is None else style.label_use.layer(x, label, style)
 
 
 def _apply(
@@ -202,12 +238,17 @@ HEADS: dict[str, Head] = {
 }
 
 
-def score(features: jax.Array, style: Style, train: bool) -> CriticOutput:
-    """Returns a critic's end, a score, without a sigmoid, of what its head makes of features [B, F]. Called in a compact method.
+def score(features: jax.Array, label: jax.Array, style: Style, train: bool) -> CriticOutput:
+    """Returns a critic's end, without a sigmoid: a score of what its head makes of features [B, F]. Called in a compact method.
 
     It is linear or, of K classes, the logarithm of the sum of their logits' exponentials: the logit of "real" in a softmax over
     the classes and "generated", whose logit is 0 (Salimans 2016, section 5).
     """
-    values = Dense(style.classes or 1, style)(HEADS[style.head].apply(features, style, train)).astype(style.param_dtype)
-    value, logits = (jax.nn.logsumexp(values, axis=1), values) if style.classes else (values[:, 0], None)
-    return CriticOutput(value, features.astype(style.param_dtype), logits)
+    dtype = style.param_dtype
+    values = Dense(style.logits or 1, style)(HEADS[style.head].apply(features, style, train)).astype(dtype)
+    value, logits = (jax.nn.logsumexp(values, axis=1), values) if style.logits else (values[:, 0], None)
+    if style.label_use.score is not None:
+        value = value + style.label_use.score(features, label, style)
+    if style.classifies:
+        logits = Dense(style.classes, style)(features).astype(dtype)
+    return CriticOutput(value, features.astype(dtype), logits)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wgan_jax.models.dropout import drop
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Style, score
+from wgan_jax.models.layers import ACTIVATIONS, Dense, Style, normalize, score, with_label
 from wgan_jax.types import CriticOutput
 
 
@@ -17,13 +17,13 @@ class Hidden(nn.Module):
     style: Style
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> jax.Array:
         style, latent = self.style, x
         for layer in range(style.depth):
             use_bias = style.normalization == "none"
             x = Dense(style.width, style, use_bias)(x)
-            x = NORMALIZATIONS[style.normalization].apply(x, style, train)
-            x = drop(ACTIVATIONS[style.activation](x), latent, layer, style.dropout)
+            x = ACTIVATIONS[style.activation](normalize(x, label, style, train))
+            x = drop(x, latent, layer, style.dropout)
         return x
 
 
@@ -40,8 +40,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
-        del label
-        h = Hidden(self.style)(latent, train)
+        h = Hidden(self.style)(with_label(latent, label, self.style), label, train)
         x = Dense(math.prod(self.shape), last(self.style))(h)
         x = x.astype(self.style.param_dtype).reshape(-1, *self.shape)
         return jnp.tanh(x) if len(self.shape) == 3 else x
@@ -54,9 +53,8 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
-        del label
-        h = Hidden(self.style)(x.reshape(x.shape[0], -1), train)
-        return score(h, last(self.style), train)
+        h = Hidden(self.style)(with_label(x, label, self.style).reshape(x.shape[0], -1), label, train)
+        return score(h, label, last(self.style), train)
 
 
 def four_layers(style: Style, shape: tuple[int, ...]) -> Generator:

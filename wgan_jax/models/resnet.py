@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from wgan_jax.models.dropout import drop
-from wgan_jax.models.layers import ACTIVATIONS, NORMALIZATIONS, Convolution, Dense, Style, score
+from wgan_jax.models.layers import ACTIVATIONS, Convolution, Dense, Style, normalize, score, with_label
 from wgan_jax.types import CriticOutput
 
 SMALLEST, CONSTANT, WIDEST = 4, 32, 8  # start size; largest image with one width; largest multiple of the width
@@ -50,12 +50,12 @@ class Block(nn.Module):
     first: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> jax.Array:
         style, resample, channels = self.style, self.resample, x.shape[-1]
         middle = channels if resample == "down" and not self.first else self.features
 
         def prepare(h: jax.Array, normalization: str) -> jax.Array:
-            return ACTIVATIONS[style.activation](NORMALIZATIONS[normalization].apply(h, style, train))
+            return ACTIVATIONS[style.activation](normalize(h, label, style._replace(normalization=normalization), train))
 
         h = x if self.first else prepare(x, style.normalization)
         h = upsample(h) if resample == "up" else h
@@ -72,10 +72,10 @@ class Block(nn.Module):
         return h + (upsample(shortcut) if resample == "up" else shortcut)
 
 
-def _run(block: Block, x: jax.Array, train: bool) -> jax.Array:
+def _run(block: Block, x: jax.Array, label: jax.Array, train: bool) -> jax.Array:
     """Applies a block; the plain call's names of parameters and numbers also where it is computed again (Chen 2016)."""
-    call = lambda block, x: block(x, train)  # noqa: E731
-    return (nn.remat(call) if block.style.remat else call)(block, x)
+    call = lambda block, x, label: block(x, label, train)  # noqa: E731
+    return (nn.remat(call) if block.style.remat else call)(block, x, label)
 
 
 class Generator(nn.Module):
@@ -86,13 +86,13 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
-        del label
         style = self.style
         inwards = widths(self.shape[0], style.width)
-        x = Dense(SMALLEST**2 * inwards[-1], style)(latent).reshape(-1, SMALLEST, SMALLEST, inwards[-1])
+        x = Dense(SMALLEST**2 * inwards[-1], style)(with_label(latent, label, style))
+        x = x.reshape(-1, SMALLEST, SMALLEST, inwards[-1])
         for layer, features in reversed(list(enumerate(inwards[:-1]))):
-            x = drop(_run(Block(features, style, "up"), x, train), latent, layer, style.dropout)
-        x = ACTIVATIONS[style.activation](NORMALIZATIONS[style.normalization].apply(x, style, train))
+            x = drop(_run(Block(features, style, "up"), x, label, train), latent, layer, style.dropout)
+        x = ACTIVATIONS[style.activation](normalize(x, label, style, train))
         x = Convolution(self.shape[-1], style, taps=3)(x)
         return jnp.tanh(x.astype(style.param_dtype))
 
@@ -108,17 +108,17 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
-        del label
         style, small = self.style, x.shape[1] <= CONSTANT
         inwards = widths(x.shape[1], style.width)
+        x = with_label(x, label, style)
         if small:
-            x = _run(Block(style.width, style, "down", first=True), x, train)
+            x = _run(Block(style.width, style, "down", first=True), x, label, train)
             for resample in ("down", "", ""):
-                x = _run(Block(style.width, style, resample), x, train)
+                x = _run(Block(style.width, style, resample), x, label, train)
             features = ACTIVATIONS[style.activation](x).mean((1, 2))
         else:
             x = Convolution(inwards[0], style, taps=3)(x)
             for width in inwards[1:]:
-                x = _run(Block(width, style, "down"), x, train)
+                x = _run(Block(width, style, "down"), x, label, train)
             features = x.reshape(x.shape[0], -1)
-        return score(features, style, train)
+        return score(features, label, style, train)

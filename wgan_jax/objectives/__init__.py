@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import example_keys
@@ -18,7 +19,7 @@ from wgan_jax.objectives.targets import make_critic_loss
 from wgan_jax.objectives.terms import TERMS
 from wgan_jax.types import Array, Batch, CriticOutput, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
 
-REPLAY = 2**32 - 1  # folded into an update's key, of which smaller numbers are the examples' own
+REPLAY, MISMATCH = 2**32 - 1, 2**32 - 2  # folded into an update's key, of which smaller numbers are the examples' own
 
 # loss, (the player's model_state, memory, metrics)
 type Value = tuple[jax.Array, tuple[Params, Params, Metrics]]
@@ -54,24 +55,37 @@ def make_objective(config: ConfigDict, networks: Networks, axis_name: str | None
 
 
 def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | None) -> Objective:
-    """Returns the objective that config.loss, targets, terms, penalty, inputs, clip and replay describe, for two networks."""
+    """Returns the objective that config.loss and what stands below it in configs/default.py describe, for two networks."""
     loss, penalty = LOSSES[config.loss], PENALTIES[config.penalty.name]
     terms = {f"terms.{name}": term for name, term in TERMS.items() if config.terms[name] > 0}
     where = config.penalty.points if penalty is not None else "interpolates"
     penalty_points = make_points(where, config.penalty.perturbation, axis_name)
     critic_loss, show = make_critic_loss(config, axis_name), make_inputs(config, axis_name)
 
-    def outputs(
-        params: Params, model_state: Params, real: Batch, generated: Batch
-    ) -> tuple[CriticOutput, CriticOutput, Params]:
-        if networks.mixes_examples:  # real and generated as batches of their own
-            on_real, model_state = networks.critic(params, model_state, *real)
-            on_generated, model_state = networks.critic(params, model_state, *generated)
-            return on_real, on_generated, model_state
-        both = jax.tree.map(lambda *examples: jnp.concatenate(examples), real, generated)
-        output, model_state = networks.critic(params, model_state, *both)
-        on_real, on_generated = (jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], output) for i in range(2))
-        return on_real, on_generated, model_state
+    def outputs(params: Params, model_state: Params, *sides: Batch) -> tuple[list[CriticOutput], Params]:
+        """What the critic says of each side, of equally many examples."""
+        if networks.mixes_examples:  # batches of their own
+            apart = []
+            for side in sides:
+                output, model_state = networks.critic(params, model_state, *side)
+                apart.append(output)
+            return apart, model_state
+        together = jax.tree.map(lambda *examples: jnp.concatenate(examples), *sides)
+        output, model_state = networks.critic(params, model_state, *together)
+        return [jax.tree.map(lambda x, i=i: jnp.split(x, len(sides))[i], output) for i in range(len(sides))], model_state
+
+    def mismatched(real: Batch, key: jax.Array) -> Batch:
+        """The real examples, each with one of the other labels, drawn uniformly."""
+        keys = example_keys(jax.random.fold_in(key, MISMATCH), len(real.label), axis_name)
+        off = jax.vmap(lambda key: jax.random.randint(key, (), 1, networks.classes, jnp.int32))(keys)
+        return real._replace(label=(real.label + off) % networks.classes)
+
+    def classified(hyper: Hyperparameters, *sides: tuple[CriticOutput, Array]) -> list[jax.Array]:
+        """-log P(label) by the auxiliary classifier, where there is one: both players minimise it (Odena 2017, section 3)."""
+        if not networks.classes or sides[0][0].class_logits is None:
+            return []
+        entropies = (optax.softmax_cross_entropy_with_integer_labels(output.class_logits, label) for output, label in sides)
+        return [hyper["conditioning.weight"] * jnp.mean(entropy) for entropy in entropies]
 
     def added(player: str, label: Array, *outputs: CriticOutput, hyper: Hyperparameters) -> jax.Array | float:
         """What the terms add to a player's loss, of the outputs on real and on generated examples."""
@@ -103,11 +117,16 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
             generated, buffer = replay(memory["replay"], generated, hyper["replay.share"], key_replay, axis_name)
             memory = {**memory, "replay": jax.lax.stop_gradient(buffer)}
         real, generated = show(key, real, generated, state.step, hyper)
-        on_real, on_generated, new_state = outputs(params, model_state, real, generated)
+        wrong = [mismatched(real, key)] if config.conditioning.mismatch > 0 else []
+        (on_real, on_generated, *on_wrong), new_state = outputs(params, model_state, real, generated, *wrong)
         scores = on_real.score, on_generated.score
         assert scores[0].shape == scores[1].shape == real.label.shape, "scores are [B], or they would broadcast"
-        value = hyper["critic.loss_weight"] * jnp.mean(critic_loss(key, *scores, hyper))
-        value = value + added("critic", real.label, on_real, on_generated, hyper=hyper)
+        value = jnp.mean(critic_loss(key, *scores, hyper))
+        for output in on_wrong:  # the matching-aware critic: Reed 2016, algorithm 1
+            share = hyper["conditioning.mismatch"]
+            value = (1 - share) * value + share * jnp.mean(critic_loss(key, on_real.score, output.score, hyper))
+        value = hyper["critic.loss_weight"] * value + added("critic", real.label, on_real, on_generated, hyper=hyper)
+        value = value + sum(classified(hyper, (on_real, real.label), (on_generated, generated.label)))
         metrics = {"wasserstein_estimate": jnp.mean(scores[0]) - jnp.mean(scores[1])}
         history, memory = from_history("critic", params, memory, state.critic_step, hyper)
         value = value + history
@@ -128,6 +147,7 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         on_generated, _ = networks.critic(*critic, *generated)
         value = hyper["generator.loss_weight"] * jnp.mean(loss.generator(on_real.score, on_generated.score))
         value = value + added("generator", real.label, on_real, on_generated, hyper=hyper)
+        value = value + sum(classified(hyper, (on_generated, latents.label)))
         history, memory = from_history("generator", params, state.memory, state.step, hyper)
         value = value + history
         return value, (new_state, memory, {"generator_loss": value})

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from wgan_jax.data.dataset import Dataset
+from wgan_jax.data.labels import class_counts
 from wgan_jax.data.source import Feed, make_draw
 from wgan_jax.errors import UserError
 from wgan_jax.models import build_networks, param_dtype
@@ -71,7 +72,7 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
     It stops early after an update whose losses or gradients are not finite, and says so: a matter of updates, however they are
     cut into calls. Metrics are those of the last update, and, of the state after the call, the norms of its parameters.
     """
-    _, steps = make_parts(config, dataset.shape, axis_name)
+    _, steps = make_parts(config, dataset.shape, axis_name, classes=len(class_counts(dataset)))
     draw = make_draw(dataset, config.batch_size // shards, axis_name, param_dtype(config))
 
     def run_updates(state: TrainState, n: ArrayLike, hyper: Hyperparameters, run_key: jax.Array, feed: Feed) -> Outputs:
@@ -103,9 +104,11 @@ def _all_finite(metrics: Metrics) -> jax.Array:
     return jnp.all(jnp.isfinite(jnp.stack(list(metrics.values()))))
 
 
-def make_parts(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None) -> tuple[Networks, Steps]:
-    """Returns the networks of a config for examples of a shape, and the pieces of its update."""
-    networks = build_networks(config, shape, axis_name)
+def make_parts(
+    config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None, *, classes: int = 0
+) -> tuple[Networks, Steps]:
+    """Returns the networks of a config for examples of a shape and labels of so many classes, and the pieces of its update."""
+    networks = build_networks(config, shape, axis_name, classes=classes)
     return networks, make_steps(config, networks, make_objective(config, networks, axis_name), axis_name)
 
 
@@ -130,7 +133,7 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
         raise UserError(f"config.batch_size: {config.batch_size} is not divisible by the {len(devices)} devices in use")
     mesh, count = Mesh(np.array(devices), (AXIS,)), len(devices)
     everywhere, over = PartitionSpec(), PartitionSpec(None, AXIS)
-    networks, steps = make_parts(config, dataset.shape)
+    networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)))
     init_state = jax.jit(steps.init_state, out_shardings=NamedSharding(mesh, everywhere))
     place = _place(mesh, everywhere)
     mapping = "shard_map" if processes > 1 else mapping
@@ -199,7 +202,7 @@ def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bo
     devices = available[: min(config.devices or len(available), most)]
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere, over = PartitionSpec(), PartitionSpec(AXIS)
-    networks, steps = make_parts(config, dataset.shape)
+    networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)))
     run_one = make_run_updates(config, dataset)
     if vectorised is None:
         vectorised = devices[0].platform != "cpu"
