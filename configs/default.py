@@ -126,7 +126,7 @@ def default_config() -> ConfigDict:
     config.checkpoint_every = 1000
     config.keep = 3  # newest checkpoints kept, beside the best
     config.eval = ConfigDict()
-    config.eval.metrics = "wasserstein,precision_recall,copying,classes,modes,quantile"  # comma-separated; or all
+    config.eval.metrics = "wasserstein,precision_recall,copying,classes,labels,modes,quantile"  # comma-separated; or all
     config.eval.samples = 500  # of metrics that compare points, real and generated (fewer where a split has fewer)
     config.eval.features = "pixels"  # what the other metrics compare: pixels, classifier (trained on the labels), inception
     config.eval.feature_samples = 500  # of these, real and generated; fewer where pixels would fill the memory

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from wgan_jax.config import mistakes
+from wgan_jax.data import load_dataset
 from wgan_jax.errors import UserError
+from wgan_jax.evaluation.evaluator import left_out, make_evaluator
 from wgan_jax.models import build_networks
 from wgan_jax.models.embedding import CONDITIONINGS
 from wgan_jax.objectives import make_objective
@@ -215,3 +217,33 @@ def test_a_mismatch_needs_a_critic_that_is_told_labels(make_config, name):
     (line,) = mistakes(config)
     assert line.startswith("config.conditioning.mismatch: is for a critic that is told labels")
     assert line.endswith(f"conditioning.name=embedding or projection, and this is {name}")
+
+
+# What an evaluation says
+
+
+def test_an_evaluation_compares_what_was_asked_for_with_what_a_classifier_tells(make_config):
+    """A generator that makes a training image of its label agrees as often as the classifier does on real images."""
+    digits = load_dataset(make_config("wgan_gp.py:digits"))
+    config = make_config("wgan_gp.py:digits", {**TINY, "conditioning.name": "projection", "eval.metrics": "wasserstein,labels"})
+    networks = build_networks(config, digits.shape, classes=10)
+    examples = np.stack([digits.decode(digits.train.images[digits.train.labels == label][:20]) for label in range(10)])
+
+    def values(shift):
+        pick = lambda variables, latents: jnp.asarray(examples)[  # noqa: E731
+            (latents.label + shift) % 10, jnp.abs(1e4 * latents.z[:, 0]).astype(int) % 20
+        ]
+        evaluator = make_evaluator(config, digits, networks._replace(generate=pick))
+        return evaluator, evaluator.of_generator({}, networks.init_critic(KEY), "test", 0)
+
+    evaluator, own = values(0)
+    assert own["label_agreement"] > 0.99
+    assert evaluator.of_real("test", 0)["label_agreement"] > 0.95
+    assert values(1)[1]["label_agreement"] < 0.05
+    assert np.isnan(evaluator.of_examples(lambda n: digits.test.images[np.arange(n) % 500], "test", 0)["label_agreement"])
+
+
+def test_agreement_is_of_conditional_networks_alone(make_config):
+    config = make_config("wgan_gp.py:digits", {"eval.metrics": "wasserstein,labels"})
+    said = {"labels": "is only of networks that are conditioned on labels"}
+    assert left_out(config, load_dataset(config)) == said

@@ -16,6 +16,7 @@ from wgan_jax.metrics.fidelity import (
     copying_z,
     frechet_distance,
     inception_score,
+    label_agreement,
     label_classifier,
     moments,
     nearest_distances,
@@ -260,3 +261,10 @@ def test_class_balance_by_hand():
     assert class_balance(np.full(10, 0.1)) == (10, pytest.approx(1), 0.1)
     assert [class_balance(np.array([1 - share, share])).covered for share in (0.125, 0.124)] == [2, 1]
     assert class_balance(np.array([0.0, 1.0])) == (1, 0, 0)
+
+
+def test_agreement_with_labels_by_hand():
+    """Of four zeros three, of two ones one, of no twos: (3 + 1) / 6, and 1/2 at least."""
+    asked, told = np.array([0, 0, 1, 0, 1, 0]), np.array([0, 2, 1, 0, 0, 0])
+    assert label_agreement(asked, told) == pytest.approx((4 / 6, 1 / 2))
+    assert np.isnan(label_agreement(asked[:0], told)).all()

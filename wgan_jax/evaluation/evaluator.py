@@ -11,12 +11,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data.dataset import Dataset, Law, flatten
+from wgan_jax.data.dataset import Dataset, Law, Stored, flatten
 from wgan_jax.data.labels import class_counts
 from wgan_jax.errors import NonFiniteError, UserError
 from wgan_jax.evaluation.critic import make_classifier_error, make_critic_statistics
 from wgan_jax.evaluation.reference import (
     NO_FEATURES,
+    NO_LABELS,
     QUANTILE_SAMPLES,
     Generated,
     Reference,
@@ -28,12 +29,12 @@ from wgan_jax.evaluation.registry import METRICS
 from wgan_jax.evaluation.sampling import make_draw
 from wgan_jax.features import FEATURES, FeatureNetwork, Features, check_features
 from wgan_jax.models import param_dtype
-from wgan_jax.types import Batch, Networks, Params
+from wgan_jax.types import Array, Batch, Networks, Params
 
 PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,000 images 28 x 28, 680 of 64 x 64 x 3
 
 # configs' default and all that it is extended by: what of these the data does not allow is left out without a word
-USUAL = ("wasserstein", "precision_recall", "copying", "classes", "modes", "quantile")
+USUAL = ("wasserstein", "precision_recall", "copying", "classes", "labels", "modes", "quantile")
 
 type Values = dict[str, float]  # NaN for what does not exist
 type Draw = Callable[[int], np.ndarray]  # n -> n examples [n, *shape] as the dataset has them
@@ -111,7 +112,7 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     said: set[str] = set()
     compares_features = any(METRICS[name].source == "features" for name in names)
     network = FEATURES[config.eval.features](config, dataset) if compares_features else None
-    tells_classes = "classes" in names
+    tells_classes = not {"classes", "labels"}.isdisjoint(names)
     critic_statistics = make_critic_statistics(networks.score)
     counts = class_counts(dataset)
     draw_generated = make_draw(networks, counts, dataset.shape)
@@ -134,37 +135,34 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
                 _say_missing(name, error, said)
         return values
 
-    def generated_of(examples: np.ndarray, size: Sizes) -> Generated:
+    def generated_of(examples: np.ndarray, asked: Array, size: Sizes) -> Generated:
         n, compared = size.points, examples[: size.features]
         features = network.apply(compared) if network else NO_FEATURES
-        labels = network.label(compared, features) if network and tells_classes else np.empty(0, int)
+        labels = network.label(compared, features) if network and tells_classes else NO_LABELS
         x = flatten(dataset.decode(examples[: 2 * n + many]))
-        return Generated(x[:n], x[n : 2 * n], features, labels, x[2 * n :])
+        return Generated(x[:n], x[n : 2 * n], features, labels, x[2 * n :], np.asarray(asked[: size.features]))
 
-    def of_draw(draw_examples: Draw, split: str, draw: int) -> tuple[Values, Reference, np.ndarray]:
+    def of_draw(draw_batch: Callable[[int], Batch], split: str, draw: int) -> tuple[Values, Reference, Batch]:
         size = sizes(split)
-        examples = draw_examples(max(2 * size.points + many, size.features if network else 0))
+        x, label = draw_batch(max(2 * size.points + many, size.features if network else 0))
+        examples = np.asarray(x)
         if not np.isfinite(examples).all():
             raise NonFiniteError("generated examples are not finite")
         reference = reference_of(split, draw, size)
-        return compare(reference, generated_of(examples, size)), reference, examples[: size.points]
+        return compare(reference, generated_of(examples, label, size)), reference, Batch(examples, label[: size.points])
+
+    def of_examples(draw_examples: Draw, split: str, draw: int) -> Values:
+        return of_draw(lambda count: Batch(draw_examples(count), NO_LABELS), split, draw)[0]
 
     def of_generator(generator: Params, critic: Params, split: str, draw: int) -> Values:
         key = jax.random.fold_in(jax.random.key(30_000 + draw), split == "test")
-
-        drawn: list[np.ndarray] = []
-
-        def draw_examples(count: int) -> np.ndarray:
-            x, label = draw_generated(generator, key, count, dataset.encode)
-            drawn.append(np.asarray(label))
-            return np.asarray(x)
-
-        values, reference, examples = of_draw(draw_examples, split, draw)
+        draw_batch = lambda count: draw_generated(generator, key, count, dataset.encode)  # noqa: E731
+        values, reference, (examples, asked) = of_draw(draw_batch, split, draw)
         if not config.n_critic:  # an untrained critic's values would mean nothing
             return values
-        n = len(examples)
-        on_train, generated = (flatten(dataset.decode(x)) for x in (reference.train[:n], examples))
-        labels = (*_real_labels(dataset, reference, n), drawn[0][:n])
+        n = len(asked)
+        on_train, generated = (flatten(dataset.decode(np.asarray(x[:n]))) for x in (reference.train, examples))
+        labels = (*_real_labels(dataset, reference, n), asked)
         sides = zip((on_train, reference.real, generated), labels, strict=True)
         batches = [Batch(x.astype(dtype).reshape(-1, *dataset.shape), y) for x, y in sides]
         if classifier_error:
@@ -174,16 +172,17 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     def of_real(split: str, draw: int) -> Values:
         size = sizes(split, real=True)
         reference = reference_of(split, draw, size)
-        features, labels, more = features_of(reference.spares, size.features), np.empty(0, int), np.empty((0, 1))
-        if network and tells_classes:
-            labels = network.label(reference.spares.first(size.features), features)
+        features, labels, asked, more = features_of(reference.spares, size.features), NO_LABELS, NO_LABELS, np.empty((0, 1))
+        if network and tells_classes and isinstance(dataset, Stored):
+            rows = reference.spares.rows[: size.features]
+            labels, asked = network.label(reference.spares.examples[rows], features), dataset.splits[third(split)].labels[rows]
         if many and isinstance(dataset, Law):
             more = flatten(np.asarray(dataset.draw(jax.random.key(40_000 + draw), many)))
-        return compare(reference, Generated(reference.spare[: size.points], reference.again, features, labels, more))
+        return compare(reference, Generated(reference.spare[: size.points], reference.again, features, labels, more, asked))
 
     return Evaluator(
         of_generator,
-        lambda *arguments: of_draw(*arguments)[0],
+        of_examples,
         of_real,
         sizes,
         functools.partial(sizes, real=True),

@@ -14,7 +14,7 @@ from wgan_jax.metrics.fidelity import nearest_distances
 from wgan_jax.metrics.transport import empirical_wasserstein
 
 QUANTILE_SAMPLES = 100_000  # of a 1-D law, at which its floor is about .004
-NO_FEATURES = Features(np.empty((0, 0)), np.empty((0, 0)))
+NO_FEATURES, NO_LABELS = Features(np.empty((0, 0)), np.empty((0, 0))), np.empty(0, int)
 
 
 class Sample(NamedTuple):
@@ -52,6 +52,7 @@ class Generated(NamedTuple):
     features: Features
     labels: np.ndarray  # [N], classes as a classifier tells them; empty where no metric asks for them
     many: np.ndarray  # [QUANTILE_SAMPLES, 1] for a 1-D law, else empty
+    asked: np.ndarray = NO_LABELS  # [N], classes that they were made for, of real ones their own; empty where nobody asked
 
 
 def make_reference[D: Dataset](dataset: D, split: str, samples: int, draw: int = 0) -> Reference[D]:

@@ -17,6 +17,7 @@ from wgan_jax.metrics.fidelity import (
     copying_z,
     frechet_distance,
     inception_score,
+    label_agreement,
     neighbourhoods,
     precision_recall,
     two_sample_accuracy,
@@ -45,6 +46,10 @@ MIXTURE = Kind(
 LINE = Kind(
     "laws on the line (gaussian with config.data.dim=1)",
     lambda config, dataset: isinstance(dataset, Law) and dataset.quantile is not None,
+)
+CONDITIONAL = Kind(
+    "networks that are conditioned on labels",
+    lambda config, dataset: config.conditioning.name != "none" and _has_two_classes(dataset),
 )
 LOGITS = Kind(
     "features with classes (config.eval.features=classifier or inception)",
@@ -142,6 +147,12 @@ def _classes(reference: Reference[Stored], generated: Generated) -> dict[str, fl
     return {"smallest_class": balance.smallest, "class_balance": balance.balance, "classes_covered": float(balance.covered)}
 
 
+def _labels(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
+    del reference
+    share, least = label_agreement(generated.asked, generated.labels)
+    return {"label_agreement": share, "smallest_agreement": least}
+
+
 METRICS: dict[str, Metric] = {
     "wasserstein": Metric(
         ("wasserstein_empirical", "wasserstein_floor", "wasserstein_ratio", "wasserstein_excess"), "points", _wasserstein
@@ -162,6 +173,7 @@ METRICS: dict[str, Metric] = {
     "classes": Metric(
         ("smallest_class", "class_balance", "classes_covered"), "features", _classes, compares=False, kind=LABELLED
     ),
+    "labels": Metric(("label_agreement", "smallest_agreement"), "features", _labels, compares=False, kind=CONDITIONAL),
 }
 
 

@@ -3,6 +3,7 @@
 Arrays may be NumPy's or JAX's, of any real dtype; distances and moments are computed in float64.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -237,6 +238,17 @@ def label_classifier(
 def class_shares(labels: np.ndarray, classes: int) -> np.ndarray:
     """Returns the share of each class, [classes], among labels [n] from 0 to classes - 1."""
     return np.bincount(np.asarray(labels), minlength=classes) / len(labels)
+
+
+def label_agreement(asked: np.ndarray, told: np.ndarray) -> tuple[float, float]:
+    """Returns the share of examples [N] of which a classifier tells the class that was asked for, and its least over classes.
+
+    Over the classes that were asked for; NaN where none was, asked [0].
+    """
+    if not len(asked):
+        return math.nan, math.nan
+    agrees = asked == told
+    return float(agrees.mean()), min(float(agrees[asked == label].mean()) for label in np.unique(asked))
 
 
 def class_balance(shares: np.ndarray) -> ClassBalance:

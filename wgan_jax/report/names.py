@@ -41,6 +41,8 @@ DIRECTIONS: dict[str, Direction] = {
     "smallest_class": "higher",
     "class_balance": "higher",
     "classes_covered": "higher",
+    "label_agreement": "higher",
+    "smallest_agreement": "higher",
     "estimate_train": "",
     "estimate_heldout": "",
     "lipschitz_q99": "",
@@ -49,7 +51,17 @@ DIRECTIONS: dict[str, Direction] = {
     "classifier_error": "lower",
 }
 # Metrics that a summary has, as far as they were measured.
-HEADLINE = (SCORE, "wasserstein_quantile", "modes", "good_share", "precision", "recall", "smallest_class", "classifier_error")
+HEADLINE = (
+    SCORE,
+    "wasserstein_quantile",
+    "modes",
+    "good_share",
+    "precision",
+    "recall",
+    "smallest_class",
+    "label_agreement",
+    "classifier_error",
+)
 ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->", "↓": "v", "↑": "^", "─": "-"})
 
 
