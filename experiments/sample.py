@@ -1,7 +1,8 @@
 """Draws samples from a trained model, or exports it. Needs the run directory only; --nearest needs the data too.
 
     python -m experiments.sample --workdir=DIR [--point=ID] [--num=64] [--out=FILE.png|FILE.npz|FILE.gif|FOLDER/] [--seed=0]
-        [--step=latest|best|N] [--raw] [--interpolate=STEPS | --nearest=K [--config.data.path=DIR ...]] [--export=FILE]
+        [--step=latest|best|N] [--raw] [--label=CLASS|all|CLASS:CLASS] [--export=FILE]
+        [--interpolate=STEPS | --nearest=K [--config.data.path=DIR ...]]
 
 A .png is a grid of images, or a plot of points; a folder gets an image per file, 000000.png and so on; in a .gif each image
 walks from latent to latent and back to the first; an .npz holds `samples` (uint8 images, or float32 points in data units) and
@@ -9,11 +10,16 @@ walks from latent to latent and back to the first; an .npz holds `samples` (uint
 nearest to it, and their distances in network units. Sample, row and walk i depend on the seed and i alone. Without --raw the
 averaged (EMA) generator is used. Of a sweep's directory --point names the model, whose own files are in DIR/points/ID.
 
+Of a conditional run --label is the class of all samples, by its name or number; all makes so many of each, from the same
+latents, a row per class; CLASS:CLASS goes with --interpolate and leads from one class to the other at a latent per row. Without
+it labels are drawn as the training data has them. The .npz then has `labels` too.
+
 --export writes the generator as FILE, StableHLO for CPU and CUDA that needs jax and flatbuffers alone, and what its user must
 know as FILE.json; see wgan_jax/export.py. Samples are then drawn only where --out, --interpolate or --nearest asks for them.
 """
 
 import argparse
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +37,13 @@ if TYPE_CHECKING:
     from wgan_jax.types import Params
 
 FORMATS = (".png", ".npz", ".gif", "/")
-NUM = {"samples": 64, "walks": 16, "interpolations": 8, "comparisons": 8}  # where the flag says nothing
+NUM = {
+    "samples": 64,
+    "walks": 16,
+    "interpolations": 8,
+    "comparisons": 8,
+    "samples of each class": 10,
+}  # where the flag says nothing
 STOPS, STEPS, MILLISECONDS = 4, 16, 80  # of a walk: latents, frames from each to the next, time of a frame
 
 
@@ -50,6 +62,7 @@ def sample(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the latents (default: 0)")
     parser.add_argument("--step", default="latest", help="latest, best, or a step with a checkpoint (default: latest)")
     parser.add_argument("--raw", action="store_true", help="the generator itself, not its average")
+    parser.add_argument("--label", metavar="CLASS", help="of a conditional run: a class, all, or CLASS:CLASS to --interpolate")
     parser.add_argument("--interpolate", type=int, metavar="STEPS", help="images of each row from one latent to another")
     parser.add_argument("--nearest", type=int, metavar="K", help="training images beside each sample")
     parser.add_argument("--export", type=command.path, metavar="FILE", help="the generator for other programs, and FILE.json")
@@ -61,11 +74,29 @@ def sample(argv: list[str]) -> None:
     restored = restore_run(model, flags.step)
     if len(restored.info["shape"]) != 3 and (asked := _for_images(flags)):
         raise UserError(f"{asked}: of images, and this run makes points; a .png plots them, an .npz holds them")
+    labels = _labels(flags, restored)
     variables = generator_of(restored.state, raw=flags.raw)
     if flags.export is not None:
         _export(flags, restored, variables)
     if flags.export is None or (flags.out, flags.interpolate, flags.nearest) != (None, None, None):
-        _draw(flags, restored, variables)
+        _draw(flags, restored, variables, labels)
+
+
+def _labels(flags: argparse.Namespace, restored: Restored) -> list[int]:
+    """Returns the classes that --label asks for: one, two that a walk leads between, all, or none where it is not given."""
+    from wgan_jax.data.labels import find_class
+
+    if flags.label is None:
+        return []
+    names = restored.info.get("class_names", ())
+    if not restored.networks.classes:
+        raise UserError(f"--label: {flags.label} asked for, but the run is not conditioned on labels; see config.conditioning")
+    if flags.label == "all" and flags.label not in names:
+        return list(range(len(names)))
+    first, colon, last = flags.label.partition(":")
+    if flags.interpolate is None or not colon or flags.label in names:
+        return [find_class(flags.label, names)]
+    return [find_class(first, names), find_class(last, names)]
 
 
 def _format(out: str | None) -> str:
@@ -102,6 +133,8 @@ def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     for name in ("interpolate", "nearest"):
         if getattr(flags, name) is not None and form != ".png":
             raise UserError(f"--{name}: makes a .png, not --out={flags.out}")
+    if flags.label == "all" and (flags.interpolate is not None or flags.nearest is not None or form == ".gif"):
+        raise UserError("--label: all makes a sheet, an .npz or a folder of samples, without --interpolate and --nearest")
     _check_places(flags, form)
 
 
@@ -146,11 +179,12 @@ def _export(flags: argparse.Namespace, restored: Restored, variables: "Params") 
     config, path = restored.config, Path(flags.export)
     write_whole(path, export_generator(restored.networks, variables, config.latent.dim))
     generator = "raw" if flags.raw else "ema"
-    write_json(_described(path), describe_generator(config, tuple(restored.info["shape"]), restored.step, generator))
+    names = restored.info["class_names"] if restored.networks.classes else ()
+    write_json(_described(path), describe_generator(config, tuple(restored.info["shape"]), restored.step, generator, names))
     print(f"generator of step {restored.step}: {path}, {_described(path)}")
 
 
-def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") -> None:
+def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", labels: list[int]) -> None:
     import jax
     import numpy as np
 
@@ -161,13 +195,20 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
     shape, law, form = tuple(restored.info["shape"]), restored.config.latent.name, _format(flags.out)
     kind = "walks" if form == ".gif" else "samples"
     kind = "interpolations" if flags.interpolate else "comparisons" if flags.nearest else kind
+    kind = "samples of each class" if flags.label == "all" else kind
     num = flags.num or NUM[kind]
-    name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{'' if kind == 'samples' else f'_{kind}'}.png"
+    asked = f"_label_{'_to_'.join(map(str, labels))}" if 0 < len(labels) < 3 else ""
+    what = "" if kind == "samples" else f"_{kind.replace(' ', '_')}"
+    name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{what}{asked}.png"
     out = Path(flags.out or restored.folder / "samples" / name)
     out.parent.mkdir(parents=True, exist_ok=True)  # a run directory of config and checkpoints alone has no samples/
-    count = num * {"interpolations": 2, "walks": STOPS}.get(kind, 1)
+    count = num * {"interpolations": 1 if len(labels) == 2 else 2, "walks": STOPS}.get(kind, 1)
     counts = restored.info.get("class_counts", ())
     latents = sampling.draw_latents(restored.networks, counts, jax.random.key(flags.seed), count)
+    if flags.label == "all":
+        latents = sampling.every_label(latents, len(labels))
+    elif len(labels) == 1:
+        latents = latents._replace(label=np.full(count, labels[0], np.int32))
     generate = sampling.make_generate(restored.networks, variables)
 
     def whole(latents: Latents) -> np.ndarray:
@@ -176,15 +217,22 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
     def along(ways: Latents) -> np.ndarray:
         """Returns the images [T, n, *shape] of latents [T, n]."""
         z, label = ways
-        return whole(Latents(z.reshape(-1, z.shape[2]), label.reshape(-1))).reshape(*label.shape, *shape)
+        flat = Latents(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (z, label)))
+        return whole(flat).reshape(*z.shape[:2], *shape)
 
     title = figures.run_title(restored.config, restored.step)
     told = f"{title}, {'generator itself' if flags.raw else 'averaged generator'}, latents of seed {flags.seed}"
+    names = restored.info.get("class_names", ())
+    told += f", label {' to '.join(names[label] for label in labels)}" if 0 < len(labels) < 3 else ""
     if kind == "interpolations":
-        images = along(sampling.interpolation(law, latents, flags.interpolate)).swapaxes(0, 1)
+        between = len(labels) == 2
+        walk = functools.partial(sampling.label_walk, ends=labels, classes=len(names))
+        ways = (walk if between else functools.partial(sampling.interpolation, law))(latents, steps=flags.interpolate)
+        images = along(ways).swapaxes(0, 1)
         header = [*(f"{share:.2g}" for share in np.linspace(0, 1, flags.interpolate)), "samples"]
-        rows = [f"{2 * row} to {2 * row + 1}" for row in range(num)]
-        told += ". Each row goes from the latent of one sample to that of another; above, the share of the way."
+        rows = [f"{row}" if between else f"{2 * row} to {2 * row + 1}" for row in range(num)]
+        from_to = "one label to the other at one latent" if between else "the latent of one sample to that of another"
+        told += f". Each row goes from {from_to}; above, the share of the way."
         sheet = sheets.table_of_images(images.reshape(-1, *shape), flags.interpolate, header, rows, told)
         sheets.save_sheet(out, sheet, title)
     elif kind == "comparisons":
@@ -208,9 +256,15 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params") ->
             sheets.save_images(out, images, index * sampling.CHUNK)
     elif form == ".npz":
         parts = [to_pixels(part) if len(shape) == 3 else part.astype(np.float32) for part in generate(latents)]
-        np.savez(out, samples=np.concatenate(parts), latents=latents.z.astype(np.float32))
+        arrays = {"samples": np.concatenate(parts), "latents": np.asarray(latents.z, np.float32)}
+        if restored.networks.classes:
+            arrays["labels"] = np.asarray(latents.label)
+        np.savez(out, allow_pickle=False, **arrays)
     elif len(shape) == 3:
-        sheets.save_sheet(out, sheets.image_grid(whole(latents)), told)
+        by_class = f"{told}. A row per class, a column per latent."
+        images, every = whole(latents), flags.label == "all"
+        sheet = sheets.table_of_images(images, num, (), names, by_class) if every else sheets.image_grid(images)
+        sheets.save_sheet(out, sheet, told)
     else:
         points.points_figure(whole(latents), told).savefig(out, dpi=figures.DPI)
     print(f"{num} {kind} of step {restored.step}: {out}")

@@ -1,5 +1,7 @@
 """Conditioning on labels: where each kind takes them in, by hand; what both players minimise; what is refused."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,16 @@ import pytest
 
 from wgan_jax.config import mistakes
 from wgan_jax.data import load_dataset
+from wgan_jax.data.dataset import to_pixels
+from wgan_jax.data.labels import find_class
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation.evaluator import left_out, make_evaluator
+from wgan_jax.evaluation.sampling import every_label, label_walk
+from wgan_jax.export import describe_generator, export_generator
 from wgan_jax.models import build_networks
 from wgan_jax.models.embedding import CONDITIONINGS
 from wgan_jax.objectives import make_objective
+from wgan_jax.training.notebook import train
 from wgan_jax.training.update import make_hyperparameters, make_steps
 from wgan_jax.types import Batch, Latents
 
@@ -247,3 +254,82 @@ def test_agreement_is_of_conditional_networks_alone(make_config):
     config = make_config("wgan_gp.py:digits", {"eval.metrics": "wasserstein,labels"})
     said = {"labels": "is only of networks that are conditioned on labels"}
     assert left_out(config, load_dataset(config)) == said
+
+
+# What is made of a label
+
+
+def test_every_label_has_the_same_latents():
+    z = normal(0, 2, 3)
+    latents = every_label(Latents(z, np.array([7, 7])), 3)
+    np.testing.assert_array_equal(latents.z, np.concatenate([z] * 3))
+    assert (latents.label.tolist(), latents.label.dtype) == ([0, 0, 1, 1, 2, 2], np.int32)
+
+
+def test_a_walk_between_labels_is_at_one_latent():
+    z = normal(0, 2, 3)
+    ways = label_walk(Latents(z, np.zeros(2, np.int32)), (2, 0), 3, 5)
+    np.testing.assert_array_equal(ways.z, np.stack([z] * 5))
+    np.testing.assert_allclose(ways.label[:, 1], [[0, 0, 1], [0.25, 0, 0.75], [0.5, 0, 0.5], [0.75, 0, 0.25], [1, 0, 0]])
+
+
+def test_a_class_is_found_by_its_name_or_else_by_its_number():
+    names = ("shirt", "0", "bag")
+    assert [find_class(text, names) for text in ("bag", "2", "0")] == [2, 2, 1]
+    for text in ("3", "-1", "Bag", ""):
+        with pytest.raises(UserError, match=r"^--label: no class .*; there are 0 shirt, 1 0, 2 bag$"):
+            find_class(text, names)
+
+
+def test_an_exported_conditional_generator_takes_labels(build):
+    config, networks = build("projection")
+    z, variables = normal(1, 4, LATENT), random(networks.init_generator(KEY))
+    artefact = jax.export.deserialize(bytearray(export_generator(networks, variables, LATENT)))
+    np.testing.assert_allclose(artefact.call(z, LABEL), networks.generate(variables, Latents(z, LABEL)), rtol=1e-5)
+    assert describe_generator(config, (2,), 1, "ema", ("a", "b", "c"))["labels"] == ["a", "b", "c"]
+
+
+def test_samples_of_a_conditional_run_are_of_the_label_that_is_asked_for(make_config, command, tmp_path):
+    changes = {"steps": 2, "eval_every": 2, "checkpoint_every": 2, "sample_every": 2, "devices": 1, "eval.samples": 20}
+    changes |= {"conditioning.name": "projection", "eval.draws": 1, "eval.metrics": "wasserstein,labels"}
+    run, config = tmp_path / "run", make_config("wgan_gp.py:digits", {**TINY, **changes})
+    trained = train(config, workdir=run)
+    assert {path.name for path in (run / "figures").iterdir()} >= {"labels.png", "samples.png"}
+    assert "eval/label_agreement" in trained.metrics[-1]
+
+    def samples(*flags):
+        assert command("sample", f"--workdir={run}", "--num=3", f"--out={tmp_path}/s.npz", *flags)[0] == 0
+        with np.load(tmp_path / "s.npz") as arrays:
+            return dict(arrays)
+
+    of = {flag: samples(f"--label={flag}") for flag in ("4", "all")}
+    assert of["4"]["labels"].tolist() == [4, 4, 4]
+    assert of["all"]["labels"].tolist() == [label for label in range(10) for _ in range(3)]
+    np.testing.assert_array_equal(of["all"]["samples"][12:15], of["4"]["samples"])
+    made = trained.networks.generate(trained.state.ema, Latents(of["4"]["latents"], np.full(3, 4, np.int32)))
+    assert np.abs(to_pixels(made).astype(int) - of["4"]["samples"]).max() <= 1
+    assert len(set(samples()["labels"].tolist())) > 1
+    for flags, name in (
+        (("--label=all",), "samples_of_each_class"),
+        (("--label=3:8", "--interpolate=3"), "interpolations_label_3_to_8"),
+        (("--label=3", "--interpolate=3"), "interpolations_label_3"),
+    ):
+        assert command("sample", f"--workdir={run}", "--num=2", *flags)[0] == 0
+        assert (run / "samples" / f"step_00000002_seed_0_{name}.png").is_file()
+    assert command("sample", f"--workdir={run}", f"--export={tmp_path}/g")[0] == 0
+    assert json.loads((tmp_path / "g.json").read_text())["labels"] == [str(digit) for digit in range(10)]
+    for flags, line in (
+        (("--label=10",), "--label: no class '10'; there are 0, 1, 2"),
+        (("--label=3:8",), "--label: no class '3:8'"),
+        (("--label=all", "--nearest=2"), "--label: all makes a sheet, an .npz or a folder of samples"),
+    ):
+        code, _, err = command("sample", f"--workdir={run}", *flags)
+        assert code == 2
+        assert line in err
+
+
+def test_a_label_is_refused_by_a_run_without_conditioning(make_config, command, tmp_path):
+    changes = {"steps": 1, "eval_every": 1, "checkpoint_every": 1, "devices": 1, "eval.draws": 1, "eval.metrics": "wasserstein"}
+    train(make_config("wgan_gp.py:digits", {**TINY, **changes, "eval.samples": 20}), workdir=tmp_path / "run")
+    code, _, err = command("sample", f"--workdir={tmp_path / 'run'}", "--label=3")
+    assert (code, "--label: 3 asked for, but the run is not conditioned on labels" in err) == (2, True)

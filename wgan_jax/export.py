@@ -7,9 +7,12 @@ The artefact is StableHLO with the parameters in it, for CPU and CUDA and any ba
     latents = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (dim,)))(jnp.arange(n))
     images = np.round((np.clip(generate(latents), -1, 1) + 1) * 127.5).astype(np.uint8)
 
+Of a conditional generator it is generate(latents, labels), int32 numbers of the classes that the JSON names under "labels".
+
 It takes and gives float32; in between it computes in the run's own dtype, float64 or bfloat16 too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,19 +28,26 @@ TO_UINT8 = "round((clip(x, -1, 1) + 1) * 127.5)"  # data/dataset.py to_pixels
 def export_generator(networks: Networks, variables: Params, latent_dim: int) -> bytes:
     """Returns the artefact of a generator's variables: latents z [b, latent_dim] float32 to [b, *shape] float32, any b.
 
-    It takes no labels: a generator that uses its label makes examples of label 0 alone.
+    That of conditional networks takes labels [b] int32 after them.
     """
 
-    def generate(z: jax.Array) -> jax.Array:
-        return networks.generate(variables, Latents(z, jnp.zeros(z.shape[:1], jnp.int32))).astype(jnp.float32)
+    def generate(z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        label = jnp.zeros(z.shape[:1], jnp.int32) if label is None else label
+        return networks.generate(variables, Latents(z, label)).astype(jnp.float32)
 
     batch = jax.export.symbolic_shape("b")
-    latents = jax.ShapeDtypeStruct((*batch, latent_dim), jnp.float32)
-    return bytes(jax.export.export(jax.jit(generate), platforms=PLATFORMS)(latents).serialize())
+    latents, label = jax.ShapeDtypeStruct((*batch, latent_dim), jnp.float32), jax.ShapeDtypeStruct(batch, jnp.int32)
+    arguments = (latents, label) if networks.classes else (latents,)
+    return bytes(jax.export.export(jax.jit(generate), platforms=PLATFORMS)(*arguments).serialize())
 
 
-def describe_generator(config: ConfigDict, shape: tuple[int, ...], step: int, generator: str) -> dict[str, Any]:
-    """Returns what the JSON beside an artefact says. generator: "ema" or "raw"; shape: of an example, points or images."""
+def describe_generator(
+    config: ConfigDict, shape: tuple[int, ...], step: int, generator: str, labels: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Returns what the JSON beside an artefact says.
+
+    generator: "ema" or "raw"; shape: of an example, points or images; labels: the classes that it takes labels of, in order.
+    """
     latent, images = config.latent, len(shape) == 3
     bounds = {"low": latent.low, "high": latent.high} if latent.name == "uniform" else {}
     return {
@@ -47,7 +57,7 @@ def describe_generator(config: ConfigDict, shape: tuple[int, ...], step: int, ge
         "platforms": list(PLATFORMS),
         "latent": {"law": latent.name, "dim": latent.dim, **bounds},
         "output": {"shape": list(shape), "range": [-1, 1] if images else None, "to_uint8": TO_UINT8 if images else None},
-        "labels": [],  # of a conditional generator: there is none yet
+        "labels": list(labels),
         "method": config.method,
         "preset": config.preset,
         "step": step,

@@ -8,7 +8,9 @@ import numpy as np
 
 from wgan_jax.batching import example_keys
 from wgan_jax.data.dataset import Dataset, Law
+from wgan_jax.errors import UserError
 
+LISTED = 20  # classes that a message names
 LABEL = 1  # folded into an example's key, which by itself is its latent's
 SEEN = 2**32 - 1  # beside a seed, in place of the epochs of its stream
 UNSEEN = -1  # the label of an example whose own training does not see
@@ -19,6 +21,25 @@ def class_counts(dataset: Dataset) -> tuple[int, ...]:
     if isinstance(dataset, Law) or not dataset.class_names:
         return ()
     return tuple(np.bincount(dataset.train.labels, minlength=len(dataset.class_names)).tolist())
+
+
+def class_names(dataset: Dataset) -> tuple[str, ...]:
+    """Returns the names of the classes; () without any."""
+    return () if isinstance(dataset, Law) else dataset.class_names
+
+
+def find_class(text: str, names: Sequence[str]) -> int:
+    """Returns the class that a name, or else a number, is of.
+
+    Raises:
+      UserError: of none.
+    """
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    listed = ", ".join(f"{index} {name}" if name != str(index) else name for index, name in enumerate(names[:LISTED]))
+    raise UserError(f"--label: no class {text!r}; there are {listed}{', ...' * (len(names) > LISTED)}")
 
 
 def draw_labels(counts: Sequence[int], key: jax.Array, count: int, first: int = 0) -> jax.Array:

@@ -1,5 +1,6 @@
 """Pictures of a run: samples beside real examples, toys over the critic's level sets, curves, evaluations over training."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from wgan_jax.data.labels import class_counts
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import sheets
 from wgan_jax.evaluation.points import points_figure
-from wgan_jax.evaluation.sampling import make_draw
+from wgan_jax.evaluation.sampling import draw_latents, every_label, make_draw, make_generate
 from wgan_jax.features import FeatureNetwork
 from wgan_jax.objectives.penalties import AIMS
 from wgan_jax.report.drawing import (
@@ -33,10 +34,11 @@ from wgan_jax.report.drawing import (
     words,
 )
 from wgan_jax.report.names import DIRECTIONS
-from wgan_jax.types import Batch, Networks, Params
+from wgan_jax.types import Batch, Latents, Networks, Params
 
 GRID_IMAGES, TOY_POINTS = 64, 2000
 CLASS_IMAGES = 300  # that the sheet by class is chosen from
+ROW = 10  # latents, the same ones, of each label
 DPI = 110
 
 
@@ -66,6 +68,14 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
     def samples(generator: Params, count: int) -> np.ndarray:
         return np.asarray(draw_generated(jax.device_get(generator), key, count).x)
 
+    @functools.cache
+    def labelled() -> Latents:
+        return every_label(draw_latents(networks, (), key, ROW), min(networks.classes, sheets.CLASSES))
+
+    def by_label(generator: Params) -> np.ndarray:
+        """Returns images of every label, or of the first, ROW of each from the same latents."""
+        return np.concatenate(list(make_generate(networks, generator)(labelled())))
+
     def real() -> np.ndarray:
         if isinstance(dataset, Law):
             return np.asarray(dataset.draw(jax.random.key(10_001), TOY_POINTS))
@@ -75,7 +85,9 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
 
     def draw(path: Path, step: int, generator: Params, critic: Params) -> None:
         title = run_title(config, step)
-        if of_images:
+        if networks.classes and of_images:
+            sheets.save_sheet(path, sheets.image_grid(by_label(generator), ROW), title)
+        elif of_images:
             sheets.save_sheet(path, sheets.image_grid(samples(generator, GRID_IMAGES)), title)
         else:
             critic, x = jax.device_get(critic), samples(generator, TOY_POINTS)
@@ -95,9 +107,16 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
             draw(folder / "samples.png", step, generator, critic)
             points_figure(None, of_data, real()).savefig(folder / "real.png", dpi=DPI)
         if network is not None and isinstance(dataset, Stored) and dataset.class_names:
-            images = samples(generator, CLASS_IMAGES)
+            images, asked = map(np.asarray, draw_generated(jax.device_get(generator), key, CLASS_IMAGES))
             stored = dataset.encode(images)
             labels = network.label(stored, network.apply(stored))
+            if networks.classes:
+                told = f"{title}: a row for each label that was asked for, a column per latent; beside it of how many others "
+                told += "of that label a classifier tells it."
+                told_so = [(labels[asked == y] == y) for y in range(min(networks.classes, sheets.CLASSES))]
+                rows = [f"{dataset.class_names[y]}: {sum(agrees)} of {len(agrees)}" for y, agrees in enumerate(told_so)]
+                sheet = sheets.table_of_images(by_label(generator), ROW, (), rows, told)
+                sheets.save_sheet(folder / "labels.png", sheet, title)
             told = f"{title}: {CLASS_IMAGES} samples by a classifier's label; in brackets the training split."
             sheet = sheets.images_by_class(images, labels, dataset.class_names, dataset.train.labels, told)
             sheets.save_sheet(folder / "classes.png", sheet, title)

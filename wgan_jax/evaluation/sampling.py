@@ -67,7 +67,7 @@ def make_generate(networks: Networks, variables: Params) -> Generate:
         for first in range(0, len(latents.z), CHUNK):
             z, label = (leaf[first : first + CHUNK] for leaf in latents)
             missing = CHUNK - len(z)
-            padded = Latents(np.pad(z, ((0, missing), (0, 0))), np.pad(label, (0, missing)))
+            padded = Latents(*(np.pad(leaf, ((0, missing), *[(0, 0)] * (leaf.ndim - 1))) for leaf in (z, label)))
             yield np.asarray(compiled(variables, padded))[: len(z)]
 
     return generate
@@ -101,6 +101,20 @@ PATHS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
 def interpolation(law: str, latents: Latents, steps: int) -> Latents:
     """Returns ways [steps, n] between pairs of latents [2n], both ends included: the r-th from the 2r-th to the next."""
     return _way(law, _every(latents, 2, 0), _every(latents, 2, 1), np.linspace(0, 1, steps))
+
+
+def every_label(latents: Latents, classes: int) -> Latents:
+    """Returns latents [classes * n]: the z of n latents with label 0, then the same with label 1, and so on."""
+    count = len(latents.z)
+    return Latents(np.tile(latents.z, (classes, 1)), np.repeat(np.arange(classes, dtype=np.int32), count))
+
+
+def label_walk(latents: Latents, ends: Sequence[int], classes: int, steps: int) -> Latents:
+    """Returns ways [steps, n] from one label to another at the z of n latents, both ends included, as shares of the classes."""
+    t, (first, last) = np.linspace(0, 1, steps, dtype=np.float32)[:, None, None], np.eye(classes, dtype=np.float32)[list(ends)]
+    count = len(latents.z)
+    label = np.broadcast_to((1 - t) * first + t * last, (steps, count, classes))
+    return Latents(np.broadcast_to(latents.z, (steps, *latents.z.shape)), label)
 
 
 def closed_walk(law: str, latents: Latents, stops: int, steps: int) -> Latents:

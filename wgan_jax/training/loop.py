@@ -16,7 +16,7 @@ from wgan_jax.config import flatten
 from wgan_jax.data import introduce, load_dataset
 from wgan_jax.data.dataset import Dataset, in_one_line
 from wgan_jax.data.dataset import describe as describe_data
-from wgan_jax.data.labels import class_counts
+from wgan_jax.data.labels import class_counts, class_names
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError
 from wgan_jax.evaluation.evaluator import Evaluator, check_evaluation, describe, make_evaluator
@@ -124,6 +124,7 @@ def _train(
             values |= {"seconds": seconds, **{name: float(value) for name, value in call.metrics.items()}}
             info: dict[str, Any] = {"seconds": seconds, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
             info["class_counts"] = class_counts(dataset)
+            info["class_names"] = class_names(dataset)
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
                 with clock("evaluate"):

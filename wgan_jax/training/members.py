@@ -12,7 +12,7 @@ import rich
 
 from wgan_jax.data import introduce, load_dataset
 from wgan_jax.data.dataset import Dataset, describe
-from wgan_jax.data.labels import class_counts
+from wgan_jax.data.labels import class_counts, class_names
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, UserError
 from wgan_jax.evaluation.evaluator import make_evaluator
@@ -124,6 +124,7 @@ def _train(
             if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
                 info = {**dataclasses.asdict(progress), "data": dataset.fingerprint, "shape": dataset.shape}
                 info["class_counts"] = class_counts(dataset)
+                info["class_names"] = class_names(dataset)
                 checkpoints.save(step, {"states": on_host(state, count), "best": best}, info)
                 saved = step
             if ended or signals.received:
