@@ -52,6 +52,9 @@ DIRECTIONS: dict[str, Direction] = {
 }
 # Metrics that a summary has, as far as they were measured.
 HEADLINE = (
+    *(SCORE, "wasserstein_quantile", "modes", "good_share", "precision", "recall"),
+    *("smallest_class", "label_agreement", "classifier_error"),
+)
     SCORE,
     "wasserstein_quantile",
     "modes",
