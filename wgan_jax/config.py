@@ -60,9 +60,8 @@ def _combinations(config: ConfigDict) -> list[str]:
     normalizations = described("models/layers.py", "NORMALIZATIONS")
     kernel = described("models/kernels.py", "KERNELS")[config.model.critic_kernel]
     normalised = config.model.critic_normalization != "none"
-    heads = described("models/layers.py", "HEADS")
     referring = {name for name, told in normalizations.items() if told.get("refers", False)}
-    mixing_head = heads[config.model.critic_head].get("mixes_examples", False)
+    mixing_head = described("models/layers.py", "HEADS")[config.model.critic_head].get("mixes_examples", False)
     mixing = {name for name, told in normalizations.items() if told.get("mixes_examples", False)}
     mixing_none = " or ".join(sorted(normalizations.keys() - mixing - referring))
     mixed = sorted(mixing & {config.model.generator_normalization, config.model.critic_normalization})
@@ -124,10 +123,10 @@ def _combinations(config: ConfigDict) -> list[str]:
             config.batch_size < 2 and mixed != []
         ),
         "config.loss: a wasserstein critic without a penalty, clipping or a kernel that bounds its slope, and no normalisation "
-        "beside it, is unbounded; set penalty.name, clip or model.critic_kernel": (
+        "or other head beside it, is unbounded; set penalty.name, clip or model.critic_kernel": (
             has_critic
             and config.loss == "wasserstein"
-            and not (penalised or config.clip > 0 or (kernel.get("bounded", False) and not normalised))
+            and not (penalised or config.clip > 0 or (kernel.get("bounded", False) and not normalised and not mixing_head))
         ),
         f"config.model.critic_normalization: {config.model.critic_normalization} normalisation divides by a spread that may be "
         f"near 0, so that model.critic_kernel={config.model.critic_kernel} bounds no slope; use none": (

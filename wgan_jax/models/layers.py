@@ -226,9 +226,8 @@ def _minibatch_discrimination(features: jax.Array, style: Style, train: bool) ->
 class Head(NamedTuple):
     """What a critic's score is linear in. wgan_jax.registries reads all but `apply` from the text of this file."""
 
-    apply: Callable[
-        [jax.Array, Style, bool], jax.Array
-    ]  # called inside a compact method: features [B, F], style, train -> [B, ...]
+    # called inside a compact method: (features [B, F], style, train) -> [B, ...]
+    apply: Callable[[jax.Array, Style, bool], jax.Array]
     mixes_examples: bool = False  # whether an example's score depends, in training, on the others of its batch
 
 

@@ -55,16 +55,6 @@ HEADLINE = (
     *(SCORE, "wasserstein_quantile", "modes", "good_share", "precision", "recall"),
     *("smallest_class", "label_agreement", "classifier_error"),
 )
-    SCORE,
-    "wasserstein_quantile",
-    "modes",
-    "good_share",
-    "precision",
-    "recall",
-    "smallest_class",
-    "label_agreement",
-    "classifier_error",
-)
 ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->", "↓": "v", "↑": "^", "─": "-"})
 
 
