@@ -65,6 +65,7 @@ def test_gradient_values_by_hand():
         ("--config.latent.dim=3", "config.latent.dim: nothing here reads it"),
         ("--laws=gaussian,funnel", "--laws: no 'funnel'; some of: gaussian, funnel4, funnel16, funnel64, funnel256, sphere"),
         ("--seeds=0", "--seeds: 0 is not"),
+        ("--fitted=999", "--fitted: 999 is not a whole number of at least 1000"),
         ("--dimensions=2,x", "--dimensions: 2,x is not"),
         ("--out=nowhere", f"--out: no directory {Path('nowhere').absolute()}"),
     ],
@@ -77,22 +78,20 @@ def test_a_wrong_flag_is_one_line(flag, line):
 
 
 def test_the_seed_of_the_config_chooses_laws_and_critics(monkeypatch):
-    monkeypatch.setattr(calibration, "FITTED", 64)
     monkeypatch.setattr(calibration, "HELDOUT", 20)
     short = ["--config.steps=2", "--config.n_critic=1", "--config.model.width=4"]
     configs = [critic_config("clip", (1,), [*short, f"--config.seed={seed}"]) for seed in (0, 0, 1)]
-    rows = [next(measure_cells({"clip": config}, {"funnel4": LAWS["funnel4"]}, [2], 1))["seeds"][0] for config in configs]
+    rows = [next(measure_cells({"clip": config}, {"funnel4": LAWS["funnel4"]}, [2], 1, 64))["seeds"][0] for config in configs]
     assert rows[0] == rows[1]
     for name in ("distance", "estimate_heldout", "wasserstein_floor"):
         assert rows[0][name] != rows[2][name]
 
 
 def test_cells_are_judged_against_the_truth(monkeypatch, tmp_path):
-    monkeypatch.setattr(calibration, "FITTED", 256)
     monkeypatch.setattr(calibration, "HELDOUT", 100)
     short = ["--config.steps=100", "--config.model.width=32"]
     configs = {name: critic_config(name, (1,), short) for name in ("lp", "clip")}
-    cells = list(measure_cells(configs, {"gaussian": LAWS["gaussian"]}, [1, 2], 2))
+    cells = list(measure_cells(configs, {"gaussian": LAWS["gaussian"]}, [1, 2], 2, 256))
     assert [(cell["dimension"], cell["method"]) for cell in cells] == [(1, "lp"), (1, "clip"), (2, "lp"), (2, "clip")]
     for cell in cells[::2]:
         for seed in cell["seeds"]:
@@ -110,12 +109,11 @@ def test_cells_are_judged_against_the_truth(monkeypatch, tmp_path):
 
 def test_a_sorting_critic_finds_the_sphere_about_a_point(monkeypatch):
     """Anil 2019, section 5.1: W1 = 1. Of 1-Lipschitz critics those of ReLU fall short of it; nobody exceeds it."""
-    monkeypatch.setattr(calibration, "FITTED", 512)
     monkeypatch.setattr(calibration, "HELDOUT", 200)
     short = ["--config.steps=60", "--config.model.width=64"]
     full = critic_config("groupsort", (1,), [*short, "--config.model.critic_activation=groupsort"])
     configs = {"groupsort": full, "sn": critic_config("sn", (1,), short)}
-    sorting, spectral = (c["seeds"][0] for c in measure_cells(configs, {"sphere": LAWS["sphere"]}, [8], 1))
+    sorting, spectral = (c["seeds"][0] for c in measure_cells(configs, {"sphere": LAWS["sphere"]}, [8], 1, 512))
     assert 0.98 < sorting["estimate_heldout"] < 1.001
     assert sorting["lipschitz_q99"] == pytest.approx(1, abs=1e-3)
     assert spectral["estimate_heldout"] < 0.9

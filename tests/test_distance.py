@@ -357,6 +357,14 @@ def test_every_key_of_the_critic_may_be_set():
     assert all(str(config.model[key]) == value for key, value in (word.split("=") for word in keys))
 
 
+@pytest.mark.parametrize("shape", [(2,), (16, 16, 1)])
+def test_the_critics_of_sn_and_groupsort_are_lipschitz_by_their_layers_alone(shape):
+    for method, kernel in {"sn": "spectral_operator", "groupsort": "orthogonal"}.items():
+        config = critic_config(method, shape, [])
+        assert (config.loss, config.model.critic_kernel) == ("wasserstein", kernel)
+        assert (config.penalty.name, config.clip, config.model.critic_normalization) == ("none", 0, "none")
+
+
 @pytest.fixture
 def run(command):
     return functools.partial(command, "distance", "--seeds=2", "--config.steps=2", "--config.model.width=4")
