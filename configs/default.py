@@ -80,6 +80,7 @@ def default_config() -> ConfigDict:
     config.targets.smoothing = 0.0  # real ones are 1 - smoothing (one-sided: Salimans 2016: .1)
     config.targets.noise = 0.0  # each is moved by up to so much towards the other (Chintala 2016: .3)
     config.targets.flip = 0.0  # probability that an example has the other side's (Chintala 2016: "occasionally")
+    config.packing = 1  # examples that the critic scores together (PacGAN, Lin 2018: 2 to 4; CTGAN: 10)
     config.terms = ConfigDict()  # weights of what is added to a player's loss; 0 for none
     config.terms.feature_matching = 0.0  # generator: |mean f(x) - mean f(G(z))|^2 (Salimans 2016)
     config.terms.drift = 0.0  # critic: f(x)^2 (Karras 2018: .001)
@@ -95,7 +96,9 @@ def default_config() -> ConfigDict:
     config.penalty = ConfigDict()
     config.penalty.name = "none"  # none, two_sided (GP), one_sided (LP), zero_centred
     config.penalty.weight = 10.0  # lambda (Gulrajani 2017, section 4)
-    config.penalty.points = "interpolates"  # interpolates, real, generated, perturbed_real, perturbed_both
+    # interpolates, real (R1), generated (R2), real_and_generated (their sum, R1 + R2), perturbed_real, perturbed_both
+    config.penalty.points = "interpolates"
+    config.penalty.every = 1  # critic updates: lazily at every k-th, with k times the weight (Karras 2020: 16)
     config.penalty.perturbation = "uniform"  # the noise of perturbed_*: see objectives/penalties.py for the variants
     config.penalty.noise_scale = 0.5  # of the perturbation, in standard deviations of the batch (Kodali 2017)
     config.penalty.dtype = "parameters"  # the pass that it takes computes in their dtype, float32, or as networks in bfloat16

@@ -181,6 +181,8 @@ def critic_config(method: str, shape: tuple[int, ...], overrides: list[str]) -> 
         raise UserError(*(f"config.{key}: nothing here reads it; there is a critic only" for key in unread))
     if config.loss != "wasserstein":
         raise UserError(f"config.loss: {config.loss}, of {method}, estimates no distance; set --config.loss=wasserstein")
+    if config.packing > 1:
+        raise UserError(f"config.packing: {config.packing}, of {method}, scores packs, whose distance is not the examples'")
     if "decay_steps" not in keys:
         config.decay_steps = config.steps
     return config

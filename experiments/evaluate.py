@@ -207,6 +207,8 @@ def _print_ranks(console: "Console", entries: Sequence[dict[str, Any]]) -> None:
 
     values = [name for name in entries[0]["values"] if ranked(name)]
     critic, metrics = ([name for name in values if (name in CRITIC_VALUES) is of] for of in (True, False))
+    if not critic:  # of packs, or without a rank
+        return
     columns = {
         name.replace("_", " "): [f"{spearmanr(series(name), series(metric)).statistic:.2f}" for metric in metrics]
         for name in critic

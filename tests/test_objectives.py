@@ -88,7 +88,7 @@ def of_generator(objective, hyper, params, critic_params, latents=REAL, labels=N
 
 def norm_of(objective, hyper, params):
     batches = Batch(REAL, NO_LABELS), Batch(GENERATED, NO_LABELS)
-    return objective.gradient_norm(state_of(Player(params, {}, None)), *batches, KEY, hyper)
+    return objective.look(state_of(Player(params, {}, None)), *batches, KEY, hyper)["critic_input_gradient_norm"]
 
 
 def state_of(critic, generator=None):
@@ -141,11 +141,13 @@ PAIR = {"real": HAND_REAL, "generated": HAND_GENERATED, "labels": jnp.zeros(2, j
 
 @pytest.mark.parametrize("points", sorted(POINTS))
 def test_a_wasserstein_critic_by_hand(compose, points):
-    """-(3.5 + 1.5) + 2 * 16 = 27."""
+    """-(3.5 + 1.5) + 2 * 16 = 27; penalties at both sides that add up are 2 * 16."""
     changes = {"loss": "wasserstein", "penalty.name": "two_sided", "penalty.weight": 2.0, "penalty.points": points}
     objective, hyper = compose(changes)
     value, (state, memory, metrics) = of_critic(objective, hyper, W, **PAIR)
     wanted = {"critic_loss": 27.0, "wasserstein_estimate": 5.0, "penalty": 16.0, "critic_input_gradient_norm": 5.0}
+    if points == "real_and_generated":
+        wanted |= {"critic_loss": 59.0, "penalty": 32.0}
     assert metrics.keys() == wanted.keys()
     for name, number in wanted.items():
         np.testing.assert_allclose(metrics[name], number, rtol=1e-6)
@@ -162,6 +164,52 @@ def test_the_wasserstein_estimate_is_signed_and_without_the_penalty(compose, los
     assert of_critic(objective, hyper, W, **PAIR)[1][2]["wasserstein_estimate"] == 5
     assert of_critic(objective, hyper, W, **swapped)[1][2]["wasserstein_estimate"] == -5
     assert ("penalty" in of_critic(objective, hyper, W, **PAIR)[1][2]) == (penalty != "none")
+
+
+def curved(params, state, x, label):
+    """f(x) = s |x|^2 / 2, of which |grad f|^2 = s^2 |x|^2."""
+    return CriticOutput(params["s"] * jnp.sum(jnp.square(x), axis=1) / 2, x, None), state
+
+
+R1_AND_R2 = {"penalty.name": "zero_centred", "penalty.points": "real_and_generated", "penalty.weight": 0.25}
+
+
+def test_r1_and_r2_are_added_by_hand(compose):
+    """Mean |x|^2 is 1 at real and 1/2 at generated examples: gamma / 2 (R1 + R2) = 1/4 * 3^2 * 1.5; alone 9 and 4.5."""
+    params = {"s": jnp.array(3.0)}
+    for points, value in (("real_and_generated", 13.5), ("real", 9.0), ("generated", 4.5)):
+        objective, hyper = compose({**R1_AND_R2, "penalty.points": points}, curved)
+        loss, (_, _, metrics) = of_critic(objective, hyper, params, **PAIR)
+        assert metrics["penalty"] == value
+        adversarial, _ = of_critic(objective, hyper | {"penalty.weight": jnp.float32(0)}, params, **PAIR)
+        np.testing.assert_allclose(loss - adversarial, 0.25 * value, rtol=1e-5)
+
+
+def test_a_lazy_penalty_comes_every_kth_critic_update_with_k_times_the_weight(compose):
+    """Its gradient in s: the penalty's is 2 s * 1.5 = 9 at weight 1/4, so every third time 3 / 4 * 9 more than no penalty's."""
+    params = {"s": jnp.array(3.0)}
+    lazy, hyper = compose({**R1_AND_R2, "penalty.every": 3}, curved)
+    free, _ = compose({}, curved)
+
+    def gradient(objective, step):
+        state = state_of(Player(None, {}, None)).replace(critic_step=jnp.int32(step))
+        batches = Batch(HAND_REAL, PAIR["labels"]), Batch(HAND_GENERATED, PAIR["labels"])
+        loss = lambda params: objective.critic(params, state, *batches, KEY, hyper)  # noqa: E731
+        (value, (_, _, metrics)), slope = jax.value_and_grad(loss, has_aux=True)(params)
+        return float(value), metrics, float(slope["s"])
+
+    value, metrics, slope = gradient(free, 0)
+    for step in range(7):
+        lazy_value, lazy_metrics, lazy_slope = gradient(lazy, step)
+        due = step % 3 == 0
+        np.testing.assert_allclose(lazy_slope - slope, 6.75 * due, atol=1e-5)
+        np.testing.assert_allclose(lazy_value - value, 10.125 * due, atol=1e-5)
+        assert lazy_metrics == metrics  # the same at every update: without the penalty
+    batches = Batch(HAND_REAL, PAIR["labels"]), Batch(HAND_GENERATED, PAIR["labels"])
+    seen = lazy.look(state_of(Player(params, {}, None)), *batches, KEY, hyper)
+    assert (lazy.penalised, free.penalised) == (False, False)
+    assert seen["penalty"] == 13.5
+    np.testing.assert_allclose(seen["critic_input_gradient_norm"], 3 * (1 + 1 + 1 + 0) / 4)
 
 
 def test_the_penalty_is_of_the_logits(compose):
@@ -310,14 +358,15 @@ LABELS = jnp.array([0, 1, 1, 0, 1, 0], jnp.int32)
 OTHERS = jnp.array([1, 1, 0, 1, 1, 0], jnp.int32)  # of generated examples
 
 
-@pytest.mark.parametrize("points", ["real", "generated", "perturbed_both"])
+@pytest.mark.parametrize("points", ["real", "generated", "perturbed_both", "real_and_generated"])
 def test_the_penalty_keeps_each_examples_label(compose, points):
     objective, hyper = compose(
         {"penalty.name": "zero_centred", "penalty.points": points, "penalty.noise_scale": 0.0}, conditional
     )
-    where = {"real": REAL, "generated": GENERATED, "perturbed_both": np.concatenate([REAL, GENERATED])}[points]
-    labels = {"real": LABELS, "generated": OTHERS, "perturbed_both": np.concatenate([LABELS, OTHERS])}[points]
-    wanted = np.mean(np.asarray(S["s"])[labels] ** 2 * np.sum(np.square(where, dtype=np.float64), axis=1))
+    both = np.concatenate([REAL, GENERATED]), np.concatenate([LABELS, OTHERS])
+    where, labels = {"real": (REAL, LABELS), "generated": (GENERATED, OTHERS)}.get(points, both)
+    sides = 2 if points == "real_and_generated" else 1
+    wanted = sides * np.mean(np.asarray(S["s"])[labels] ** 2 * np.sum(np.square(where, dtype=np.float64), axis=1))
     penalty = of_critic(objective, hyper, S, labels=LABELS, made=OTHERS)[1][2]["penalty"]
     np.testing.assert_allclose(penalty, wanted, rtol=1e-5)
 

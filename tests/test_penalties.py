@@ -9,7 +9,15 @@ import pytest
 import scipy.stats
 
 from wgan_jax.batching import batch_std
-from wgan_jax.objectives.penalties import PENALTIES, PERTURBATIONS, POINTS, make_points, safe_norm, squared_gradient_norm
+from wgan_jax.objectives.penalties import (
+    PENALTIES,
+    PERTURBATIONS,
+    POINTS,
+    SUMMED,
+    make_points,
+    safe_norm,
+    squared_gradient_norm,
+)
 from wgan_jax.types import Batch
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -207,6 +215,7 @@ LABELS_OF_POINTS = {
     "interpolates": [0, 1, 2],
     "real": [0, 1, 2],
     "generated": [5, 6, 7],
+    "real_and_generated": [0, 1, 2, 5, 6, 7],
     "perturbed_real": [0, 1, 2],
     "perturbed_both": [0, 1, 2, 5, 6, 7],
 }
@@ -225,4 +234,4 @@ def test_points_are_as_many_as_the_examples_or_twice(kind):
     x = jax.eval_shape(lambda: points(kind, real, generated))
     assert x.shape in ((3, 4, 4, 1), (6, 4, 4, 1))
     assert x.dtype == jnp.float32
-    assert (x.shape[0] == 6) == (kind == "perturbed_both")
+    assert (x.shape[0] == 6) == (kind in {"perturbed_both", *SUMMED})

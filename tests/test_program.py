@@ -81,6 +81,8 @@ CELLS = {
         },
     ),
 }
+CELLS["lazy"] = ("wgan_gp", "digits", {"penalty.points": "perturbed_both", "penalty.every": 3})
+CELLS["packed"] = ("wgan_gp", "digits", {"packing": 2, **BATCH_NORM})
 # Convolutions, four-dimensional batch statistics over the devices, and flips that belong to the global example.
 CELLS["dcgan"] = (
     "wgan_gp",
@@ -264,7 +266,7 @@ def test_pmap_equals_its_twin(cell):
     close(run_once(cell, 8, "shard_map")[:3], run_once(cell, 8)[:3])
 
 
-@pytest.mark.parametrize("cell", ["wgan", "gan"])
+@pytest.mark.parametrize("cell", ["wgan", "gan", "lazy"])
 def test_nothing_waits_inside_a_cond(cell):
     """XLA runs a branch beside other collectives, which meet the wrong partners there: a crash, now and then, on CPUs."""
     case = build(cell)
@@ -273,7 +275,9 @@ def test_nothing_waits_inside_a_cond(cell):
     arguments = (case.start, np.int32(N), case.hyper, case.key, shard)
     jaxpr = jax.make_jaxpr(pure, axis_env=[("data", 8)])(*arguments).jaxpr
     assert collectives(jaxpr)
-    assert [eqn for eqn in equations(jaxpr) if eqn.primitive.name == "cond"] == []
+    conds = [eqn for eqn in equations(jaxpr) if eqn.primitive.name == "cond"]
+    assert (conds != []) == (cell == "lazy")
+    assert [each for cond in conds for branch in cond.params["branches"] for each in collectives(branch.jaxpr)] == []
 
 
 def test_float32_gradients_of_eight_devices_equal_one():

@@ -643,6 +643,18 @@ def test_what_is_looked_at_is_between_real_and_new_examples_of_this_generator(mo
     close(values["critic_input_gradient_norm"], 11 * 5)  # <w, (1, 2)> = 11
 
 
+def test_a_lazily_penalised_critic_is_looked_at_where_it_is_penalised():
+    """The program's metrics are those of a penalty in every update, though the last update had none."""
+    config = make_config(**GP, penalty__every=4)
+    steps, hyper = make_steps(config, *build(config)), make_hyperparameters(config)
+    state = jax.jit(steps.init_state)(jax.random.key(0))
+    state, metrics = jax.jit(steps.critic_phase)(state, stacked_batches(3), jax.random.key(1), hyper)
+    assert metrics.keys() == {"critic_loss", "wasserstein_estimate", "critic_gradient_norm"}
+    seen = steps.look(state, batch_at(0), jax.random.key(1), hyper)
+    assert seen.keys() == {"penalty", "critic_input_gradient_norm"}
+    assert seen["penalty"] > 0
+
+
 def test_a_penalised_critic_is_not_looked_at_again():
     config = make_config(**GP)
     steps, hyper = make_steps(config, *build(config)), make_hyperparameters(config)

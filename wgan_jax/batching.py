@@ -55,6 +55,11 @@ def batch_std(x: Array, axis_name: str | None) -> jax.Array:
     return jnp.sqrt(batch_mean(jnp.mean(jnp.square(x - mean)), axis_name))
 
 
+def pack[T](examples: T, size: int) -> T:
+    """Returns a critic's examples: arrays [B, ...] as they are, or for a size above 1 as [B / size, size, ...], row by row."""
+    return examples if size == 1 else jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), examples)
+
+
 def in_chunks[T](apply: Callable[[T], tuple[Any, ...]], examples: T, size: int) -> tuple[np.ndarray, ...]:
     """Returns apply(examples) as float64 for any number of examples, at most `size` at a time.
 

@@ -109,6 +109,11 @@ def _combinations(config: ConfigDict) -> list[str]:
         f"config.batch_size: {config.batch_size} is not divisible by config.devices={config.devices}": (
             config.devices > 0 and config.batch_size % config.devices != 0
         ),
+        f"config.packing: batch_size={config.batch_size} is no whole number of packs of {config.packing} on each device": (
+            config.batch_size % (max(config.devices, 1) * config.packing) != 0 and config.packing > 1
+        ),
+        "config.packing: a pack of several labels has no label of its own; set packing=1, or conditioning.name=none and "
+        "model.classes=0": config.packing > 1 and (config.conditioning.name != "none" or config.model.classes > 0),
         f"config.latent.low: {config.latent.low:g} is not below config.latent.high={config.latent.high:g}": (
             config.latent.name == "uniform" and config.latent.low >= config.latent.high
         ),
@@ -154,7 +159,11 @@ def _combinations(config: ConfigDict) -> list[str]:
 def _without_critic(config: ConfigDict) -> list[str]:
     """Returns a line for every part of a critic's training that is asked for where the objective has no critic."""
     terms = [f"terms.{name}" for name in config.terms]
-    idle = {"penalty.name": "none", **dict.fromkeys(("clip", "replay.capacity", "warmup.critic_steps", *terms), 0)}
+    idle = {
+        "penalty.name": "none",
+        "packing": 1,
+        **dict.fromkeys(("clip", "replay.capacity", "warmup.critic_steps", *terms), 0),
+    }
     flat = flatten(config)
     reason = f"objective={config.objective} has no critic for it"
     return [f"config.{key}: {reason}; leave it at {value}" for key, value in idle.items() if flat[key] != value]

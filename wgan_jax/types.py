@@ -70,7 +70,10 @@ type Apply[Output] = Callable[[Params, Params, Array, Array], tuple[Output, Para
 
 
 class Networks(NamedTuple):
-    """The two networks as pure functions of their variables. Whatever is made or scored has its label beside it."""
+    """The two networks as pure functions of their variables. Whatever is made or scored has its label beside it.
+
+    What a critic scores is one example or, with config.packing = m > 1, a pack of m: x [B, m, *shape] and label [B, m].
+    """
 
     init_generator: Callable[[jax.Array], Params]  # key -> variables {"params": ..., ...}
     init_critic: Callable[[jax.Array], Params]

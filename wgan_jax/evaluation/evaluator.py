@@ -158,7 +158,7 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         key = jax.random.fold_in(jax.random.key(30_000 + draw), split == "test")
         draw_batch = lambda count: draw_generated(generator, key, count, dataset.encode)  # noqa: E731
         values, reference, (examples, asked) = of_draw(draw_batch, split, draw)
-        if not config.n_critic:  # an untrained critic's values would mean nothing
+        if not config.n_critic or config.packing > 1:  # of no training, or of packs, whose distance is another one
             return values
         n = len(asked)
         on_train, generated = (flatten(dataset.decode(np.asarray(x[:n]))) for x in (reference.train, examples))

@@ -93,7 +93,7 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
             critic, x = jax.device_get(critic), samples(generator, TOY_POINTS)
             unlabelled = lambda at: Batch(at.astype(x.dtype), np.zeros(len(at), np.int32))  # noqa: E731
             scores = lambda at: np.asarray(score(critic, unlabelled(at)))  # noqa: E731
-            figure = points_figure(x, title, real(), scores if config.n_critic else None)
+            figure = points_figure(x, title, real(), scores if config.n_critic and config.packing == 1 else None)
             figure.savefig(path, dpi=DPI)
 
     def draw_last(folder: Path, step: int, generator: Params, critic: Params, network: FeatureNetwork | None) -> None:

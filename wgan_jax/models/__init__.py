@@ -93,6 +93,11 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             classifies=conditioning.classifies,
         )
 
+    def joined(x: Array) -> Array:
+        """What a critic is given: examples as they are, packs [B, packing, *shape] side by side in the last axis."""
+        return x if config.packing == 1 else jnp.moveaxis(jnp.asarray(x), 1, -2).reshape(len(x), *critic_shape)
+
+    critic_shape = (*shape[:-1], config.packing * shape[-1])
     generator, critic = architecture.generator(style("generator"), shape), architecture.critic(style("critic"))
     if NORMALIZATIONS[model.generator_normalization].refers:
         keys = lambda: example_keys(jax.random.key(0), config.batch_size)  # noqa: E731
@@ -111,7 +116,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
     def refresh_critic(variables: Params) -> Params:
         if model.critic_kernel == "none":
             return variables
-        x, moving = jnp.zeros((1, *shape), wide), ["params", KERNEL_STATE]
+        x, moving = jnp.zeros((1, *critic_shape), wide), ["params", KERNEL_STATE]
         _, refreshed = wide_critic.apply(variables, x, no_label, train=False, mutable=moving)
         return {**variables, **refreshed}
 
@@ -119,17 +124,17 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
         return cast(jax.Array, generator.apply(variables, *latents, train=False))
 
     def score(variables: Params, batch: Batch) -> jax.Array:
-        return cast(CriticOutput, wide_critic.apply(variables, *batch, train=False)).score
+        return cast(CriticOutput, wide_critic.apply(variables, joined(batch.x), batch.label, train=False)).score
 
     def classify(variables: Params, batch: Batch) -> jax.Array:
         return cast(jax.Array, cast(CriticOutput, wide_critic.apply(variables, *batch, train=False)).class_logits)
 
     return Networks(
         init_generator=lambda key: init(generator, key, (1, config.latent.dim)),
-        init_critic=lambda key: init(critic, key, (1, *shape)),
+        init_critic=lambda key: init(critic, key, (1, *critic_shape)),
         generator=_train_apply(generator),
-        critic=_train_apply(critic),
-        penalty_critic=_train_apply(penalty_critic),
+        critic=_train_apply(critic, joined),
+        penalty_critic=_train_apply(penalty_critic, joined),
         example=jax.ShapeDtypeStruct(shape, wide),
         mixes_examples=style("critic").mixes_examples,
         refresh_critic=refresh_critic,
@@ -167,10 +172,10 @@ def make_sampler(networks: Networks) -> Sample:
     return sample
 
 
-def _train_apply(module: nn.Module) -> Apply[Any]:
+def _train_apply(module: nn.Module, joined: Callable[[Array], Array] = lambda x: x) -> Apply[Any]:
     def apply(params: Params, model_state: Params, x: Array, label: Array) -> tuple[Any, Params]:
         mutable = [name for name in model_state if name != KERNEL_STATE]  # which is refreshed once an update, not by each pass
-        output, changed = module.apply({"params": params, **model_state}, x, label, train=True, mutable=mutable)
+        output, changed = module.apply({"params": params, **model_state}, joined(x), label, train=True, mutable=mutable)
         return output, {**model_state, **changed}
 
     return apply

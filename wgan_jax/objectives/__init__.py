@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import example_keys
+from wgan_jax.batching import example_keys, pack
 from wgan_jax.objectives.constraints import clip_parameters
 from wgan_jax.objectives.imle import nearest_latents
 from wgan_jax.objectives.inputs import make_inputs
 from wgan_jax.objectives.losses import LOSSES
 from wgan_jax.objectives.memory import from_mean, init_replay, replay
-from wgan_jax.objectives.penalties import PENALTIES, make_points, safe_norm, squared_gradient_norm
+from wgan_jax.objectives.penalties import PENALTIES, SUMMED, make_points, safe_norm, squared_gradient_norm
 from wgan_jax.objectives.targets import make_critic_loss
 from wgan_jax.objectives.terms import TERMS
 from wgan_jax.types import Array, Batch, CriticOutput, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
@@ -35,11 +35,11 @@ class Objective(NamedTuple):
 
     critic: Callable[[Params, TrainState, Batch, Batch, jax.Array, Hyperparameters], Value]  # real, generated, key
     generator: Callable[[Params, TrainState, Latents, Batch, jax.Array, Hyperparameters], Value]  # latents, real, key
-    # real, generated, key -> mean |grad f| on this device; for the log
-    gradient_norm: Callable[[TrainState, Batch, Batch, jax.Array, Hyperparameters], jax.Array]
+    # real, generated, key -> the penalty, if there is one, and mean |grad f|; for the log
+    look: Callable[[TrainState, Batch, Batch, jax.Array, Hyperparameters], Metrics]
     constrain: Callable[[Player, Hyperparameters], Player]  # the critic after an update
     init_memory: Callable[[Params, Params], Params]  # of the parameters of critic and generator at the start
-    penalised: bool
+    penalised: bool  # whether each critic update is, whose metrics then have what `look` gives
 
 
 class Kind(NamedTuple):
@@ -60,7 +60,12 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
     terms = {f"terms.{name}": term for name, term in TERMS.items() if config.terms[name] > 0}
     where = config.penalty.points if penalty is not None else "interpolates"
     penalty_points = make_points(where, config.penalty.perturbation, axis_name)
-    critic_loss, show = make_critic_loss(config, axis_name), make_inputs(config, axis_name)
+    halves, every = 2 if where in SUMMED else 1, config.penalty.every
+    critic_loss, show_examples = make_critic_loss(config, axis_name), make_inputs(config, axis_name)
+
+    def show(key: jax.Array, real: Batch, generated: Batch, step: jax.Array, hyper: Hyperparameters) -> tuple[Batch, Batch]:
+        """What the critic is given of both sides."""
+        return pack(show_examples(key, real, generated, step, hyper), config.packing)
 
     def outputs(params: Params, model_state: Params, *sides: Batch) -> tuple[list[CriticOutput], Params]:
         """What the critic says of each side, of equally many examples."""
@@ -92,12 +97,12 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         functions = {key: getattr(term, player) for key, term in terms.items()}
         return sum(hyper[key] * function(*outputs, label, axis_name) for key, function in functions.items() if function)
 
-    def squared_norms(
-        params: Params, model_state: Params, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters
-    ) -> jax.Array:
-        """|grad f|^2 where the penalty looks, without one at interpolates."""
-        x, label = penalty_points(key, real, generated, hyper["penalty.noise_scale"])
-        return squared_gradient_norm(lambda x: networks.penalty_critic(params, model_state, x, label)[0].score, x)
+    def slopes(params: Params, model_state: Params, points: Batch) -> Metrics:
+        """What a critic's input gradient is at points: mean |grad f|, and the penalty of it if there is one."""
+        x, label = points
+        squared = squared_gradient_norm(lambda x: networks.penalty_critic(params, model_state, x, label)[0].score, x)
+        metrics = {"critic_input_gradient_norm": jnp.mean(safe_norm(squared))}
+        return metrics if penalty is None else {"penalty": halves * jnp.mean(penalty(squared)), **metrics}
 
     def from_history(
         player: str, params: Params, memory: Params, count: jax.Array, hyper: Hyperparameters
@@ -120,7 +125,7 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         wrong = [mismatched(real, key)] if config.conditioning.mismatch > 0 else []
         (on_real, on_generated, *on_wrong), new_state = outputs(params, model_state, real, generated, *wrong)
         scores = on_real.score, on_generated.score
-        assert scores[0].shape == scores[1].shape == real.label.shape, "scores are [B], or they would broadcast"
+        assert scores[0].shape == scores[1].shape == real.label.shape[:1], "scores are [B], or they would broadcast"
         value = jnp.mean(critic_loss(key, *scores, hyper))
         for output in on_wrong:  # the matching-aware critic: Reed 2016, algorithm 1
             share = hyper["conditioning.mismatch"]
@@ -130,12 +135,18 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         metrics = {"wasserstein_estimate": jnp.mean(scores[0]) - jnp.mean(scores[1])}
         history, memory = from_history("critic", params, memory, state.critic_step, hyper)
         value = value + history
+        metrics["critic_loss"] = value
         if penalty is not None:
-            squared = squared_norms(params, model_state, real, generated, key, hyper)
-            metrics["penalty"] = jnp.mean(penalty(squared))
-            metrics["critic_input_gradient_norm"] = jnp.mean(safe_norm(squared))
-            value = value + hyper["penalty.weight"] * metrics["penalty"]
-        return value, (new_state, memory, {"critic_loss": value, **metrics})
+            points = penalty_points(key, real, generated, hyper["penalty.noise_scale"])  # which devices may wait for together
+            looked = lambda: slopes(params, model_state, points)  # noqa: E731
+            if every == 1:
+                metrics |= looked()
+                value = metrics["critic_loss"] = value + hyper["penalty.weight"] * metrics["penalty"]
+            else:
+                due = state.critic_step % every == 0
+                lazy = jax.lax.cond(due, lambda: looked()["penalty"], lambda: jnp.zeros_like(value))
+                value = value + every * hyper["penalty.weight"] * lazy
+        return value, (new_state, memory, metrics)
 
     def generator_objective(
         params: Params, state: TrainState, latents: Latents, real: Batch, key: jax.Array, hyper: Hyperparameters
@@ -152,10 +163,9 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         value = value + history
         return value, (new_state, memory, {"generator_loss": value})
 
-    def gradient_norm(state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters) -> jax.Array:
-        shown = show(key, real, generated, state.step, hyper)
-        squared = squared_norms(state.critic.params, state.critic.model_state, *shown, key, hyper)
-        return jnp.mean(safe_norm(squared))
+    def look(state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters) -> Metrics:
+        points = penalty_points(key, *show(key, real, generated, state.step, hyper), hyper["penalty.noise_scale"])
+        return slopes(state.critic.params, state.critic.model_state, points)
 
     def constrain(critic: Player, hyper: Hyperparameters) -> Player:
         if config.clip > 0:
@@ -169,7 +179,8 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
             memory["means"] = jax.tree.map(jnp.zeros_like, {"critic": critic, "generator": generator})
         return memory
 
-    return Objective(critic_objective, generator_objective, gradient_norm, constrain, init_memory, penalty is not None)
+    penalised = penalty is not None and every == 1
+    return Objective(critic_objective, generator_objective, look, constrain, init_memory, penalised)
 
 
 def make_imle(config: ConfigDict, networks: Networks, axis_name: str | None) -> Objective:

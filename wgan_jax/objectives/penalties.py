@@ -95,9 +95,13 @@ POINTS: dict[str, Callable[[jax.Array, Batch, Batch, Perturb], Batch]] = {
     "generated": lambda keys, real, generated, perturb: generated,
     # around the data: DRAGAN, Kodali 2017, section 2.3
     "perturbed_real": lambda keys, real, generated, perturb: perturb(keys, real),
+    # both, of which the penalties add up: gamma / 2 (R1 + R2) has the weight gamma / 2 (Huang 2024, equation 6)
+    "real_and_generated": lambda keys, real, generated, perturb: _both(real, generated),
     # around real and generated together: Petzka 2017's local perturbation, of the concatenated batch
     "perturbed_both": lambda keys, real, generated, perturb: perturb(_two(keys), _both(real, generated)),
 }
+
+SUMMED = {"real_and_generated"}  # of POINTS: whose two halves have a mean each that add up; the others have one over all
 
 
 def make_points(
@@ -105,8 +109,8 @@ def make_points(
 ) -> Callable[[jax.Array, Batch, Batch, jax.Array], Batch]:
     """Returns a function of (key, real, generated, noise_scale): the points where the critic's gradient is penalised.
 
-    Of examples [B, ...] these are [B, ...], or [2B, ...] for perturbed_both. A point between two has the real example's label,
-    every other one that of the example that it is or is near to.
+    Of examples [B, ...] these are [B, ...], or [2B, ...] for both sides. A point between two has the real example's
+    label, every other one that of the example that it is or is near to.
     """
 
     def penalty_points(key: jax.Array, real: Batch, generated: Batch, noise_scale: jax.Array) -> Batch:

@@ -131,6 +131,9 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
         raise UserError(f"config.devices: {config.devices} asked for, but jax sees {len(seen)}{equal}: {seen}")
     if config.batch_size % len(devices):
         raise UserError(f"config.batch_size: {config.batch_size} is not divisible by the {len(devices)} devices in use")
+    if config.batch_size % (len(devices) * config.packing):
+        packs = f"packs of {config.packing} on each of the {len(devices)} devices in use"
+        raise UserError(f"config.packing: batch_size={config.batch_size} is no whole number of {packs}")
     mesh, count = Mesh(np.array(devices), (AXIS,)), len(devices)
     everywhere, over = PartitionSpec(), PartitionSpec(None, AXIS)
     networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)))

@@ -156,15 +156,14 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         return state, {**metrics, **generator_metrics}
 
     def look(state: TrainState, real: Batch, key: jax.Array, hyper: Hyperparameters) -> Metrics:
-        """Returns what no update needs: where no penalty tells it, the critic's mean input gradient norm.
+        """Returns what no update needs: where no penalty in each tells it, the critic's slope, and a lazy penalty.
 
-        That is between real examples [B, ...] and newly generated ones.
+        They are of real examples [B, ...] and newly generated ones.
         """
         if objective.penalised or not config.n_critic:
             return {}
         key_latents, key_points = jax.random.split(key)
         generated = generate(state.generator, draw_latents(key_latents, real.label))
-        norm = objective.gradient_norm(state, real, generated, key_points, hyper)
-        return {"critic_input_gradient_norm": batch_mean(norm, axis_name)}
+        return batch_mean(objective.look(state, real, generated, key_points, hyper), axis_name)
 
     return Steps(init_state, critic_step, critic_phase, generator_update, update, look)
