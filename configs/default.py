@@ -80,6 +80,7 @@ def default_config() -> ConfigDict:
     config.targets.smoothing = 0.0  # real ones are 1 - smoothing (one-sided: Salimans 2016: .1)
     config.targets.noise = 0.0  # each is moved by up to so much towards the other (Chintala 2016: .3)
     config.targets.flip = 0.0  # probability that an example has the other side's (Chintala 2016: "occasionally")
+    config.unroll = 0  # critic updates that the generator's loss looks ahead, through their optimizer (Metz 2016: 5 to 10)
     config.packing = 1  # examples that the critic scores together (PacGAN, Lin 2018: 2 to 4; CTGAN: 10)
     config.terms = ConfigDict()  # weights of what is added to a player's loss; 0 for none
     config.terms.feature_matching = 0.0  # generator: |mean f(x) - mean f(G(z))|^2 (Salimans 2016)

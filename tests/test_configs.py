@@ -93,7 +93,7 @@ def test_a_method_is_its_presets_default_and_its_papers_budget(method):
     assert get_config(method, "digits").to_dict() == importlib.import_module(f"configs.{method}").get_config().to_dict()
     short, full = get_config(method, "ring8"), get_config(method, "ring8,paper=True")
     assert full.steps > short.steps
-    assert full.model.width == 512
+    assert full.model.width == (128 if method == "unrolled" else 512)
     assert get_config(method, "ring8,paper=False").steps == short.steps
 
 
@@ -180,6 +180,15 @@ PAPERS = {
         "terms.feature_matching": 1.0,
         "terms.classification": 1.0,
         "model.classes": 10,
+        "n_critic": 1,
+    },
+    "r3gan": {
+        "loss": "relativistic",
+        "penalty.name": "zero_centred",
+        "penalty.points": "real_and_generated",
+        "critic.beta1": 0.0,
+        "model.critic_normalization": "none",
+        "model.generator_normalization": "none",
         "n_critic": 1,
     },
     "gan": {"loss": "non_saturating", "penalty.name": "none", "clip": 0.0, "n_critic": 1},

@@ -83,6 +83,7 @@ CELLS = {
 }
 CELLS["lazy"] = ("wgan_gp", "digits", {"penalty.points": "perturbed_both", "penalty.every": 3})
 CELLS["packed"] = ("wgan_gp", "digits", {"packing": 2, **BATCH_NORM})
+CELLS["unrolled"] = ("gan", "digits", {"unroll": 2, "penalty.name": "two_sided", **BATCH_NORM})
 # Convolutions, four-dimensional batch statistics over the devices, and flips that belong to the global example.
 CELLS["dcgan"] = (
     "wgan_gp",

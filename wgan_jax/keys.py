@@ -218,6 +218,7 @@ KEYS: dict[str, Key] = {
     "targets.smoothing": Key("switch", _real(0, 1)),
     "targets.noise": Key("switch", _real(0, 1)),
     "targets.flip": Key("switch", _real(0, 1)),
+    "unroll": Key("static", _whole(0)),
     "packing": Key("static", _whole(1)),
     "terms.feature_matching": Key("switch", _real(0)),
     "terms.drift": Key("switch", _real(0)),

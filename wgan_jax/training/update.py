@@ -30,6 +30,9 @@ DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "cosine": lambda over: (1 + jnp.cos(jnp.pi * over)) / 2,  # Loshchilov & Hutter 2017, equation 5, without restarts
 }
 
+TINY = 1e-36  # a second moment that is as good as 0
+UNROLLED = 2**32 - 2  # folded into an update's key, beside objectives.REPLAY
+
 type Take = Callable[[jax.Array, jax.Array, int], Batch]  # position, key, count -> stacked batches [count, B, ...]
 type Updated = tuple[TrainState, Metrics]
 
@@ -121,11 +124,34 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         state, stacked = jax.lax.scan(lambda state, each: critic_step(state, *each, hyper), state, inputs)
         return state, jax.tree.map(lambda values: values[-1], stacked)
 
+    def unrolled(state: TrainState, real: Batch, generated: Batch, key: jax.Array, hyper: Hyperparameters) -> TrainState:
+        """Returns the state after config.unroll more critic updates between the same examples, to be differentiated by them."""
+
+        def step(state: TrainState, key: jax.Array) -> tuple[TrainState, None]:
+            # Metz 2016, section 2.2, Adam included. Where a gradient was always 0, as a dead ReLU's, the optimizer takes the
+            # root of 0, whose derivative is infinite.
+            opt_state = jax.tree.map(_off_zero, state.critic.opt_state)
+            state = state.replace(critic=state.critic.replace(opt_state=opt_state))
+            return critic_step(state, real, generated, key, hyper)[0], None
+
+        return jax.lax.scan(step, state, jax.random.split(key, config.unroll))[0]
+
     def generator_update(state: TrainState, batch: Batch, key: jax.Array, hyper: Hyperparameters) -> Updated:
-        """Takes one generator update, with as many latents as the batch [B, ...] has examples, and moves the average."""
+        """Takes one generator update, with as many latents as the batch [B, ...] has examples, and moves the average.
+
+        With config.unroll its loss is of the critic after so many more updates, which are then forgotten.
+        """
         key_latents, key_objective = jax.random.split(key)
         latents = draw_latents(key_latents, batch.label)
-        loss = lambda params: objective.generator(params, state, latents, batch, key_objective, hyper)  # noqa: E731
+
+        def loss(params: Params) -> Value:
+            critic = state.critic
+            if config.unroll:
+                generated = generate(state.generator.replace(params=params), latents)
+                key_unrolled = jax.random.fold_in(key, UNROLLED)
+                critic = unrolled(state, batch, generated, key_unrolled, hyper).critic
+            return objective.generator(params, state.replace(critic=critic), latents, batch, key_objective, hyper)
+
         generator, memory, metrics = descend("generator", state, loss, hyper)
         t = state.step.astype(hyper["ema_decay"].dtype)
         decay = jnp.minimum(hyper["ema_decay"], (1 + t) / (10 + t))
@@ -167,3 +193,7 @@ def make_steps(config: ConfigDict, networks: Networks, objective: Objective, axi
         return batch_mean(objective.look(state, real, generated, key_points, hyper), axis_name)
 
     return Steps(init_state, critic_step, critic_phase, generator_update, update, look)
+
+
+def _off_zero(leaf: jax.Array) -> jax.Array:
+    return leaf + jnp.where(leaf == 0, TINY, 0).astype(leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
