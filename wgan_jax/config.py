@@ -84,6 +84,8 @@ def _combinations(config: ConfigDict) -> list[str]:
         "config.terms.classification: there are no class logits; set model.classes to the number of the data's classes": (
             config.terms.classification > 0 and config.model.classes == 0
         ),
+        f"config.conditioning.name: {config.conditioning.name} tells the critic the labels that model.classes has it find; "
+        "use none": config.conditioning.name != "none" and config.model.classes > 0,
         "config.data.labels: only terms.classification reads labels, and it is 0; leave data.labels at 0": (
             config.data.labels > 0 and config.terms.classification == 0
         ),
@@ -158,15 +160,12 @@ def _combinations(config: ConfigDict) -> list[str]:
 
 def _without_critic(config: ConfigDict) -> list[str]:
     """Returns a line for every part of a critic's training that is asked for where the objective has no critic."""
-    terms = [f"terms.{name}" for name in config.terms]
-    idle = {
-        "penalty.name": "none",
-        "packing": 1,
-        **dict.fromkeys(("clip", "replay.capacity", "warmup.critic_steps", *terms), 0),
-    }
+    switches = [key for key in keys_of("switch") if not key.startswith(("critic.", "generator."))]
+    idle: dict[str, Any] = dict.fromkeys(("replay.capacity", "warmup.critic_steps", *switches), 0)
+    idle |= {"penalty.name": "none", "conditioning.name": "none", "inputs.augment": "", "packing": 1}
     flat = flatten(config)
     reason = f"objective={config.objective} has no critic for it"
-    return [f"config.{key}: {reason}; leave it at {value}" for key, value in idle.items() if flat[key] != value]
+    return [f"config.{key}: {reason}; leave it at {value!r}" for key, value in idle.items() if flat[key] != value]
 
 
 def _unread(data: ConfigDict, datasets: dict[str, dict[str, Any]]) -> list[str]:

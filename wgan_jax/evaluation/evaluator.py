@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from wgan_jax.data.dataset import Dataset, Law, Stored, flatten
 from wgan_jax.data.labels import class_counts
 from wgan_jax.errors import NonFiniteError, UserError
-from wgan_jax.evaluation.critic import make_classifier_error, make_critic_statistics
+from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.evaluation.reference import (
     NO_FEATURES,
     NO_LABELS,
@@ -113,10 +113,9 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     compares_features = any(METRICS[name].source == "features" for name in names)
     network = FEATURES[config.eval.features](config, dataset) if compares_features else None
     tells_classes = not {"classes", "labels"}.isdisjoint(names)
-    critic_statistics = make_critic_statistics(networks.score)
     counts = class_counts(dataset)
+    critic_statistics = make_critic_statistics(networks.score, networks.classify if counts else None)
     draw_generated = make_draw(networks, counts, dataset.shape)
-    classifier_error = make_classifier_error(networks.classify) if networks.classify and counts else None
     many = QUANTILE_SAMPLES if "quantile" in names else 0
     features_of = _remembered(network)
 
@@ -164,10 +163,7 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         on_train, generated = (flatten(dataset.decode(np.asarray(x[:n]))) for x in (reference.train, examples))
         labels = (*_real_labels(dataset, reference, n), asked)
         sides = zip((on_train, reference.real, generated), labels, strict=True)
-        batches = [Batch(x.astype(dtype).reshape(-1, *dataset.shape), y) for x, y in sides]
-        if classifier_error:
-            values |= classifier_error(critic, batches[1])
-        return values | critic_statistics(critic, *batches)
+        return values | critic_statistics(critic, *(Batch(x.astype(dtype).reshape(-1, *dataset.shape), y) for x, y in sides))
 
     def of_real(split: str, draw: int) -> Values:
         size = sizes(split, real=True)
