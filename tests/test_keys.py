@@ -28,6 +28,7 @@ ALL_PARTS = {
     "clip_with_penalty": True,
     "replay.capacity": 8,
     "model.classes": 2,
+    "conditioning.name": "auxiliary",  # unchecked: with a mismatch too
 }
 
 
@@ -47,7 +48,7 @@ def another(value):
 
 def update_of(config):
     """Returns a config's update as a function of (state, hyper), and the shapes of a state."""
-    (_, steps), size = make_parts(config, (2,)), config.batch_size
+    (_, steps), size = make_parts(config, (2,), classes=2), config.batch_size
     zeros = lambda position, key, count: Batch(jnp.zeros((count, size, 2)), jnp.zeros((count, size), jnp.int32))  # noqa: E731
     update = lambda state, hyper: steps.update(state, zeros, jax.random.key(0), hyper)  # noqa: E731
     return update, jax.eval_shape(steps.init_state, jax.random.key(0))
