@@ -217,6 +217,16 @@ def test_data_without_labels_is_refused(build, make_config):
             build_networks(config, (2,), classes=classes)
 
 
+def test_one_meaning_of_labels_at_a_time(make_config):
+    """A label that is not seen is no condition, and a critic has one kind of class logits."""
+    config = make_config("semi_supervised.py:digits", {"conditioning.name": "none"})
+    config.conditioning.name = "auxiliary"
+    starts = [line.partition(":")[0] for line in mistakes(config)]
+    assert starts == ["config.data.labels", "config.model.classes"]
+    config.conditioning.name, config.data.labels = "projection", 0
+    assert mistakes(config) == []
+
+
 @pytest.mark.parametrize("name", ["none", "auxiliary"])
 def test_a_mismatch_needs_a_critic_that_is_told_labels(make_config, name):
     config = make_config("wgan_gp.py:digits", {"conditioning.name": name})
