@@ -1,14 +1,13 @@
 """Every two choices of a method together: a whole update of cells that cover all pairs, on one device and on eight.
 
-What there is to choose is read from KEYS: a new line of a registry, a new switch and a new choice have their cells at once. Eight
-devices are eight shares of the batch on an axis of vmap, whose collectives are pmap's; test_program.py has the devices themselves.
+What there is to choose is read from KEYS: a new line of a registry, a new switch and a new choice have their cells at once.
+Eight devices are eight shares of the batch on an axis of vmap, whose collectives are pmap's; test_program.py has the devices.
 """
 
 import functools
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,8 +21,15 @@ from wgan_jax.types import Batch
 
 SHAPE, DEVICES, BATCH, UPDATES = (8, 8, 1), 8, 16, 2
 SMALL = {
-    **{"data.name": "digits", "batch_size": BATCH, "n_critic": 1, "dtype": "float64", "latent.dim": 4},
-    **{"model.width": 8, "model.depth": 1, "penalty.weight": 0.5, "decay_steps": 0},
+    "data.name": "digits",
+    "batch_size": BATCH,
+    "n_critic": 1,
+    "dtype": "float64",
+    "latent.dim": 4,
+    "model.width": 8,
+    "model.depth": 1,
+    "penalty.weight": 0.5,
+    "decay_steps": 0,
 }
 # sizes and budgets, and what float64 does not have
 FIXED = {*SMALL, "penalty.dtype", "latent.low", "latent.high", "warmup.critic_steps", "warmup.first", "warmup.every"}
