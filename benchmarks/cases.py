@@ -104,7 +104,7 @@ class Case(NamedTuple):
         if self.network == "resnet":  # blocks of 3, 3, 2 and 2, and of 3 each and one at the end
             critic, first, generator = 10, 2, 3 * (len(widths(self.size, 1)) - 1) + 1
         else:
-            critic, first, generator = len(ladder(self.size)) - 1, 1, len(ladder(self.size)) - 1
+            critic, first, generator = len(ladder((self.size,))) - 1, 1, len(ladder((self.size,))) - 1
         return {"convolution": 9 * critic + 4 * generator - first, "dot_general": 10}
 
 

@@ -63,7 +63,7 @@ def layer_multiplications(config: ConfigDict, shape: Shape) -> tuple[list[int], 
     """Returns the multiplications per example of each layer of the critic and of the generator, borders counted whole."""
     from wgan_jax.models.dcgan import ladder
 
-    sizes = ladder(shape.height)
+    sizes = [height for height, _ in ladder((shape.height, shape.height))]
     widths = [shape.channels, *(shape.width * 2**i for i in range(len(sizes) - 1))]
     convolutions = [
         small**2 * 25 * outer * inner for small, outer, inner in zip(sizes[1:], widths[:-1], widths[1:], strict=True)
@@ -135,7 +135,7 @@ def torch_settings(config: ConfigDict, shape: Shape) -> dict[str, Any]:
         batch_size=config.batch_size,
         n_critic=config.n_critic,
         latent_dim=config.latent.dim,
-        sizes=ladder(shape.height),
+        sizes=[height for height, _ in ladder((shape.height, shape.height))],
         channels=shape.channels,
         width=shape.width,
         penalty_weight=config.penalty.weight,

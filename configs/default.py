@@ -32,12 +32,15 @@ def default_config() -> ConfigDict:
     config.data.builder = "fashion_mnist"  # tfds: name[/config][:version] in TensorFlow Datasets' catalogue
     config.data.data_dir = ""  # tfds: where prepared datasets lie; empty for ~/tensorflow_datasets
     config.data.download = False  # tfds: whether what is not there may be downloaded
-    config.data.path = ""  # folder: of images
+    config.data.path = ""  # folder: of images; array: an .npy or .npz file, or a folder of .npy files, an example each
+    config.data.x = "x"  # array: the name of the examples in an .npz
+    config.data.y = "y"  # array: that of their classes, if it is there
+    config.data.scaling = "auto"  # array: none, standard, minmax (by feature or channel); auto: uint8 as pixels, else standard
     config.data.label = ""  # folder: the column of metadata.csv that is the label; empty for subfolders' paths, none for none
     config.data.image_size = 0  # height and width, by a centred square and antialiased resizing; 0 for as stored
     config.data.channels = 0  # 1 or 3; 0 for as stored
     config.data.background = "white"  # colour behind transparent pixels, as CSS writes it
-    config.data.skip_damaged = False  # leave damaged images out; else they stop the run
+    config.data.skip_damaged = False  # leave out damaged images, or examples with NaN or infinity; else they stop the run
     config.data.holdout = 0.1  # share of the images that validation gets, and test where the source has none of its own
     config.data.dequantise = False  # add uniform noise of one pixel level (Gulrajani 2017's code for CIFAR-10)
     config.data.flip = False  # mirror each training image left to right with probability 1/2
@@ -250,6 +253,15 @@ def _faces64(config: ConfigDict) -> None:
     config.data.flip = True
 
 
+def _array(config: ConfigDict) -> None:
+    """Arrays of any shape, by an MLP: vectors, series, images of any number of channels, volumes."""
+    config.latent.dim = 32
+    config.model.width = 256
+    config.steps = 3000
+    decay_to_the_end(config)
+    set_optimizers(config, learning_rate=5e-4)
+
+
 TOYS = {
     "gaussian": _gaussian,
     "ring8": _toy,
@@ -264,7 +276,7 @@ IMAGES = {
     "faces64": _faces64,
     "folder": _folder,
 }
-PRESETS = {"digits": _digits, **TOYS, **IMAGES}
+PRESETS = {"digits": _digits, **TOYS, **IMAGES, "array": _array}
 
 
 def paper(config: ConfigDict) -> None:

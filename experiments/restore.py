@@ -15,6 +15,7 @@ from wgan_jax.training.workdir import MAY_CHANGE, check_same_data, chunk_size, k
 
 if TYPE_CHECKING:
     from wgan_jax.data.dataset import Dataset
+    from wgan_jax.data.scaling import Scaling
     from wgan_jax.types import Networks, Params, TrainState
 
 PLACES = tuple(key for key in MAY_CHANGE if key.startswith("data."))  # where a run's data may lie elsewhere
@@ -36,6 +37,7 @@ class Restored(NamedTuple):
     config: ConfigDict
     folder: Path
     networks: "Networks"
+    scaling: "Scaling"  # of the examples that it makes
     step: int
     state: "TrainState"  # NumPy arrays
     info: dict[str, Any]  # saved with the checkpoint: the examples' shape, the data's fingerprint and class_counts, ...
@@ -101,6 +103,7 @@ def restore_run(model: Model, step: str) -> Restored:
     runtime.configure_jax(config)
     import jax
 
+    from wgan_jax.data.scaling import Scaling
     from wgan_jax.training.checkpoint import Checkpoints
     from wgan_jax.training.program import make_parts
 
@@ -108,9 +111,11 @@ def restore_run(model: Model, step: str) -> Restored:
 
     def read(number: int) -> Restored:
         info = checkpoints.info(number)
-        if "shape" not in info:
+        if not {"shape", "scaling"} <= info.keys():
             raise UserError(f"{checkpoints.folder}: the manifest of step {number} cannot be read; try another --step")
-        networks, steps = make_parts(config, tuple(info["shape"]), classes=len(info.get("class_counts", ())))
+        scaling = Scaling.of_json(info["scaling"])
+        classes = len(info.get("class_counts", ()))
+        networks, steps = make_parts(config, tuple(info["shape"]), classes=classes, bounded=scaling.bounded)
         fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
         at: Callable[[int], TrainState] = functools.partial(checkpoints.restore, target=fresh)
         if model.point:
@@ -119,7 +124,7 @@ def restore_run(model: Model, step: str) -> Restored:
             at = functools.partial(restore_member, checkpoints, fresh, model.point, model.member, best=step == "best")
         state = at(number)
         reached = int(state.step) if model.point else number  # a point's best state is of a step before its checkpoint
-        return Restored(config, model.folder, networks, reached, state, info, checkpoints.steps(), at)
+        return Restored(config, model.folder, networks, scaling, reached, state, info, checkpoints.steps(), at)
 
     return checkpoints.reading("latest" if model.point and step == "best" else step, read)
 

@@ -4,11 +4,11 @@
         [--step=latest|best|N] [--raw] [--label=CLASS|all|CLASS:CLASS] [--export=FILE]
         [--interpolate=STEPS | --nearest=K [--config.data.path=DIR ...]]
 
-A .png is a grid of images, or a plot of points; a folder gets an image per file, 000000.png and so on; in a .gif each image
-walks from latent to latent and back to the first; an .npz holds `samples` (uint8 images, or float32 points in data units) and
-`latents`. With --interpolate row i goes from sample 2i to sample 2i + 1; with --nearest it has sample i, the K training images
-nearest to it, and their distances in network units. Sample, row and walk i depend on the seed and i alone. Without --raw the
-averaged (EMA) generator is used. Of a sweep's directory --point names the model, whose own files are in DIR/points/ID.
+A .png is a grid of images, or a plot of what is none; a folder gets an image per file, 000000.png and so on; in a .gif each
+image walks from latent to latent and back to the first; an .npz holds `samples`, in the data's units and dtype, and `latents`.
+With --interpolate row i goes from sample 2i to sample 2i + 1; with --nearest it has sample i, the K training images nearest to
+it, and their distances in network units. Sample, row and walk i depend on the seed and i alone. Without --raw the averaged
+(EMA) generator is used. Of a sweep's directory --point names the model, whose own files are in DIR/points/ID.
 
 Of a conditional run --label is the class of all samples, by its name or number; all makes so many of each, from the same
 latents, a row per class; CLASS:CLASS goes with --interpolate and leads from one class to the other at a latent per row. Without
@@ -72,8 +72,11 @@ def sample(argv: list[str]) -> None:
     if flags.nearest is not None:
         check_data(model.config)
     restored = restore_run(model, flags.step)
-    if len(restored.info["shape"]) != 3 and (asked := _for_images(flags)):
-        raise UserError(f"{asked}: of images, and this run makes points; a .png plots them, an .npz holds them")
+    if not _makes_pixels(restored) and (asked := _for_images(flags)):
+        from wgan_jax.data.dataset import KINDS
+
+        kind = f"{restored.scaling.dtype} {KINDS[len(restored.info['shape'])]}"
+        raise UserError(f"{asked}: of uint8 images, and this run makes {kind}; a .png shows them, an .npz holds them")
     labels = _labels(flags, restored)
     variables = generator_of(restored.state, raw=flags.raw)
     if flags.export is not None:
@@ -103,6 +106,14 @@ def _format(out: str | None) -> str:
     if out is None:
         return ".png"
     return "/" if out.endswith("/") or Path(out).is_dir() else Path(out).suffix
+
+
+def _makes_pixels(restored: Restored) -> bool:
+    """Says whether a run's examples are images that a PNG holds as they are."""
+    from wgan_jax.data.scaling import PIXELS
+
+    shape = restored.info["shape"]
+    return restored.scaling == PIXELS and len(shape) == 3 and shape[2] in (1, 3)
 
 
 def _for_images(flags: argparse.Namespace) -> str | None:
@@ -177,10 +188,11 @@ def _export(flags: argparse.Namespace, restored: Restored, variables: "Params") 
     from wgan_jax.export import describe_generator, export_generator
 
     config, path = restored.config, Path(flags.export)
-    write_whole(path, export_generator(restored.networks, variables, config.latent.dim))
+    write_whole(path, export_generator(restored.networks, variables, config.latent.dim, restored.scaling))
     generator = "raw" if flags.raw else "ema"
     names = restored.info["class_names"] if restored.networks.classes else ()
-    write_json(_described(path), describe_generator(config, tuple(restored.info["shape"]), restored.step, generator, names))
+    shape = tuple(restored.info["shape"])
+    write_json(_described(path), describe_generator(config, shape, restored.step, generator, (restored.scaling, names)))
     print(f"generator of step {restored.step}: {path}, {_described(path)}")
 
 
@@ -188,7 +200,6 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
     import jax
     import numpy as np
 
-    from wgan_jax.data.dataset import to_pixels
     from wgan_jax.evaluation import figures, points, sampling, sheets
     from wgan_jax.types import Latents
 
@@ -255,18 +266,19 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
         for index, images in enumerate(generate(latents)):
             sheets.save_images(out, images, index * sampling.CHUNK)
     elif form == ".npz":
-        parts = [to_pixels(part) if len(shape) == 3 else part.astype(np.float32) for part in generate(latents)]
-        arrays = {"samples": np.concatenate(parts), "latents": np.asarray(latents.z, np.float32)}
+        arrays = {"samples": np.concatenate([restored.scaling.encode(part) for part in generate(latents)])}
+        arrays["latents"] = np.asarray(latents.z, np.float32)
         if restored.networks.classes:
             arrays["labels"] = np.asarray(latents.label)
         np.savez(out, allow_pickle=False, **arrays)
-    elif len(shape) == 3:
+    elif len(shape) >= 3:
         by_class = f"{told}. A row per class, a column per latent."
-        images, every = whole(latents), flags.label == "all"
+        x, every = whole(latents), flags.label == "all"
+        images = sheets.as_images(x, (-1.0, 1.0) if restored.scaling.bounded else sheets.window(x))
         sheet = sheets.table_of_images(images, num, (), names, by_class) if every else sheets.image_grid(images)
         sheets.save_sheet(out, sheet, told)
     else:
-        points.points_figure(whole(latents), told).savefig(out, dpi=figures.DPI)
+        points.examples_figure(restored.scaling.encode(whole(latents)), told).savefig(out, dpi=figures.DPI)
     print(f"{num} {kind} of step {restored.step}: {out}")
 
 

@@ -29,7 +29,8 @@ from ml_collections import ConfigDict
 from experiments.command import main
 from wgan_jax import config as configuration
 from wgan_jax import runtime
-from wgan_jax.data.dataset import Stored, from_pixels, to_pixels
+from wgan_jax.data.dataset import Stored
+from wgan_jax.data.scaling import Scaling
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,16 +85,12 @@ def make_config() -> Callable[..., ConfigDict]:
 
 
 @pytest.fixture(scope="session")
-def doubled() -> Callable[[Stored], Stored]:
-    """Returns (stored images) -> the same with every pixel doubled, int16, and the maps of such: equal in network units."""
+def negated() -> Callable[[Stored], Stored]:
+    """Returns (stored images) -> the same with every pixel negated, int16, and the scaling of such: equal in network units."""
 
     def of(dataset: Stored) -> Stored:
-        splits = {name: split._replace(images=2 * split.images.astype(np.int16)) for name, split in dataset.splits.items()}
-        maps = {
-            "decode": lambda x, dtype=np.float32: from_pixels(x // 2, dtype),
-            "encode": lambda x: 2 * to_pixels(x).astype(np.int16),
-        }
-        return dataset._replace(**splits, **maps)
+        splits = {name: split._replace(images=-split.images.astype(np.int16)) for name, split in dataset.splits.items()}
+        return dataset._replace(**splits, scaling=Scaling("int16", (-127.5,), (1.0,), bounded=True))
 
     return of
 

@@ -10,6 +10,7 @@ from wgan_jax.errors import UserError
 from wgan_jax.models import ARCHITECTURES, build_networks
 from wgan_jax.models.layers import NORMALIZATIONS, Convolution, Style, TransposedConvolution
 from wgan_jax.models.resnet import mean_pool, upsample
+from wgan_jax.types import Batch, Latents
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -45,6 +46,13 @@ def count(init):
         # 25*64 + 64, 25*64*128 + 128, 25*128*256 + 256, 4096 + 1.
         ({**DCGAN, "latent.dim": 128}, (28, 28, 1), 1_554_177, 1_030_145),
         ({**DCGAN, "latent.dim": 128}, (32, 32, 1), 1_554_177, 1_030_145),
+        # A series of 9 steps and 2 channels, width 4, sizes 9, 5, 3: 3 * 24 + 24, 5*8*4 + 4, 5*4*2 + 2; 5*2*4 + 4, 5*4*8 + 8,
+        # 3*8 + 1.
+        ({**DCGAN, "latent.dim": 3, "model.width": 4}, (9, 2), 302, 237),
+        # A rectangle of 5 channels, sizes 6x9, 3x5, 2x3: 3 * 48 + 48, 25*8*4 + 4, 25*4*5 + 5; 25*5*4 + 4, 25*4*8 + 8, 6*8 + 1.
+        ({**DCGAN, "latent.dim": 3, "model.width": 4}, (6, 9, 5), 1_501, 1_361),
+        # A volume, sizes 2x5x3, 1x3x2: 3 * 24 + 24, 27*4 + 1; 27*4 + 4, 6*4 + 1.
+        ({**DCGAN, "latent.dim": 3, "model.width": 4}, (2, 5, 3, 1), 205, 137),
         # Gulrajani's ResNet for CIFAR-10, width 128. Generator: 128 * 2048 + 2048, three blocks of 2 * 256 + 147,456 + 147,584
         # + 16,512, then 256 + 3,459. Critic: 3,584 + 147,584 + 512; 2 * 147,584 + 16,512; 4 * 147,584; 129.
         ({**RESNET, **BATCH, "model.width": 128}, (32, 32, 3), 1_204_099, 1_053_825),
@@ -101,7 +109,12 @@ def test_whether_the_first_layer_is_normalised(networks, first, norms):
 
 @pytest.mark.parametrize(
     ("name", "shape", "wanted"),
-    [("dcgan", (2,), "square images"), ("dcgan", (8, 9, 1), "square"), ("resnet", (28, 28, 1), "4 \\* 2\\^k")],
+    [
+        ("dcgan", (2,), "series, images and volumes"),
+        ("dcgan", (4, 3, 1), "more than 4"),
+        ("resnet", (8, 16, 1), "square"),
+        ("resnet", (28, 28, 1), "4 \\* 2\\^k"),
+    ],
 )
 def test_examples_that_do_not_fit_are_refused(networks, name, shape, wanted):
     with pytest.raises(UserError, match=wanted):
@@ -132,7 +145,7 @@ def test_layer_normalisation_is_over_the_whole_example():
 def test_the_scale_of_images_is_kept_by_he_initialisation():
     """ReLU's mean square is that of the input, through a strided convolution and through its transpose."""
     x = np.maximum(np.random.default_rng(0).normal(size=(4, 16, 16, 64)), 0).astype(np.float32)
-    for layer in (Convolution(256, style(), 5, 2), TransposedConvolution(256, 32, style(), 5)):
+    for layer in (Convolution(256, style(), 5, 2), TransposedConvolution(256, (32, 32), style(), 5)):
         y, _ = jax.jit(layer.init_with_output)(jax.random.key(0), x)
         inside = np.maximum(y[:, 3:-3, 3:-3], 0)
         np.testing.assert_allclose(np.square(inside).mean(), np.square(x).mean(), rtol=0.1)
@@ -189,3 +202,16 @@ def test_rematerialised_blocks_take_less_memory(networks):
         compiled = jax.jit(jax.grad(loss)).lower(params, jax.ShapeDtypeStruct((8, 128), jnp.float32)).compile()
         taken.append(compiled.memory_analysis().temp_size_in_bytes)
     assert taken[1] < 0.85 * taken[0]
+
+
+@pytest.mark.parametrize("shape", [(9, 2), (6, 9, 5), (2, 5, 3, 1), (5, 5, 1)])
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("name", ["dcgan", "mlp_dcgan"])
+def test_examples_have_their_shape_and_their_range(make_config, name, shape, bounded):
+    config = make_config("wgan_gp.py:digits", {"model.name": name, "model.width": 4, "latent.dim": 3})
+    built, label = build_networks(config, shape, bounded=bounded), jnp.zeros(16, jnp.int32)
+    z = 20 * jax.random.normal(jax.random.key(1), (16, 3))
+    x = built.generate(built.init_generator(jax.random.key(0)), Latents(z, label))
+    assert x.shape == (16, *shape)
+    assert bool(jnp.abs(x).max() <= 1) == bounded
+    assert built.score(built.init_critic(jax.random.key(0)), Batch(x, label)).shape == (16,)

@@ -151,3 +151,28 @@ def test_no_images_have_gradients_of_zero(channels, stride):
 def test_a_transpose_of_a_wrong_size_is_refused():
     with pytest.raises(ValueError, match=r"gives \(3, 3\), not \(4, 4\)"):
         convolve_transpose(np.zeros((1, 4, 4, 3)), np.zeros((5, 5, 2, 3)), (6, 6), 2)
+
+
+@pytest.mark.parametrize("size", [(7,), (8,), (5, 6, 3), (1, 4, 7)])
+def test_series_and_volumes_and_their_derivatives(size):
+    """In one and three dimensions against lax's own, twice differentiated inside a scan, as a gradient penalty is."""
+    axes, layout = len(size), {1: ("NWC", "WIO", "NWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}[len(size)]
+    x, w, batch = draw(0, 2, *size, 2), draw(1, *[3] * axes, 2, 4), 2
+
+    def plain(x, w):
+        return lax.conv_general_dilated(x, w, (2,) * axes, "SAME", dimension_numbers=layout)
+
+    def orders(convolution, x, w):
+        def step(carry, _):
+            slope = lambda x, w: jax.grad(lambda x: jnp.sum(jnp.sin(convolution(x, w))))(x)  # noqa: E731
+            return carry, jax.grad(lambda x, w: jnp.sum(slope(x, w) ** 2), argnums=(0, 1))(x, w)
+
+        return convolution(x, w), jax.lax.scan(step, 0, None, 2)[1]
+
+    ours = jax.jit(lambda x, w: orders(lambda x, w: convolve(x, w, 2), x, w))(x, w)
+    close(ours, jax.jit(lambda x, w: orders(plain, x, w))(x, w))
+    y, transposed = draw(2, *ours[0].shape), lambda y, w: convolve_transpose(y, w, size, 2)
+    (back,) = jax.linear_transpose(lambda x: plain(x, w), jax.ShapeDtypeStruct(x.shape, x.dtype))(y)
+    close(transposed(y, w), back)
+    assert back.shape == (batch, *size, 2)
+    check_grads(lambda y, w: jnp.sin(transposed(y, w)), (y, w), order=2, modes=["rev"], atol=1e-4, rtol=1e-4)

@@ -171,13 +171,13 @@ def test_a_generator_is_what_it_draws(small):
     }
 
 
-def test_what_an_example_is_the_datasets_maps_say(small, doubled):
+def test_what_an_example_is_the_datasets_maps_say(small, negated):
     config, networks, generator, critic = small
     for dataset in (DIGITS, DIGITS._replace(flip=True)):
-        plain, own = (make_evaluator(config, data, networks) for data in (dataset, doubled(dataset)))
+        plain, own = (make_evaluator(config, data, networks) for data in (dataset, negated(dataset)))
         assert own.of_generator(generator, critic, "test", 0) == plain.of_generator(generator, critic, "test", 0)
         assert own.of_real("test", 0) == plain.of_real("test", 0)
-    rows = ({name: row.draws for name, row in reference_rows(config, data, "test", 1)} for data in (DIGITS, doubled(DIGITS)))
+    rows = ({name: row.draws for name, row in reference_rows(config, data, "test", 1)} for data in (DIGITS, negated(DIGITS)))
     assert next(rows) == next(rows)
 
 

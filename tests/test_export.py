@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from wgan_jax.data.dataset import to_pixels
+from wgan_jax.data.scaling import PIXELS, PLAIN
 from wgan_jax.export import describe_generator, export_generator
 from wgan_jax.models import build_networks
 from wgan_jax.types import Latents
@@ -55,13 +56,13 @@ def exported(make_config, tmp_path_factory):
         config = make_config(f"wgan_gp.py:{preset}", {"model.width": 8, "latent.dim": DIM, **changes})
         path, latents = folder / f"{name}.export", np.random.default_rng(0).normal(size=(max(BATCHES), DIM)).astype(np.float32)
         with jax.enable_x64(True) if config.dtype == "float64" else contextlib.nullcontext():
-            networks = build_networks(config, shape)
+            networks, scaling = build_networks(config, shape), PLAIN if name == "points" else PIXELS
             variables = jax.device_get(jax.jit(networks.init_generator)(jax.random.key(1)))
-            artefact = export_generator(networks, variables, DIM)
+            artefact = export_generator(networks, variables, DIM, scaling)
             samples = np.asarray(jax.jit(networks.generate)(variables, Latents(latents, np.zeros(len(latents), np.int32))))
             assert samples.dtype == {"float64": np.float64}.get(config.dtype, np.float32)
         path.write_bytes(artefact)
-        said = describe_generator(config, shape, 12, "raw")
+        said = describe_generator(config, shape, 12, "raw", scaling)
         (folder / f"{name}.export.json").write_text(json.dumps(said))
         np.savez(folder / f"{name}.export.npz", **{str(n): latents[:n] for n in BATCHES})
         ours[name] = (config, artefact, said, samples)
@@ -117,4 +118,4 @@ def test_what_is_said_of_an_artefact(exported):
     assert said["jax"] == jax.__version__
     points = exported["points"][2]
     assert points["latent"] == {"law": "uniform", "dim": DIM, "low": 0.0, "high": 5.0}
-    assert points["output"] == {"shape": [1], "range": None, "to_uint8": None}
+    assert points["output"] == {"shape": [1], "range": None, "to_uint8": None, "dtype": "float32"}

@@ -36,9 +36,9 @@ def config(tmp_path, monkeypatch):
     return load("configs/wgan_gp.py:digits", [f"--config.eval.cache_dir={tmp_path}"])
 
 
-@pytest.mark.parametrize("as_stored", ["pixels", "doubled"])
-def test_pixels_are_vectors_and_labels(doubled, as_stored):
-    dataset = doubled(HALVES) if as_stored == "doubled" else HALVES
+@pytest.mark.parametrize("as_stored", ["pixels", "negated"])
+def test_pixels_are_vectors_and_labels(negated, as_stored):
+    dataset = negated(HALVES) if as_stored == "negated" else HALVES
     network = FEATURES["pixels"](None, dataset)
     images = dataset.test.images
     features = network.apply(images)
@@ -111,9 +111,9 @@ def test_the_classifier_is_the_same_whatever_a_run_computes_in(config, tmp_path)
         assert FEATURES["classifier"](config, HALVES).weights == first.weights
 
 
-def test_the_classifier_sees_network_units(config, doubled):
+def test_the_classifier_sees_network_units(config, negated):
     """Its cache tells what is stored apart; the weights are of what these are in network units."""
-    first, again = (FEATURES["classifier"](config, dataset) for dataset in (HALVES, doubled(HALVES)))
+    first, again = (FEATURES["classifier"](config, dataset) for dataset in (HALVES, negated(HALVES)))
     assert (again.weights, again.accuracy) == (first.weights, first.accuracy)
 
 

@@ -303,11 +303,11 @@ def test_a_sheet_by_class_has_shares_beside_real_ones():
     assert (len(told[1][1]), told[1][2]) == (50, "Many. The first 50 of 60 classes.")
 
 
-@pytest.mark.parametrize("as_stored", ["pixels", "doubled"])
-def test_a_run_of_images_has_real_ones_beside_generated_ones(make_config, doubled, tmp_path, as_stored):
+@pytest.mark.parametrize("as_stored", ["pixels", "negated"])
+def test_a_run_of_images_has_real_ones_beside_generated_ones(make_config, negated, tmp_path, as_stored):
     config = make_config("wgan_gp.py:digits", {"model.width": 4, "latent.dim": 2})
     pixels = digits.load(config.data)
-    dataset = doubled(pixels) if as_stored == "doubled" else pixels
+    dataset = negated(pixels) if as_stored == "negated" else pixels
     networks = build_networks(config, dataset.shape)
     generator, critic = networks.init_generator(jax.random.key(0)), networks.init_critic(jax.random.key(1))
     artist = figures.make_artist(config, dataset, networks)

@@ -16,6 +16,7 @@ from experiments import sample
 from wgan_jax import runtime
 from wgan_jax.data.dataset import to_pixels
 from wgan_jax.data.labels import draw_labels
+from wgan_jax.data.scaling import PLAIN
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation import sampling
 from wgan_jax.models import build_networks, make_sampler
@@ -156,7 +157,7 @@ def toy(make_config, tmp_path_factory):
     write_json(workdir / "config.json", config.to_dict())
     state = jax.jit(make_parts(config, (1,))[1].init_state)(jax.random.key(0))
     checkpoints = Checkpoints(workdir / "checkpoints")
-    checkpoints.save(1, state, {"shape": (1,), "data": ""})
+    checkpoints.save(1, state, {"shape": (1,), "data": "", "scaling": PLAIN._asdict()})
     checkpoints.wait()
     return workdir
 
@@ -408,10 +409,12 @@ def test_a_mistake_is_one_line(run, call, mistake):
 
 @pytest.mark.parametrize("flag", ["--out=x.gif", "--out=x/", "--interpolate=3", "--nearest=1"])
 def test_points_have_no_pictures_of_images(toy, call, flag):
-    with pytest.raises(UserError, match="this run makes points") as caught:
+    with pytest.raises(UserError, match="this run makes float32 vectors") as caught:
         call(toy, flag)
     told = flag.replace("--out=", f"--out={Path.cwd()}/")
-    assert caught.value.lines == (f"{told}: of images, and this run makes points; a .png plots them, an .npz holds them",)
+    assert caught.value.lines == (
+        f"{told}: of uint8 images, and this run makes float32 vectors; a .png shows them, an .npz holds them",
+    )
 
 
 def test_other_images_than_those_of_the_run_are_refused(run, call, tmp_path):

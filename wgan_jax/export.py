@@ -19,21 +19,24 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from wgan_jax.data.scaling import PIXELS, Scaling
 from wgan_jax.types import Latents, Networks, Params
 
 FORMAT, PLATFORMS = "jax.export", ("cpu", "cuda")
 TO_UINT8 = "round((clip(x, -1, 1) + 1) * 127.5)"  # data/dataset.py to_pixels
 
 
-def export_generator(networks: Networks, variables: Params, latent_dim: int) -> bytes:
+def export_generator(networks: Networks, variables: Params, latent_dim: int, scaling: Scaling = PIXELS) -> bytes:
     """Returns the artefact of a generator's variables: latents z [b, latent_dim] float32 to [b, *shape] float32, any b.
 
-    That of conditional networks takes labels [b] int32 after them.
+    Pixels come in [-1, 1], all else in the units of the data, which `scaling` is of. That of conditional networks takes labels
+    [b] int32 after the latents.
     """
 
     def generate(z: jax.Array, label: jax.Array | None = None) -> jax.Array:
         label = jnp.zeros(z.shape[:1], jnp.int32) if label is None else label
-        return networks.generate(variables, Latents(z, label)).astype(jnp.float32)
+        x = networks.generate(variables, Latents(z, label))
+        return (x if scaling == PIXELS else scaling.restore(x)).astype(jnp.float32)
 
     batch = jax.export.symbolic_shape("b")
     latents, label = jax.ShapeDtypeStruct((*batch, latent_dim), jnp.float32), jax.ShapeDtypeStruct(batch, jnp.int32)
@@ -42,13 +45,15 @@ def export_generator(networks: Networks, variables: Params, latent_dim: int) -> 
 
 
 def describe_generator(
-    config: ConfigDict, shape: tuple[int, ...], step: int, generator: str, labels: Sequence[str] = ()
+    config: ConfigDict, shape: tuple[int, ...], step: int, generator: str, of: tuple[Scaling, Sequence[str]] = (PIXELS, ())
 ) -> dict[str, Any]:
     """Returns what the JSON beside an artefact says.
 
-    generator: "ema" or "raw"; shape: of an example, points or images; labels: the classes that it takes labels of, in order.
+    generator: "ema" or "raw"; shape: of an example; of: the scaling of the data, and the classes that it takes labels of.
     """
-    latent, images = config.latent, len(shape) == 3
+    latent, (scaling, labels) = config.latent, of
+    pixels = scaling == PIXELS
+    output = {"range": [-1, 1] if pixels else None, "to_uint8": TO_UINT8 if pixels else None, "dtype": scaling.dtype}
     bounds = {"low": latent.low, "high": latent.high} if latent.name == "uniform" else {}
     return {
         "format": FORMAT,
@@ -56,7 +61,7 @@ def describe_generator(
         "jax": jax.__version__,
         "platforms": list(PLATFORMS),
         "latent": {"law": latent.name, "dim": latent.dim, **bounds},
-        "output": {"shape": list(shape), "range": [-1, 1] if images else None, "to_uint8": TO_UINT8 if images else None},
+        "output": {"shape": list(shape), **output},  # dtype: of the data; what was whole numbers is to be rounded
         "labels": list(labels),
         "method": config.method,
         "preset": config.preset,

@@ -152,6 +152,7 @@ TRUTH = Rule(bool, lambda _: True, "True or False")
 TEXT, PATH = (Rule(str, lambda v: "\0" not in v, wanted) for wanted in ("text", "a path"))
 FOLDER = Rule(str, lambda v: v != "" and "\0" not in v, "a folder")
 FOLDER_OR_NONE = Rule(str, lambda v: "\0" not in v, "a folder, or empty for none")
+NAME = Rule(str, lambda v: v != "" and "\0" not in v, "a name")
 METHOD = Rule(str, lambda v: v != "" and "/" not in v and "\0" not in v, "a name without slashes")
 PRESET = Rule(str, lambda v: "/" not in v and "\0" not in v, "a name without slashes")
 COLOUR = Rule(str, _is_colour, "a colour as CSS writes it, such as white or #ff8800")
@@ -180,6 +181,9 @@ KEYS: dict[str, Key] = {
     "data.data_dir": Key("place", PATH, idle=""),
     "data.download": Key("watch", TRUTH, idle=False),
     "data.path": Key("place", PATH, idle=""),
+    "data.x": Key("protocol", NAME, idle="x"),
+    "data.y": Key("protocol", NAME, idle="y"),
+    "data.scaling": Key("protocol", _one_of(("auto", "none", "standard", "minmax")), idle="auto"),
     "data.label": Key("protocol", TEXT, idle=""),
     "data.image_size": Key("protocol", Rule(int, lambda v: 0 <= v <= 4096, "a whole number from 0 to 4096"), idle=0),
     "data.channels": Key("protocol", Rule(int, lambda v: v in (0, 1, 3), "0, 1 or 3"), idle=0),

@@ -45,7 +45,21 @@ def prepared_builder(data: ConfigDict) -> Path | None:
     return max(found, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")], default=None)
 
 
-FINDERS = {"folder": image_folder, "tfds": prepared_builder}  # of the datasets that lie somewhere
+def array_file(data: ConfigDict) -> Path:
+    """Returns the .npy or .npz file, or the folder of .npy files, that data.path names.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = Path(data.path)
+    if not data.path or not path.exists():
+        raise UserError(f"config.data.path: {data.path or 'empty'}: no such file or folder; set --config.data.path=FILE")
+    if path.is_file() and path.suffix not in (".npy", ".npz"):
+        raise UserError(f"config.data.path: {path}: neither an .npy nor an .npz file, nor a folder of .npy files")
+    return path
+
+
+FINDERS = {"array": array_file, "folder": image_folder, "tfds": prepared_builder}  # of the datasets that lie somewhere
 
 
 def check_data(config: ConfigDict) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data import digits, folder, synthetic, tfds
+from wgan_jax.data import array, digits, folder, synthetic, tfds
 from wgan_jax.data.cache import LEAST
 from wgan_jax.data.dataset import Dataset, Law, Split, Stored, in_one_line
 from wgan_jax.data.walk import printable
@@ -17,7 +17,8 @@ class Loader(NamedTuple):
     """A dataset. wgan_jax.registries reads all but `load` from the text of this file, so it is written as literals."""
 
     load: Callable[[ConfigDict], Dataset]
-    images: bool = False  # whether it is stored images, which are augmented as config.data says; else it is a law
+    images: bool = False  # whether it is stored images, which are augmented as config.data says
+    arrays: bool = False  # whether it is stored examples of any shape, as they are; without either it is a law
     reads: tuple[str, ...] = ()  # the keys of config.data that `load` reads, but that of the cache's place
 
 
@@ -33,6 +34,7 @@ DATASETS: dict[str, Loader] = {
         images=True,
         reads=("path", "label", "image_size", "channels", "background", "skip_damaged", "holdout"),
     ),
+    "array": Loader(array.load, arrays=True, reads=("path", "x", "y", "scaling", "skip_damaged", "holdout")),
     "gaussian": Loader(synthetic.gaussian, reads=("dim",)),
     "ring8": Loader(synthetic.ring8),
     "grid25": Loader(synthetic.grid25),
@@ -45,12 +47,14 @@ def load_dataset(config: ConfigDict) -> Dataset:
     """Returns the dataset that config.data names; its training images are augmented as config.data says.
 
     Raises:
-      UserError: of the loader, or it gives something else than stored uint8 images or a law.
+      UserError: of the loader, or it gives something else than its line in DATASETS says.
     """
     name = config.data.name
     dataset, here = DATASETS[name].load(config.data), f"config.data.name: the loader of {name} gives"
     if DATASETS[name].images:
         return stored(dataset, config, here)
+    if DATASETS[name].arrays:
+        return dataset
     if not isinstance(dataset, Law):
         raise UserError(f"{here} no law; where it has images, write images=True in DATASETS")
     _check_classes(config, 1)

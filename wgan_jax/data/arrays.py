@@ -1,10 +1,13 @@
 """Examples of any origin as one array: an .npy or .npz file, or a folder of images."""
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from wgan_jax.data.images import SUFFIXES, DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.data.walk import in_words, walk
@@ -38,30 +41,40 @@ def load_examples(path: Path, image_size: int = 0, channels: int = 0) -> np.ndar
 
 
 def _read_array(path: Path) -> np.ndarray:
-    try:
-        return _load(path)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # zlib.error, NotImplementedError and more: a damaged file may fail in any way
-        if "allow_pickle" in str(error):
-            raise UserError(
-                f"{path}: holds pickled objects, which could run code and are not read; save plain numbers"
-            ) from error
-        raise UserError(f"{path}: damaged or unreadable: {' '.join(str(error).split()):.200}") from error
-
-
-def _load(path: Path) -> np.ndarray:
-    with open(path, "rb") as file:
-        if not file.read(6).startswith(MAGIC):
-            raise UserError(f"{path}: no .npy or .npz file, whatever its name")
-        file.seek(0)
-        loaded = np.load(file, allow_pickle=False)
+    with open_arrays(path) as loaded:
         if isinstance(loaded, np.ndarray):
             return loaded
         if SAMPLES not in loaded and len(loaded.files) != 1:
             names = ", ".join(loaded.files) or "none"
             raise UserError(f"{path}: which array? It has {names:.200}; name one of them {SAMPLES}")
         return np.asarray(loaded[SAMPLES if SAMPLES in loaded else loaded.files[0]])  # bytes, where it is no array
+
+
+@contextmanager
+def open_arrays(path: Path, *, mapped: bool = False) -> Iterator[np.ndarray | NpzFile]:
+    """Gives the array of an .npy file, in memory or mapped, or the arrays of an .npz; pickled objects are never read.
+
+    Raises:
+      UserError: what is wrong with the file, also where that is found while its arrays are read.
+    """
+    try:
+        with open(path, "rb") as file:
+            _check_magic(path, file.read(6))
+            file.seek(0)
+            yield np.load(path if mapped else file, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # zlib.error, NotImplementedError and more: a damaged file may fail in any way
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise UserError(
+                f"{path}: holds pickled objects, which could run code and are not read; save plain numbers"
+            ) from error
+        raise UserError(f"{path}: damaged or unreadable: {' '.join(str(error).split()):.200}") from error
+
+
+def _check_magic(path: Path, start: bytes) -> None:
+    if not start.startswith(MAGIC):
+        raise UserError(f"{path}: no .npy or .npz file, whatever its name")
 
 
 def _examples(path: Path, array: np.ndarray) -> np.ndarray:

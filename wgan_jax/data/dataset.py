@@ -1,7 +1,7 @@
 """What a dataset is: stored examples with fixed splits, or a law to sample from, on device and without end.
 
-Examples have two forms: as the dataset has them (uint8 pixels, or points), and in network units, in which networks and metrics
-see them. A dataset's `decode` leads from the first to the second, `encode` back; of a law both forms are one.
+Examples have two forms: as the dataset has them (uint8 pixels, any numbers, or points), and in network units, in which networks
+and metrics see them. A dataset's `decode` leads from the first to the second, `encode` back; of a law both forms are one.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from wgan_jax.data.scaling import PIXELS, PLAIN, Scaling
 from wgan_jax.data.walk import in_words
 
 FEW_CLASSES = 4  # whose counts are all told
@@ -24,15 +25,7 @@ class Decode(Protocol):
 
 type Encode = Callable[[jax.Array | np.ndarray], np.ndarray]  # network units to examples: the inverse of a Decode
 
-
-def from_pixels[A: (np.ndarray, jax.Array)](images: A, /, dtype: jax.typing.DTypeLike = np.float32) -> A:
-    """Returns uint8 pixels as network units: 0..255 to [-1, 1]."""
-    return images.astype(dtype) / 127.5 - 1
-
-
-def to_pixels(images: jax.Array | np.ndarray) -> np.ndarray:
-    """Returns network units as uint8 pixels, the inverse of `from_pixels`: rounded to the nearest level, clipped to [-1, 1]."""
-    return np.round((np.clip(np.asarray(images), -1, 1) + 1) * 127.5).astype(np.uint8)
+from_pixels, to_pixels = PIXELS.decode, PIXELS.encode  # uint8 0..255 to [-1, 1], and back: rounded, clipped
 
 
 def flatten(x: np.ndarray) -> np.ndarray:
@@ -43,7 +36,7 @@ def flatten(x: np.ndarray) -> np.ndarray:
 class Split(NamedTuple):
     """Stored examples."""
 
-    images: np.ndarray  # [N, *shape] as `decode` takes them: uint8 pixels [N, H, W, C], where it is `from_pixels`
+    images: np.ndarray  # [N, *shape] as `decode` takes them: uint8 pixels [N, H, W, C], or what the dataset's scaling is of
     labels: np.ndarray  # [N] int32
 
 
@@ -67,13 +60,20 @@ class Stored(NamedTuple):
     flip: bool = False  # whether training images are mirrored at random
     dequantise: bool = False  # whether they get uniform noise of one pixel level
     labelled: int = 0  # of the training images, how many have a label that training sees; 0 for all
-    decode: Decode = from_pixels
-    encode: Encode = to_pixels
+    scaling: Scaling = PIXELS
 
     @property
     def splits(self) -> dict[str, Split]:
         """The splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def decode[A: (np.ndarray, jax.Array)](self, examples: A, /, dtype: jax.typing.DTypeLike = np.float32) -> A:
+        """Returns examples in network units."""
+        return self.scaling.decode(examples, dtype)
+
+    def encode(self, examples: jax.Array | np.ndarray) -> np.ndarray:
+        """Returns network units as examples."""
+        return self.scaling.encode(examples)
 
 
 class Law(NamedTuple):
@@ -85,6 +85,7 @@ class Law(NamedTuple):
     modes: Modes | None = None
     quantile: Callable[[np.ndarray], np.ndarray] | None = None  # of a 1-D law: probability -> value
     fingerprint: str = ""  # of a law of the caller's
+    scaling: Scaling = PLAIN
 
     def draw(self, key: jax.Array, count: int) -> jax.Array:
         """Returns examples [count, *shape], with equal shares of the modes where there are some."""
@@ -103,10 +104,12 @@ class Law(NamedTuple):
 
 type Dataset = Stored | Law
 
+KINDS = ("numbers", "vectors", "series", "images", "volumes")  # by the number of axes of an example
+
 
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Returns what provenance.json says of the data, as JSON takes it: counts by split, by class, and of what was left out."""
-    told = {"fingerprint": dataset.fingerprint, "shape": list(dataset.shape)}
+    told = {"fingerprint": dataset.fingerprint, "shape": list(dataset.shape), "scaling": dataset.scaling._asdict()}
     if isinstance(dataset, Law):
         return {**told, "examples": {}, "classes": [], "class_counts": {}, "left_out": {}}
     splits, classes = dataset.splits.items(), len(dataset.class_names)
@@ -128,7 +131,8 @@ def in_one_line(name: str, dataset: Dataset) -> str:
         return f"data: {name}, points of {size} number{'s' * (size != '1')} drawn from a law without end{modes}"
     told = describe(dataset)
     counts = " / ".join(f"{count:,} {split}" for split, count in told["examples"].items())
-    return f"data: {name}, {counts} images {size}, {_classes(told)}{in_words(dataset.left_out)}"
+    kind = KINDS[len(dataset.shape)] + (f" {dataset.scaling.dtype}" if dataset.scaling != PIXELS else "")
+    return f"data: {name}, {counts} {kind} {size}, {_classes(told)}{in_words(dataset.left_out)}"
 
 
 def _classes(told: dict[str, Any]) -> str:

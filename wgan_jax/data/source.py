@@ -56,7 +56,7 @@ def make_draw(dataset: Dataset, size: int, axis_name: str | None = None, dtype: 
         else:
             images, labels = jax.tree.map(lambda stored: stored[jnp.where(rows < 0, ~rows, rows)], feed.resident)
             labels = jnp.where(rows < 0, UNSEEN, labels)
-        x = dataset.decode(images, dtype)
+        x = images.astype(dtype) if dataset.scaling.wide else dataset.decode(images, dtype)
         if dataset.flip:
             flips = jax.vmap(jax.vmap(jax.random.bernoulli))(keys)
             x = jnp.where(flips[:, :, None, None, None], x[:, :, :, ::-1], x)
@@ -92,7 +92,13 @@ def make_feed(dataset: Stored, resident: Split | None, seed: int, first: int, po
     seen = seen_labels(labels, dataset.labelled, seed)
     if resident is not None:
         return Feed(resident, np.int32(first), np.where(seen[rows], rows, ~rows))
-    return Feed(None, np.int32(first), Split(_gather(images, rows), np.where(seen, labels, UNSEEN)[rows]))
+    gathered = Split(_gather(images, rows), np.where(seen, labels, UNSEEN)[rows])
+    return Feed(None, np.int32(first), _for_device(dataset, gathered))
+
+
+def _for_device(dataset: Stored, split: Split) -> Split:
+    """Returns examples as a device takes them: in network units where it would round them."""
+    return Split(dataset.decode(split.images) if dataset.scaling.wide else split.images, split.labels)
 
 
 def _expect_random_reads(images: np.ndarray) -> None:
@@ -143,7 +149,7 @@ def plan_feeds(
     if isinstance(dataset, Law):
         return Feeds(lambda position: shard(Feed()), math.inf, needed)
     streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
-    resident = None if streamed else place(Split(*map(np.asarray, dataset.train)))
+    resident = None if streamed else place(_for_device(dataset, Split(*map(np.asarray, dataset.train))))
     if streamed:
         _expect_random_reads(dataset.train.images)
     together = len(seeds) if seeds and streamed else 1  # whose pixels share the memory

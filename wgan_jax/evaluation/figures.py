@@ -17,7 +17,7 @@ from wgan_jax.data.dataset import Dataset, Law, Stored
 from wgan_jax.data.labels import class_counts
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import sheets
-from wgan_jax.evaluation.points import points_figure
+from wgan_jax.evaluation.points import examples_figure
 from wgan_jax.evaluation.sampling import draw_latents, every_label, make_draw, make_generate
 from wgan_jax.features import FeatureNetwork
 from wgan_jax.objectives.penalties import AIMS
@@ -62,7 +62,7 @@ class Artist(NamedTuple):
 
 def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Artist:
     """Returns the Artist of a run. Real images are held-out ones, of the validation split; real points are fresh."""
-    key, of_images = jax.random.key(10_000), len(dataset.shape) == 3
+    key, of_images = jax.random.key(10_000), len(dataset.shape) >= 3
     draw_generated, score = make_draw(networks, class_counts(dataset), dataset.shape), jax.jit(networks.score)
 
     def samples(generator: Params, count: int) -> np.ndarray:
@@ -83,46 +83,53 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
         rows = np.random.default_rng(0).permutation(len(held_out))[:GRID_IMAGES]
         return dataset.decode(held_out[np.sort(rows)])
 
+    @functools.cache
+    def black_white() -> tuple[float, float]:
+        return (-1.0, 1.0) if dataset.scaling.bounded else sheets.window(real())
+
+    def images(x: np.ndarray) -> np.ndarray:
+        return sheets.as_images(x, black_white())
+
     def draw(path: Path, step: int, generator: Params, critic: Params) -> None:
         title = run_title(config, step)
-        if networks.classes and of_images:
-            sheets.save_sheet(path, sheets.image_grid(by_label(generator), ROW), title)
-        elif of_images:
-            sheets.save_sheet(path, sheets.image_grid(samples(generator, GRID_IMAGES)), title)
+        if of_images:
+            x = by_label(generator) if networks.classes else samples(generator, GRID_IMAGES)
+            sheets.save_sheet(path, sheets.image_grid(images(x), *([ROW] if networks.classes else [])), title)
         else:
             critic, x = jax.device_get(critic), samples(generator, TOY_POINTS)
-            unlabelled = lambda at: Batch(at.astype(x.dtype), np.zeros(len(at), np.int32))  # noqa: E731
+            unlabelled = lambda at: Batch(dataset.decode(at).astype(x.dtype), np.zeros(len(at), np.int32))  # noqa: E731
             scores = lambda at: np.asarray(score(critic, unlabelled(at)))  # noqa: E731
-            figure = points_figure(x, title, real(), scores if config.n_critic and config.packing == 1 else None)
+            scored = scores if config.n_critic and config.packing == 1 else None
+            figure = examples_figure(dataset.encode(x), title, dataset.encode(real()), scored)
             figure.savefig(path, dpi=DPI)
 
     def draw_last(folder: Path, step: int, generator: Params, critic: Params, network: FeatureNetwork | None) -> None:
         title, of_data = f"{run_title(config, step)}, averaged generator", f"the data of {run_title(config)}"
         if of_images:
-            sides = {"real, held out": real(), "generated": samples(generator, GRID_IMAGES)}
+            sides = {"real, held out": images(real()), "generated": images(samples(generator, GRID_IMAGES))}
             sheets.save_sheet(folder / "samples.png", sheets.side_by_side(sides, title), title)
             del sides["generated"]
             sheets.save_sheet(folder / "real.png", sheets.side_by_side(sides, of_data), of_data)
         else:
             draw(folder / "samples.png", step, generator, critic)
-            points_figure(None, of_data, real()).savefig(folder / "real.png", dpi=DPI)
-        if network is not None and isinstance(dataset, Stored) and dataset.class_names:
-            images, asked = map(np.asarray, draw_generated(jax.device_get(generator), key, CLASS_IMAGES))
-            stored = dataset.encode(images)
+            examples_figure(None, of_data, dataset.encode(real())).savefig(folder / "real.png", dpi=DPI)
+        if of_images and network is not None and isinstance(dataset, Stored) and dataset.class_names:
+            x, asked = map(np.asarray, draw_generated(jax.device_get(generator), key, CLASS_IMAGES))
+            stored = dataset.encode(x)
             labels = network.label(stored, network.apply(stored))
             if networks.classes:
                 told = f"{title}: a row for each label that was asked for, a column per latent; beside it of how many others "
                 told += "of that label a classifier tells it."
                 told_so = [(labels[asked == y] == y) for y in range(min(networks.classes, sheets.CLASSES))]
                 rows = [f"{dataset.class_names[y]}: {sum(agrees)} of {len(agrees)}" for y, agrees in enumerate(told_so)]
-                sheet = sheets.table_of_images(by_label(generator), ROW, (), rows, told)
+                sheet = sheets.table_of_images(images(by_label(generator)), ROW, (), rows, told)
                 sheets.save_sheet(folder / "labels.png", sheet, title)
             told = f"{title}: {CLASS_IMAGES} samples by a classifier's label; in brackets the training split."
-            sheet = sheets.images_by_class(images, labels, dataset.class_names, dataset.train.labels, told)
+            sheet = sheets.images_by_class(images(x), labels, dataset.class_names, dataset.train.labels, told)
             sheets.save_sheet(folder / "classes.png", sheet, title)
 
     def draw_curves(folder: Path, lines: Sequence[dict[str, Any]], n: int) -> None:
-        units = "network units" if of_images else "data units"
+        units = "data units" if isinstance(dataset, Law) else "network units"
         loss_figure(lines, config).savefig(folder / "loss.png", dpi=DPI)
         wasserstein_figure(lines, config, n, units).savefig(folder / "wasserstein.png", dpi=DPI)
 

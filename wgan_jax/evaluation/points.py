@@ -1,5 +1,6 @@
-"""Plots of points: histograms in one dimension, scatters in more, over the critic's score where it is given."""
+"""Plots of points, over the critic's score where it is given: histograms in one dimension, scatters in two; pairs; series."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,71 @@ from matplotlib.patches import Patch
 from wgan_jax.report.drawing import BLUE, VERMILLION, add_title
 
 REAL, GENERATED = "black", VERMILLION
+PAIRED = 4  # coordinates of vectors that are shown against each other
+SERIES, CHANNELS = 6, 4  # series of each side that are shown, and channels of them
+
+
+def examples_figure(
+    generated: np.ndarray | None,
+    title: str,
+    real: np.ndarray | None = None,
+    score: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Figure:
+    """Returns a figure of examples in their own units, generated or real or both.
+
+    Vectors [n, D] of up to two entries: `points_figure`. Longer ones: histograms of PAIRED coordinates, evenly chosen, and the
+    scatters of their pairs. Series [n, T, C]: lines over time, a panel for each of the first CHANNELS channels.
+    """
+    frame = generated if real is None else real
+    assert frame is not None
+    if frame.ndim == 2 and frame.shape[1] <= 2:
+        return points_figure(generated, title, real, score)
+    sides = [
+        (name, x, color) for name, x, color in (("real", real, REAL), ("generated", generated, GENERATED)) if x is not None
+    ]
+    figure = (_pairs if frame.ndim == 2 else _lines)(frame, sides)
+    add_title(figure, title)
+    handles = [Line2D([], [], color=color, label=f"{name} (n = {len(x):,})") for name, x, color in sides]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+type _Sides = list[tuple[str, np.ndarray, str]]
+
+
+def _pairs(frame: np.ndarray, sides: _Sides) -> Figure:
+    chosen = np.linspace(0, frame.shape[1] - 1, min(PAIRED, frame.shape[1])).round().astype(int).tolist()
+    figure = Figure(figsize=(8, 7.6), layout="constrained")
+    panels = figure.subplots(len(chosen), len(chosen), squeeze=False)
+    for (i, row), (j, column) in itertools.product(enumerate(chosen), enumerate(chosen)):
+        axes, both = panels[i, j], np.concatenate([x[:, column] for _, x, _ in sides]).astype(float)
+        for _, x, color in sides:
+            if i == j:
+                axes.hist(x[:, row], np.histogram_bin_edges(both, 30).tolist(), density=True, histtype="step", color=color)
+            else:
+                axes.scatter(x[:, column], x[:, row], s=2, color=color, linewidths=0, alpha=0.4)
+        axes.tick_params(labelsize=6)
+        if i == len(chosen) - 1:
+            axes.set_xlabel(f"x{column + 1}", fontsize=8)
+        if j == 0:
+            axes.set_ylabel("density" if i == 0 else f"x{row + 1}", fontsize=8)
+    return figure
+
+
+def _lines(frame: np.ndarray, sides: _Sides) -> Figure:
+    channels = min(CHANNELS, frame.shape[2])
+    figure = Figure(figsize=(8, 1.2 + 2 * channels), layout="constrained")
+    panels = figure.subplots(channels, len(sides), sharex=True, sharey="row", squeeze=False)
+    for (channel, row), (axes, (name, x, color)) in itertools.product(enumerate(panels), enumerate(sides)):
+        row[axes].plot(x[:SERIES, :, channel].T, color=color, linewidth=0.8, alpha=0.7)
+        row[axes].tick_params(labelsize=7)
+        if channel == 0:
+            row[axes].set_title(f"{name}, {min(SERIES, len(x))} series", fontsize=9)
+        if axes == 0:
+            row[axes].set_ylabel(f"channel {channel + 1}", fontsize=8)
+    for axes in panels[-1]:
+        axes.set_xlabel("time", fontsize=8)
+    return figure
 
 
 def points_figure(

@@ -68,7 +68,7 @@ class Row(NamedTuple):
 
 def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> Iterator[tuple[str, Row]]:
     """Yields the row of real data, of the GENERATORS that apply, and of an untrained network, each with its name."""
-    networks = build_networks(config, dataset.shape, classes=len(class_counts(dataset)))
+    networks = build_networks(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
     evaluator = make_evaluator(config, dataset, networks)
     yield "real", Row([evaluator.of_real(split, draw) for draw in range(draws)], evaluator.real_sizes(split))
 

@@ -18,6 +18,8 @@ NARROWEST = 400  # pixels of a sheet with a caption
 CLASSES = 50  # rows of a sheet by class
 FONT = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # the letters of the other figures
 
+SLICES = 5  # shown of a volume
+
 type Text = tuple[float, float, str, str]  # x, y, anchor as Pillow has it, words
 
 
@@ -34,6 +36,30 @@ def image_grid(images: np.ndarray, columns: int = 0) -> Image.Image:
         top, left = GAP + index // columns * high, GAP + index % columns * wide
         sheet[top : top + height * scale, left : left + width * scale] = image
     return _picture(sheet)
+
+
+def window(x: np.ndarray) -> tuple[float, float]:
+    """Returns the values between which black and white lie where examples are not of [-1, 1]: all but 1 % of them."""
+    low, high = np.quantile(x, [0.005, 0.995])
+    return (float(low), float(high)) if low < high else (float(low) - 1, float(high) + 1)
+
+
+def as_images(x: np.ndarray, black_white: tuple[float, float]) -> np.ndarray:
+    """Returns examples in network units as images in [-1, 1] that the sheets here take.
+
+    Images [n, H, W, C] of other than 1 or 3 channels become their channels side by side, [n, H, C W, 1]; volumes
+    [n, D, H, W, C] up to SLICES of their D slices side by side and their channels below each other, [n, C H, S W, 1].
+    """
+    low, high = black_white
+    x = np.clip(2 * (x - low) / (high - low) - 1, -1, 1)
+    if x.ndim == 4 and x.shape[3] in (1, 3):
+        return x
+    if x.ndim == 4:
+        x = x.transpose(0, 3, 1, 2)[..., None]
+    else:
+        x = x[:, np.linspace(0, x.shape[1] - 1, min(x.shape[1], SLICES)).round().astype(int)]
+    n, across, height, width, down = x.shape
+    return x.transpose(0, 4, 2, 1, 3).reshape(n, down * height, across * width, 1)
 
 
 def table_of_images(images: np.ndarray, columns: int, header: Sequence[str], rows: Sequence[str], caption: str) -> Image.Image:

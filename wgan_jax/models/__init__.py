@@ -34,17 +34,17 @@ class Architecture(NamedTuple):
     wanted: str
 
 
-def _square(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[0] == shape[1] > dcgan.SMALLEST
-
-
+CONVOLVED = "series, images and volumes of more than 4 along an axis"
 ARCHITECTURES: dict[str, Architecture] = {
     "mlp": Architecture(mlp.Generator, mlp.Critic, lambda shape: True, "anything"),
-    "dcgan": Architecture(dcgan.Generator, dcgan.Critic, _square, "square images more than 4 wide"),
+    "dcgan": Architecture(dcgan.Generator, dcgan.Critic, dcgan.fits, CONVOLVED),
     # the generator with which a plain GAN collapses (Arjovsky 2017, figure 7)
-    "mlp_dcgan": Architecture(mlp.four_layers, dcgan.Critic, _square, "square images more than 4 wide"),
+    "mlp_dcgan": Architecture(mlp.four_layers, dcgan.Critic, dcgan.fits, CONVOLVED),
     "resnet": Architecture(
-        resnet.Generator, resnet.Critic, lambda shape: _square(shape) and resnet.fits(shape[0]), "square images 4 * 2^k wide"
+        resnet.Generator,
+        resnet.Critic,
+        lambda shape: len(shape) == 3 and shape[0] == shape[1] > resnet.SMALLEST and resnet.fits(shape[0]),
+        "square images 4 * 2^k wide",
     ),
 }
 
@@ -54,8 +54,17 @@ def param_dtype(config: ConfigDict) -> Any:
     return jnp.float64 if config.dtype == "float64" else jnp.float32
 
 
-def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None, *, classes: int = 0) -> Networks:
+def build_networks(
+    config: ConfigDict,
+    shape: tuple[int, ...],
+    axis_name: str | None = None,
+    *,
+    classes: int = 0,
+    bounded: bool | None = None,
+) -> Networks:
     """Returns the networks that config.model names, for examples of a shape, with labels of so many classes.
+
+    bounded: whether these are of [-1, 1]; None where [H, W, C] are images that are, and no others.
 
     Raises:
       UserError: they are not for such examples, or for labels that there are not.
@@ -83,6 +92,7 @@ def build_networks(config: ConfigDict, shape: tuple[int, ...], axis_name: str | 
             axis_name=axis_name,
             dtype=jnp.dtype(config.dtype),
             param_dtype=wide,
+            bounded=len(shape) == 3 if bounded is None else bounded,
             remat=model.remat,
             head=model.critic_head if player == "critic" else "linear",
             dropout=model.generator_dropout if player == "generator" else 0.0,

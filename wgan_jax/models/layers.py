@@ -37,6 +37,7 @@ class Style(NamedTuple):
     axis_name: str | None  # device axis over which batch statistics are synchronised
     dtype: jax.typing.DTypeLike  # of the computation
     param_dtype: jax.typing.DTypeLike  # of parameters, normalisations and outputs
+    bounded: bool = True  # whether examples are of [-1, 1], into which a generator ends then in tanh; else in a linear layer
     logits: int = 0  # of a critic's score, one for each class of the data; 0 for a linear one
     remat: bool = False  # whether a residual block keeps its input alone for the backward pass, and computes the rest again
     classes: int = 0  # of labels
@@ -165,9 +166,9 @@ def _apply(
     return y + bias.astype(style.dtype).reshape(*[1] * (y.ndim - 1), -1)
 
 
-def _overlap(taps: int, stride: int) -> int:
-    """Returns the windows of a convolution that a pixel is in at most."""
-    return (-(-taps // stride)) ** 2
+def _overlap(taps: int, stride: int, axes: int) -> int:
+    """Returns the windows of a convolution over so many axes that an entry is in at most."""
+    return int((-(-taps // stride)) ** axes)
 
 
 class Dense(nn.Module):
@@ -183,7 +184,7 @@ class Dense(nn.Module):
 
 
 class Convolution(nn.Module):
-    """SAME convolution: [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features] in style.dtype."""
+    """SAME convolution: [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features] in style.dtype; also in 1-D, 3-D."""
 
     features: int
     style: Style
@@ -193,16 +194,17 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.taps, self.taps, x.shape[-1], self.features)
+        axes = x.ndim - 2
+        shape = (*[self.taps] * axes, x.shape[-1], self.features)
         apply = lambda x, kernel: convolve(x, kernel, self.stride)  # noqa: E731
-        return _apply(self, x, shape, Linear(apply, x.shape[1:], _overlap(self.taps, self.stride)))
+        return _apply(self, x, shape, Linear(apply, x.shape[1:], _overlap(self.taps, self.stride, axes)))
 
 
 class TransposedConvolution(nn.Module):
-    """The transpose of the SAME convolution that takes [B, size, size, features] to the input's size, in style.dtype."""
+    """The transpose of the SAME convolution that takes [B, *size, features] to the input's size, in style.dtype."""
 
     features: int
-    size: int
+    size: tuple[int, ...]
     style: Style
     taps: int
     stride: int = 2
@@ -210,10 +212,17 @@ class TransposedConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, y: jax.Array) -> jax.Array:
-        shape = (self.taps, self.taps, self.features, y.shape[-1])  # that convolution's: its input is the kernel's output
-        apply = lambda y, kernel: convolve_transpose(y, kernel, (self.size, self.size), self.stride)  # noqa: E731
-        linear = Linear(apply, y.shape[1:], _overlap(self.taps, self.stride))
-        return _apply(self, y, shape, linear, 1 / self.stride**2, swapped=True)
+        axes = len(self.size)
+        shape = (*[self.taps] * axes, self.features, y.shape[-1])  # that convolution's: its input is the kernel's output
+        apply = lambda y, kernel: convolve_transpose(y, kernel, self.size, self.stride)  # noqa: E731
+        linear = Linear(apply, y.shape[1:], _overlap(self.taps, self.stride, axes))
+        return _apply(self, y, shape, linear, 1 / self.stride**axes, swapped=True)
+
+
+def example(x: jax.Array, style: Style) -> jax.Array:
+    """Returns a generator's end."""
+    x = x.astype(style.param_dtype)
+    return jnp.tanh(x) if style.bounded else x
 
 
 def _minibatch_discrimination(features: jax.Array, style: Style, train: bool) -> jax.Array:

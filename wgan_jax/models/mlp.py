@@ -4,10 +4,9 @@ import math
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from wgan_jax.models.dropout import drop
-from wgan_jax.models.layers import ACTIVATIONS, Dense, Style, normalize, score, with_label
+from wgan_jax.models.layers import ACTIVATIONS, Dense, Style, example, normalize, score, with_label
 from wgan_jax.types import CriticOutput
 
 
@@ -33,7 +32,7 @@ def last(style: Style) -> Style:
 
 
 class Generator(nn.Module):
-    """Latents [B, Z] to examples [B, *shape]: images [H, W, C] end in tanh, points [D] in a linear layer."""
+    """Latents [B, Z] to examples [B, *shape]."""
 
     style: Style
     shape: tuple[int, ...]
@@ -42,8 +41,7 @@ class Generator(nn.Module):
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
         h = Hidden(self.style)(with_label(latent, label, self.style), label, train)
         x = Dense(math.prod(self.shape), last(self.style))(h)
-        x = x.astype(self.style.param_dtype).reshape(-1, *self.shape)
-        return jnp.tanh(x) if len(self.shape) == 3 else x
+        return example(x, self.style).reshape(-1, *self.shape)
 
 
 class Critic(nn.Module):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from wgan_jax.models.dropout import drop
-from wgan_jax.models.layers import ACTIVATIONS, Convolution, Dense, Style, normalize, score, with_label
+from wgan_jax.models.layers import ACTIVATIONS, Convolution, Dense, Style, example, normalize, score, with_label
 from wgan_jax.types import CriticOutput
 
 SMALLEST, CONSTANT, WIDEST = 4, 32, 8  # start size; largest image with one width; largest multiple of the width
@@ -79,7 +79,7 @@ def _run(block: Block, x: jax.Array, label: jax.Array, train: bool) -> jax.Array
 
 
 class Generator(nn.Module):
-    """Latents [B, Z] to images [B, H, H, C] in (-1, 1)."""
+    """Latents [B, Z] to images [B, H, H, C]."""
 
     style: Style
     shape: tuple[int, ...]
@@ -94,7 +94,7 @@ class Generator(nn.Module):
             x = drop(_run(Block(features, style, "up"), x, label, train), latent, layer, style.dropout)
         x = ACTIVATIONS[style.activation](normalize(x, label, style, train))
         x = Convolution(self.shape[-1], style, taps=3)(x)
-        return jnp.tanh(x.astype(style.param_dtype))
+        return example(x, style)
 
 
 class Critic(nn.Module):

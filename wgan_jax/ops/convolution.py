@@ -16,13 +16,13 @@ Layouts: x [B, H, W, C], w [kh, kw, C, F], y [B, h, w, F], one dtype.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+LAYOUT, VOLUMES = ("NHWC", "HWIO", "NHWC"), ("NDHWC", "DHWIO", "NDHWC")
 FEW_CHANNELS = 4  # up to which a convolution per phase would be slow: a matmul with as many columns
 # Pieces of the batch in a weight gradient of few channels, a matmul of few rows that threads cannot share: pieces they can,
 # each within its caches. 128 images 32 x 32 x 3 to 64 channels on two cores: 5.8 ms in one, 2.9 in eight.
@@ -50,20 +50,31 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding 
     """Returns the convolution (cross-correlation, as everywhere in the field) [B, h, w, F] of x [B, H, W, C].
 
     kernel: [kh, kw, C, F]; padding: "SAME" as TensorFlow defines it (h = ceil(H / stride)), or ((low, high), (low, high)).
+    With "SAME", series [B, T, C] by a kernel [kt, C, F], as images of height 1, and volumes [B, D, H, W, C] by
+    [kd, kh, kw, C, F], which have no fast form on a CPU.
     """
+    if x.ndim == 3:
+        return convolve(x[:, None], kernel[None], stride)[:, 0]
+    if x.ndim == 5:
+        return lax.conv_general_dilated(x, kernel, (stride,) * 3, "SAME", dimension_numbers=VOLUMES)
     return _forward(_geometry(x.shape[1:3], kernel, stride, padding), x, kernel)
 
 
 def convolve_transpose(
-    y: jax.Array, kernel: jax.Array, size: tuple[int, int], stride: int = 1, padding: Padding = "SAME"
+    y: jax.Array, kernel: jax.Array, size: tuple[int, ...], stride: int = 1, padding: Padding = "SAME"
 ) -> jax.Array:
     """Returns [B, *size, C]: the transpose of the convolution that takes images of this size to y [B, h, w, F].
 
-    kernel: of that convolution, [kh, kw, C, F].
+    kernel: of that convolution, [kh, kw, C, F]; series and volumes as there.
 
     Raises:
       ValueError: that convolution makes another size than y's.
     """
+    if y.ndim == 3:
+        return convolve_transpose(y[:, None], kernel[None], (1, *size), stride)[:, 0]
+    if y.ndim == 5:
+        x = jax.ShapeDtypeStruct((y.shape[0], *size, kernel.shape[3]), y.dtype)
+        return cast(jax.Array, jax.linear_transpose(lambda x: convolve(x, kernel, stride), x)(y)[0])
     geometry = _geometry(size, kernel, stride, padding)
     if geometry.output() != y.shape[1:3]:
         raise ValueError(f"a convolution of {size} by {geometry} gives {geometry.output()}, not {y.shape[1:3]}")

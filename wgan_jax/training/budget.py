@@ -30,7 +30,7 @@ def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = 
         memory = _free_memory()
     elif memory is None:
         memory = (devices[0].memory_stats() or {}).get("bytes_limit", 2**33)
-    _, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)))
+    _, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
     key = jax.random.key(0)
     state = jax.eval_shape(steps.init_state, key)
     size = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

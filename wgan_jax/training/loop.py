@@ -123,7 +123,7 @@ def _train(
             values = {"step": step, "critic_step": call.critic_step, "examples": (call.critic_step or step) * config.batch_size}
             values |= {"seconds": seconds, **{name: float(value) for name, value in call.metrics.items()}}
             info: dict[str, Any] = {"seconds": seconds, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
-            info["class_counts"] = class_counts(dataset)
+            info |= {"class_counts": class_counts(dataset), "scaling": dataset.scaling._asdict()}
             info["class_names"] = class_names(dataset)
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")

@@ -123,7 +123,7 @@ def _train(
                 display.state("training")
             if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
                 info = {**dataclasses.asdict(progress), "data": dataset.fingerprint, "shape": dataset.shape}
-                info["class_counts"] = class_counts(dataset)
+                info |= {"class_counts": class_counts(dataset), "scaling": dataset.scaling._asdict()}
                 info["class_names"] = class_names(dataset)
                 checkpoints.save(step, {"states": on_host(state, count), "best": best}, info)
                 saved = step

@@ -61,7 +61,7 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
     folder = Path(absolute(str(workdir or tempfile.mkdtemp(prefix="wgan_jax-"))))
     with open_workdir(folder, config):
         summary = loop.train(config, folder, started, dataset)
-        networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)))
+        networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
         checkpoints = Checkpoints(folder / "checkpoints")
         fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
         state = checkpoints.restore(checkpoints.find("latest"), fresh)

@@ -72,7 +72,7 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
     It stops early after an update whose losses or gradients are not finite, and says so: a matter of updates, however they are
     cut into calls. Metrics are those of the last update, and, of the state after the call, the norms of its parameters.
     """
-    _, steps = make_parts(config, dataset.shape, axis_name, classes=len(class_counts(dataset)))
+    _, steps = make_parts(config, dataset.shape, axis_name, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
     draw = make_draw(dataset, config.batch_size // shards, axis_name, param_dtype(config))
 
     def run_updates(state: TrainState, n: ArrayLike, hyper: Hyperparameters, run_key: jax.Array, feed: Feed) -> Outputs:
@@ -105,10 +105,15 @@ def _all_finite(metrics: Metrics) -> jax.Array:
 
 
 def make_parts(
-    config: ConfigDict, shape: tuple[int, ...], axis_name: str | None = None, *, classes: int = 0
+    config: ConfigDict,
+    shape: tuple[int, ...],
+    axis_name: str | None = None,
+    *,
+    classes: int = 0,
+    bounded: bool | None = None,
 ) -> tuple[Networks, Steps]:
-    """Returns the networks of a config for examples of a shape and labels of so many classes, and the pieces of its update."""
-    networks = build_networks(config, shape, axis_name, classes=classes)
+    """Returns the networks of a config, as `build_networks` does, and the pieces of its update."""
+    networks = build_networks(config, shape, axis_name, classes=classes, bounded=bounded)
     return networks, make_steps(config, networks, make_objective(config, networks, axis_name), axis_name)
 
 
@@ -136,7 +141,7 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
         raise UserError(f"config.packing: batch_size={config.batch_size} is no whole number of {packs}")
     mesh, count = Mesh(np.array(devices), (AXIS,)), len(devices)
     everywhere, over = PartitionSpec(), PartitionSpec(None, AXIS)
-    networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)))
+    networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
     init_state = jax.jit(steps.init_state, out_shardings=NamedSharding(mesh, everywhere))
     place = _place(mesh, everywhere)
     mapping = "shard_map" if processes > 1 else mapping
@@ -205,7 +210,7 @@ def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bo
     devices = available[: min(config.devices or len(available), most)]
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere, over = PartitionSpec(), PartitionSpec(AXIS)
-    networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)))
+    networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
     run_one = make_run_updates(config, dataset)
     if vectorised is None:
         vectorised = devices[0].platform != "cpu"

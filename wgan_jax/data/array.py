@@ -1,0 +1,248 @@
+"""Arrays of any shape from .npy and .npz files: vectors [N, D], series [N, T, C], images [N, H, W, C], volumes [N, D, H, W, C].
+
+Examples keep their dtype, in the byte order of this machine. A set of more than config.data.resident_mb is laid out once, split
+by split, in a memory-mapped cache, as decoded images are, and streamed from there.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from numpy.lib.npyio import NpzFile
+
+from wgan_jax.data.arrays import open_arrays
+from wgan_jax.data.cache import LEAST, SPLITS, hold_out, stamp
+from wgan_jax.data.dataset import KINDS, Split, Stored
+from wgan_jax.data.scaling import Scaling, fit
+from wgan_jax.errors import UserError
+from wgan_jax.paths import cache_folder, temporary_folder
+from wgan_jax.places import array_file
+
+VERSION = 1  # of the layout: another one makes all caches anew
+CHUNK_BYTES = 2**26  # of examples read at once
+
+
+class Source(NamedTuple):
+    """Examples on disk, not yet read."""
+
+    files: list[Path]
+    total: int  # of examples
+    shape: tuple[int, ...]  # of one example
+    dtype: np.dtype  # in the byte order of this machine
+    read: Callable[[np.ndarray], np.ndarray]  # rows [n] -> examples [n, *shape]
+    labels: np.ndarray | None  # [N], as the file has them
+
+    def parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields the examples of rows, CHUNK_BYTES at a time."""
+        size = max(1, CHUNK_BYTES // (self.dtype.itemsize * int(np.prod(self.shape))))
+        for start in range(0, len(rows), size):
+            yield np.asarray(self.read(rows[start : start + size]), self.dtype)
+
+
+def load(config: ConfigDict) -> Stored:
+    """Returns the examples that config.path holds: an .npy file, an .npz file, or a folder of .npy files, an example each.
+
+    An .npz has the examples as config.x, or as its only array, and may have their classes as config.y, whole numbers or text.
+    Numbers [N] are vectors of one. Fixed shares (config.holdout) are validation and test. They are scaled by config.scaling.
+
+    Raises:
+      UserError: nothing there that can be read or that memory holds, pickled objects, examples that are not finite, labels that
+        are no classes, too few of either.
+    """
+    path = array_file(config)
+    try:
+        return _load(path, config)
+    except UserError as error:
+        raise error if str(error).startswith("config.") else UserError(f"config.data.path: {error}") from error
+    except MemoryError as error:
+        raise UserError(
+            f"config.data.path: {path}: too large for the memory, or damaged: {' '.join(str(error).split())}"
+        ) from error
+    except OSError as error:
+        raise UserError(f"config.data.path: {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _load(path: Path, config: ConfigDict) -> Stored:
+    source = _of_folder(path) if path.is_dir() else _of_file(path, config)
+    size = source.total * int(np.prod(source.shape)) * source.dtype.itemsize
+    if size <= config.resident_mb * 2**20:
+        return _laid_out(source, path, config, lambda shape: np.empty(shape, source.dtype))
+    options = {name: config[name] for name in ("x", "y", "scaling", "skip_damaged", "holdout")}
+    identity = {"array": str(path.resolve()), "files": stamp(source.files), **options, "version": VERSION}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    folder = Path(config.cache_dir) / key
+    if (cached := _cached(folder)) is not None:
+        return cached
+    folder = (cache_folder(config.cache_dir, "arrays are laid out anew at each start") or temporary_folder()) / key
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    try:
+        dataset = _laid_out(
+            source, path, config, lambda shape: np.memmap(building / "examples.bin", source.dtype, "w+", shape=shape)
+        )
+        splits = dataset.splits
+        np.save(building / "labels.npy", np.concatenate([split.labels for split in splits.values()]), allow_pickle=False)
+        told = {
+            "shape": dataset.shape,
+            "counts": [len(split.images) for split in splits.values()],
+            "classes": dataset.class_names,
+            "fingerprint": dataset.fingerprint,
+            "left_out": dict(dataset.left_out),
+            "scaling": dataset.scaling._asdict(),
+        }
+        (building / "meta.json").write_text(json.dumps({**told, "identity": identity}, indent=1), encoding="utf-8")
+        if not folder.exists():  # else another process was faster
+            building.replace(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    cached = _cached(folder)
+    assert cached is not None
+    return cached
+
+
+def _cached(folder: Path) -> Stored | None:
+    """Returns the dataset of a finished cache, mapped; None where there is none."""
+    try:
+        told: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        scaling = Scaling.of_json(told["scaling"])
+        shape = (sum(told["counts"]), *told["shape"])
+        examples = np.memmap(folder / "examples.bin", scaling.dtype, "r", shape=shape)
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    train, validation, test = _cut(examples, labels, told["counts"])
+    classes, left_out = tuple(told["classes"]), told["left_out"]
+    return Stored(shape[1:], train, validation, test, classes, told["fingerprint"], left_out, scaling=scaling)
+
+
+def _cut(examples: np.ndarray, labels: np.ndarray, counts: list[int]) -> list[Split]:
+    ends = np.cumsum(counts)
+    return [Split(examples[end - count : end], labels[end - count : end]) for end, count in zip(ends, counts, strict=True)]
+
+
+def _of_file(path: Path, config: ConfigDict) -> Source:
+    labels = None
+    with open_arrays(path, mapped=path.suffix == ".npy") as loaded:
+        if isinstance(loaded, np.ndarray):
+            if wrong := [name for name in ("x", "y") if config[name] != name]:
+                raise UserError(f"config.data.{wrong[0]}: {path} is an .npy file, whose one array has no name")
+            array = loaded
+        else:
+            array = np.asarray(_named(loaded, path, "x", config))  # bytes, where it is no array
+            if config.y != "y" or "y" in loaded:
+                labels = np.asarray(_named(loaded, path, "y", config))
+    array = array[:, None] if array.ndim == 1 else array
+    dtype, shape = _vetted(path, array, 1), array.shape[1:]
+    return Source([path], len(array), shape, dtype, lambda rows: array[rows], labels)
+
+
+def _named(loaded: NpzFile, path: Path, key: str, config: ConfigDict) -> Any:
+    """Returns the array that config names; where it says nothing of the examples, the only one beside labels."""
+    name, others = config[key], [name for name in loaded.files if name != config.y]
+    if key == "x" and name == "x" and len(others) == 1:
+        name = others[0]
+    if name not in loaded:
+        raise UserError(f"config.data.{key}: {path} has no array {name}; it has {', '.join(loaded.files) or 'none':.200}")
+    return loaded[name]
+
+
+def _of_folder(root: Path) -> Source:
+    files = sorted(root.rglob("*.npy"))
+    if not files:
+        raise UserError(f"{root}: no .npy files in this folder")
+
+    def read_one(path: Path) -> np.ndarray:
+        with open_arrays(path) as loaded:
+            if not isinstance(loaded, np.ndarray):
+                raise UserError(f"{path}: an .npz file, whatever its name")
+        return loaded[None] if loaded.ndim == 0 else loaded
+
+    first = read_one(files[0])
+    dtype = _vetted(files[0], first, 0)
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        examples = np.empty((len(rows), *first.shape), first.dtype)
+        for into, row in zip(examples, rows, strict=True):
+            example = read_one(files[row])
+            if (example.shape, example.dtype) != (first.shape, first.dtype):
+                raise UserError(
+                    f"{files[row]}: is {example.dtype} {example.shape} and {files[0]} is {first.dtype} {first.shape}; each "
+                    "file is one example, and all are alike"
+                )
+            into[...] = example
+        return examples
+
+    return Source(files, len(files), first.shape, dtype, read, None)
+
+
+def _vetted(path: Path, array: np.ndarray, leading: int) -> np.dtype:
+    """Returns the dtype of examples in this machine's byte order; leading: axes of the array before those of an example.
+
+    Raises:
+      UserError: they are no numbers, or of no shape that is wanted.
+    """
+    given, axes = f"{path}: {array.dtype} of shape {array.shape}", array.ndim - leading
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise UserError(f"{given}; wanted are integers or floating numbers of at most 64 bits")
+    if not 1 <= axes < len(KINDS) or 0 in array.shape:
+        wanted = "vectors [N, D], series [N, T, C], images [N, H, W, C] or volumes [N, D, H, W, C]"
+        raise UserError(f"{given}; wanted are {wanted}" + ", of a file the axes after N" * (leading == 0))
+    return array.dtype.newbyteorder("=")
+
+
+def _laid_out(source: Source, path: Path, config: ConfigDict, make: Callable[[tuple[int, ...]], np.ndarray]) -> Stored:
+    """Returns the dataset of a source, its examples in an array that `make` gives, split by split."""
+    rows = np.arange(source.total)
+    if source.dtype.kind == "f":
+        finite = np.concatenate([np.isfinite(part.reshape(len(part), -1)).all(axis=1) for part in source.parts(rows)])
+        rows = rows[finite]
+        if len(rows) < source.total and not config.skip_damaged:
+            raise UserError(
+                f"{path}: {source.total - len(rows)} of {source.total} examples hold NaN or infinity, the first at index "
+                f"{finite.argmin()}; mend them, or leave them out with --config.data.skip_damaged=True"
+            )
+    kept = [np.sort(rows[part]) for part in hold_out(len(rows), config.holdout, 2)]
+    if min(map(len, kept)) < LEAST:
+        told = ", ".join(f"{len(part)} {name}" for name, part in zip(SPLITS, kept, strict=True))
+        raise UserError(f"{path}: too few examples: {told}; each split needs {LEAST}, see config.data.holdout")
+    order = np.concatenate(kept)
+    classes, labels = _classes(source, order, path, config.y)
+    scaling = fit(config.scaling, source.dtype, source.parts(kept[0]))
+    examples, filled, digest = make((len(order), *source.shape)), 0, hashlib.sha256()
+    for part in source.parts(order):
+        examples[filled : filled + len(part)] = part
+        digest.update(np.ascontiguousarray(part))
+        filled += len(part)
+    counts = [len(part) for part in kept]
+    digest.update(json.dumps([counts, source.shape, source.dtype.name, classes]).encode() + labels.tobytes())
+    train, validation, test = _cut(examples, labels, counts)
+    left_out = {"with NaN or infinity": source.total - len(rows)} if len(rows) < source.total else {}
+    return Stored(source.shape, train, validation, test, classes, digest.hexdigest(), left_out, scaling=scaling)
+
+
+def _classes(source: Source, order: np.ndarray, path: Path, name: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Returns the names of the classes, () without labels, and each row's number among them.
+
+    Raises:
+      UserError: the labels are no classes.
+    """
+    if source.labels is None:
+        return (), np.zeros(len(order), np.int32)
+    labels = source.labels.reshape(-1) if source.labels.size == source.total else source.labels
+    if labels.shape != (source.total,) or labels.dtype.kind not in "iubUS":
+        given = f"{source.labels.dtype} of shape {source.labels.shape}"
+        raise UserError(
+            f"config.data.y: {name} in {path} is {given}; wanted are whole numbers or text [{source.total}], one per example"
+        )
+    values, numbers = np.unique(labels[order], return_inverse=True)
+    if not 2 <= len(values) <= len(order) / 2:
+        raise UserError(f"config.data.y: {name} in {path} has {len(values)} values on {len(order)} examples: no classes")
+    words = tuple(
+        value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value) for value in values.tolist()
+    )
+    return words, numbers.astype(np.int32)
