@@ -192,7 +192,7 @@ def _export(flags: argparse.Namespace, restored: Restored, variables: "Params") 
     generator = "raw" if flags.raw else "ema"
     names = restored.info["class_names"] if restored.networks.classes else ()
     shape = tuple(restored.info["shape"])
-    write_json(_described(path), describe_generator(config, shape, restored.step, generator, (restored.scaling, names)))
+    write_json(_described(path), describe_generator(config, shape, restored.step, generator, restored.scaling, names))
     print(f"generator of step {restored.step}: {path}, {_described(path)}")
 
 

@@ -296,7 +296,7 @@ def test_an_exported_conditional_generator_takes_labels(build):
     z, variables = normal(1, 4, LATENT), random(networks.init_generator(KEY))
     artefact = jax.export.deserialize(bytearray(export_generator(networks, variables, LATENT)))
     np.testing.assert_allclose(artefact.call(z, LABEL), networks.generate(variables, Latents(z, LABEL)), rtol=1e-5)
-    assert describe_generator(config, (2,), 1, "ema", ("a", "b", "c"))["labels"] == ["a", "b", "c"]
+    assert describe_generator(config, (2,), 1, "ema", labels=("a", "b", "c"))["labels"] == ["a", "b", "c"]
 
 
 def test_samples_of_a_conditional_run_are_of_the_label_that_is_asked_for(make_config, command, tmp_path):

@@ -45,13 +45,18 @@ def export_generator(networks: Networks, variables: Params, latent_dim: int, sca
 
 
 def describe_generator(
-    config: ConfigDict, shape: tuple[int, ...], step: int, generator: str, of: tuple[Scaling, Sequence[str]] = (PIXELS, ())
+    config: ConfigDict,
+    shape: tuple[int, ...],
+    step: int,
+    generator: str,
+    scaling: Scaling = PIXELS,
+    labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns what the JSON beside an artefact says.
 
-    generator: "ema" or "raw"; shape: of an example; of: the scaling of the data, and the classes that it takes labels of.
+    generator: "ema" or "raw"; shape: of an example; scaling: of the data; labels: the classes that it takes labels of, in order.
     """
-    latent, (scaling, labels) = config.latent, of
+    latent = config.latent
     pixels = scaling == PIXELS
     output = {"range": [-1, 1] if pixels else None, "to_uint8": TO_UINT8 if pixels else None, "dtype": scaling.dtype}
     bounds = {"low": latent.low, "high": latent.high} if latent.name == "uniform" else {}
