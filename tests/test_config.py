@@ -221,6 +221,11 @@ COMBINATIONS = [
     ({"inputs.augment": "color,cutout"}, "config.inputs.augment: color,cutout is of", {"data.name": "digits"}),
     ({"eval.features": "classifier"}, "config.eval.features: classifier is for images", {"data.name": "digits"}),
     ({"batch_size": 30, "devices": 4}, "config.batch_size: 30 is not divisible by config.devices=4", {"batch_size": 32}),
+    (
+        {"data.name": "digits", "packing": 2, "conditioning.name": "projection"},
+        "config.packing: a pack of several labels has no label of its own",
+        {"conditioning.name": "none"},
+    ),
     ({"batch_size": 30, "packing": 4}, "config.packing: batch_size=30 is no whole number of packs of 4", {"packing": 5}),
     (
         {"latent.name": "uniform", "latent.low": 1.0, "latent.high": 1.0},

@@ -20,17 +20,8 @@ from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.types import Batch
 
 SHAPE, DEVICES, BATCH, UPDATES = (8, 8, 1), 8, 16, 2
-SMALL = {
-    "data.name": "digits",
-    "batch_size": BATCH,
-    "n_critic": 1,
-    "dtype": "float64",
-    "latent.dim": 4,
-    "model.width": 8,
-    "model.depth": 1,
-    "penalty.weight": 0.5,
-    "decay_steps": 0,
-}
+SMALL = {"data.name": "digits", "batch_size": BATCH, "n_critic": 1, "dtype": "float64", "latent.dim": 4, "penalty.weight": 0.5}
+SMALL |= {"model.width": 8, "model.depth": 1, "decay_steps": 0}
 # sizes and budgets, and what float64 does not have
 FIXED = {*SMALL, "penalty.dtype", "latent.low", "latent.high", "warmup.critic_steps", "warmup.first", "warmup.every"}
 OTHER = {"clip": 0.05, "replay.capacity": 8}  # the value of a number that is on; of others .5 or the next whole one

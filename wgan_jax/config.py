@@ -165,7 +165,7 @@ def _combinations(config: ConfigDict) -> list[str]:
 def _without_critic(config: ConfigDict) -> list[str]:
     """Returns a line for every part of a critic's training that is asked for where the objective has no critic."""
     switches = [key for key in keys_of("switch") if not key.startswith(("critic.", "generator."))]
-    idle: dict[str, Any] = dict.fromkeys(("replay.capacity", "warmup.critic_steps", *switches), 0)
+    idle: dict[str, Any] = dict.fromkeys(("replay.capacity", "warmup.critic_steps", "unroll", *switches), 0)
     idle |= {"penalty.name": "none", "conditioning.name": "none", "inputs.augment": "", "packing": 1}
     flat = flatten(config)
     reason = f"objective={config.objective} has no critic for it"

@@ -31,7 +31,7 @@ DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 TINY = 1e-36  # a second moment that is as good as 0
-UNROLLED = 2**32 - 2  # folded into an update's key, beside objectives.REPLAY
+UNROLLED = 2**32 - 5  # folded into an update's key, beside objectives.REPLAY
 
 type Take = Callable[[jax.Array, jax.Array, int], Batch]  # position, key, count -> stacked batches [count, B, ...]
 type Updated = tuple[TrainState, Metrics]
