@@ -54,7 +54,7 @@ def describe_generator(
 ) -> dict[str, Any]:
     """Returns what the JSON beside an artefact says.
 
-    generator: "ema" or "raw"; shape: of an example; scaling: of the data; labels: the classes that it takes labels of, in order.
+    generator: "ema" or "raw"; shape: of an example; scaling: of the data; labels: the classes that it takes labels of.
     """
     latent = config.latent
     pixels = scaling == PIXELS
