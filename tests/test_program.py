@@ -165,7 +165,7 @@ REGISTRIES = {
 used = [flatten(make_config(cell)) for cell in CELLS]
 # Lion steps by the sign of what is a gradient of 0 but for rounding, such as that of a unit's bias which every example passes.
 for key, registry in REGISTRIES.items():
-    for name in registry.keys() - {values[key] for values in used} - {"lion"}:
+    for name in sorted(registry.keys() - {values[key] for values in used} - {"lion"}):
         clipped = {} if key == "model.critic_kernel" else {"clip": 0.3, "clip_with_penalty": True}
         CELLS[f"{key}={name}"] = ("wgan_gp", "ring8", {"penalty.points": "perturbed_real", **clipped, key: name})
 
