@@ -39,7 +39,7 @@ def test_a_pack_is_of_rows_that_follow_each_other():
     [
         ({}, (3,)),
         ({}, (8, 8, 2)),
-        ({"model.name": "dcgan", "model.critic_kernel": "spectral"}, (8, 8, 2)),
+        ({"model.name": "dcgan", "model.critic_kernel": "spectral_operator"}, (8, 8, 2)),
         ({"model.name": "resnet"}, (8, 8, 2)),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_critic_of_packs_is_one_of_examples_side_by_side(make_config, changes,
         output, _ = getattr(packed, name)(params, state, x, labels)
         np.testing.assert_array_equal(output.score, getattr(plain, name)(params, state, joined, labels)[0].score)
     np.testing.assert_array_equal(packed.score(variables, Batch(x, labels)), output.score)
-    jax.tree.map(np.testing.assert_array_equal, packed.refresh_critic(params, state), plain.refresh_critic(params, state))
+    jax.tree.map(np.testing.assert_array_equal, packed.refresh_critic(variables), plain.refresh_critic(variables))
 
 
 def objective_of(make_config, critic, changes):
