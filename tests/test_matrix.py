@@ -1,4 +1,4 @@
-"""Every two choices of a method together: whole updates of cells that cover all pairs, on one device and on eight.
+"""Every two choices of a method together: gradients of both losses in cells that cover all pairs, on one device and on eight.
 
 What there is to choose is read from KEYS: a new line of a registry, a new switch and a new choice have their cells at once.
 Eight devices are eight shares of the batch on an axis of vmap, whose collectives are pmap's: test_program.py has the devices.
@@ -9,28 +9,30 @@ import itertools
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from configs import default
-from wgan_jax.batching import batches_per_update
+from wgan_jax.batching import batch_mean
 from wgan_jax.config import flatten, mistakes
 from wgan_jax.keys import KEYS, TRUTH, keys_of
+from wgan_jax.models import build_networks
+from wgan_jax.objectives import make_objective
 from wgan_jax.registries import registered
-from wgan_jax.training.program import make_parts
-from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.types import Batch
+from wgan_jax.training.update import make_hyperparameters, make_steps
+from wgan_jax.types import Batch, Latents
 
-SHAPE, DEVICES, BATCH, UPDATES = (8, 8, 1), 8, 16, 2
+SHAPE, DEVICES, BATCH = (8, 8, 1), 8, 16
+LATER = {"clip"}  # not read by a loss, but after it
 SMALL = {"data.name": "digits", "batch_size": BATCH, "n_critic": 1, "dtype": "float64", "latent.dim": 4, "penalty.weight": 0.5}
 SMALL |= {"model.width": 8, "model.depth": 1}
 # sizes and budgets, what float64 does not have, and the objective without a critic
 FIXED = {*SMALL, "latent.low", "latent.high", "warmup.critic_steps", "warmup.first", "warmup.every"}
-FIXED |= {"penalty.dtype", "objective", "imle.samples"}
-# Each value has cells, but not each pair: what these choose is of one layer or one player, whatever the method.
-SECONDARY = {
-    *("latent.name", "model.generator_activation", "model.critic_activation", "model.initializer", "penalty.perturbation"),
-    *("clip_scope", "critic.optimizer", "generator.optimizer", "decay"),
-}
+FIXED |= {"penalty.dtype", "objective", "imle.samples", "unroll"}  # test_unrolled.py has cells of its own
+# Each value has cells, but not each pair: what these choose is of one layer, or of the update, whatever the losses are.
+SECONDARY = {"latent.name", "model.generator_activation", "model.critic_activation", "model.initializer"}
+SECONDARY |= {"penalty.perturbation", "clip_scope", "decay"}
+SECONDARY |= {key for key in KEYS if key.startswith(("critic.", "generator."))}
 # the value of what is on; of other numbers .5 or the next whole one
 OTHER = {"clip": 0.05, "replay.capacity": 8, "model.classes": 10}
 OTHER |= {"inputs.augment": ",".join(registered("objectives/inputs.py", "AUGMENTATIONS"))}
@@ -131,32 +133,30 @@ def _float64():
         yield
 
 
-def updates(config, axis_name):
-    """Returns a function of (state, batches, hyper): the state after some updates and their metrics."""
-    _, steps = make_parts(config, SHAPE, axis_name, classes=10)
-
-    def run(state, batches, hyper):
-        def take(position, key, count):
-            return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, position, count), batches)
-
-        body = lambda state, key: steps.update(state, take, key, hyper)  # noqa: E731
-        return jax.lax.scan(body, state, jax.random.split(jax.random.key(1), UPDATES))
-
-    return steps.init_state, run
+def batch_of(seed):
+    rng = np.random.default_rng(seed)
+    x = np.tanh(rng.normal(size=(BATCH, *SHAPE)) + np.linspace(-1, 1, BATCH).reshape(-1, 1, 1, 1))
+    return Batch(x, rng.integers(0, 10, BATCH).astype(np.int32))
 
 
-def batches_of(config):
-    rng = np.random.default_rng(0)
-    count = UPDATES * batches_per_update(config, 0)
-    x = np.tanh(rng.normal(size=(count, BATCH, *SHAPE)) + np.linspace(-1, 1, BATCH).reshape(-1, 1, 1, 1))
-    return Batch(x, rng.integers(0, 10, (count, BATCH)).astype(np.int32))
+def parts(config, axis_name=None):
+    """Returns the pieces of an update, and a function of (state, real, generated, latents, hyper): the losses' gradients."""
+    networks = build_networks(config, SHAPE, axis_name, classes=10)
+    objective, key = make_objective(config, networks, axis_name), jax.random.key(1)
+
+    def gradients(state, real, generated, latents, hyper):
+        of_critic = lambda params: objective.critic(params, state, real, generated, key, hyper)[0]  # noqa: E731
+        of_generator = lambda params: objective.generator(params, state, latents, real, key, hyper)[0]  # noqa: E731
+        found = {"critic": jax.grad(of_critic)(state.critic.params)}
+        return batch_mean(found | {"generator": jax.grad(of_generator)(state.generator.params)}, axis_name)
+
+    return make_steps(config, networks, objective, axis_name), gradients
 
 
 def difference(tree, other):
     """The largest difference, in units of what the entries are."""
-    floating = [np.issubdtype(np.asarray(leaf).dtype, np.floating) for leaf in jax.tree.leaves(tree)]
-    leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(other), floating, strict=True)
-    return max(np.max(np.abs(a - b) / (np.abs(b) + 1e-3), initial=0) for a, b, real in leaves if real)
+    leaves = zip(*map(jax.tree.leaves, (tree, other)), strict=True)
+    return max(np.max(np.abs(a - b) / (np.abs(b) + 1e-3), initial=0) for a, b in leaves if np.issubdtype(b.dtype, np.floating))
 
 
 def told(cell):
@@ -165,34 +165,43 @@ def told(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=told)
-def test_a_whole_update(cell):
-    """Finite; gradients that are not 0; every number that is on moves something; on eight devices the same."""
+def test_the_gradients_of_both_losses(cell):
+    """Finite; not 0; moved by every number of the losses that is on; on eight devices the same."""
     config = config_of(cell)
-    batches, hyper = batches_of(config), make_hyperparameters(config)
-    init_state, run = updates(config, None)
-    state = jax.jit(init_state)(jax.random.key(0))
-    run = jax.jit(run)
-    after, metrics = run(state, batches, hyper)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, metrics)))
-    for name in ("critic_gradient_norm", "generator_gradient_norm"):
-        assert np.min(metrics[name]) > 1e-12, name
+    steps, gradients = parts(config)
+    state, hyper = jax.jit(steps.init_state)(jax.random.key(0)), make_hyperparameters(config)
+    latents = Latents(np.random.default_rng(2).normal(size=(BATCH, 4)), batch_of(0).label)
+    sides = (batch_of(0), batch_of(1)._replace(label=batch_of(0).label), latents)
+    function = jax.jit(gradients)
+    found = function(state, *sides, hyper)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert min(optax.tree.norm(found[player]) for player in ("critic", "generator")) > 1e-9
 
-    on = [key for key in keys_of("switch") if cell.get(key)]
+    on = [key for key in keys_of("switch") if cell.get(key) and key in PRIMARY and key not in LATER]
     on += ["penalty.weight"] if cell["penalty.name"] in ("two_sided", "zero_centred") else []  # flat critics may pay no other
-    for key in [
-        *on,
-        *(["penalty.weight"] if cell["penalty.name"] not in ("none", "one_sided") else []),
-    ]:  # flat critics pay none
-        other, _ = run(state, batches, hyper | {key: hyper[key] / 2})
-        assert difference(other, after) > 1e-12, f"{key} moves nothing"
+    for key in on:
+        assert difference(function(state, *sides, hyper | {key: hyper[key] / 2}), found) > 1e-12, f"{key} moves nothing"
 
-    _, share = updates(config, "data")
-    shares = jax.tree.map(lambda x: x.reshape(len(x), DEVICES, -1, *x.shape[2:]), batches)
-    mapped = jax.jit(jax.vmap(share, in_axes=(None, 1, None), axis_name="data", axis_size=DEVICES))
-    everywhere = mapped(state, shares, hyper)
+    _, share = parts(config, "data")
+    shares = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), sides)
+    everywhere = jax.jit(jax.vmap(share, in_axes=(None, 0, 0, 0, None), axis_name="data"))(state, *shares, hyper)
     for device in (0, DEVICES - 1):
-        of_device = jax.tree.map(lambda leaf, i=device: leaf[i], everywhere)
-        assert difference(of_device, (after, metrics)) < 1e-9
+        assert difference(jax.tree.map(lambda leaf, i=device: leaf[i], everywhere), found) < 1e-9
+
+
+@pytest.mark.parametrize("cell", CELLS[::8], ids=told)
+def test_a_whole_update(cell):
+    """Finite, and moved by every number that is on."""
+    config = config_of(cell)
+    steps, _ = parts(config)
+    state, hyper = jax.jit(steps.init_state)(jax.random.key(0)), make_hyperparameters(config)
+    take = lambda position, key, count: jax.tree.map(lambda *x: np.stack(x), *[batch_of(0)] * count)  # noqa: E731
+    update = jax.jit(lambda state, hyper: steps.update(state, take, jax.random.key(1), hyper))
+    after, metrics = update(state, hyper)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, metrics)))
+    for key in keys_of("switch"):
+        if cell.get(key) and key not in LATER:
+            assert difference(update(state, hyper | {key: hyper[key] / 2})[0], after) > 1e-12, f"{key} moves nothing"
 
 
 def test_every_choice_has_a_cell_or_is_refused():
