@@ -94,7 +94,7 @@ def _labels(flags: argparse.Namespace, restored: Restored) -> list[int]:
     names = restored.info.get("class_names", ())
     if not restored.networks.classes:
         raise UserError(f"--label: {flags.label} asked for, but the run is not conditioned on labels; see config.conditioning")
-    if flags.label == "all" and flags.label not in names:
+    if flags.label == "all":
         return list(range(len(names)))
     first, colon, last = flags.label.partition(":")
     if flags.interpolate is None or not colon or flags.label in names:
@@ -206,9 +206,10 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
     shape, law, form = tuple(restored.info["shape"]), restored.config.latent.name, _format(flags.out)
     kind = "walks" if form == ".gif" else "samples"
     kind = "interpolations" if flags.interpolate else "comparisons" if flags.nearest else kind
-    kind = "samples of each class" if flags.label == "all" else kind
+    every = flags.label == "all"
+    kind = "samples of each class" if every else kind
     num = flags.num or NUM[kind]
-    asked = f"_label_{'_to_'.join(map(str, labels))}" if 0 < len(labels) < 3 else ""
+    asked = f"_label_{'_to_'.join(map(str, labels))}" if labels and not every else ""
     what = "" if kind == "samples" else f"_{kind.replace(' ', '_')}"
     name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{what}{asked}.png"
     out = Path(flags.out or restored.folder / "samples" / name)
@@ -216,7 +217,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
     count = num * {"interpolations": 1 if len(labels) == 2 else 2, "walks": STOPS}.get(kind, 1)
     counts = restored.info.get("class_counts", ())
     latents = sampling.draw_latents(restored.networks, counts, jax.random.key(flags.seed), count)
-    if flags.label == "all":
+    if every:
         latents = sampling.every_label(latents, len(labels))
     elif len(labels) == 1:
         latents = latents._replace(label=np.full(count, labels[0], np.int32))
@@ -234,7 +235,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
     title = figures.run_title(restored.config, restored.step)
     told = f"{title}, {'generator itself' if flags.raw else 'averaged generator'}, latents of seed {flags.seed}"
     names = restored.info.get("class_names", ())
-    told += f", label {' to '.join(names[label] for label in labels)}" if 0 < len(labels) < 3 else ""
+    told += f", label {' to '.join(names[label] for label in labels)}" if labels and not every else ""
     if kind == "interpolations":
         between = len(labels) == 2
         walk = functools.partial(sampling.label_walk, ends=labels, classes=len(names))
@@ -273,7 +274,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
         np.savez(out, allow_pickle=False, **arrays)
     elif len(shape) >= 3:
         by_class = f"{told}. A row per class, a column per latent."
-        x, every = whole(latents), flags.label == "all"
+        x = whole(latents)
         images = sheets.as_images(x, (-1.0, 1.0) if restored.scaling.bounded else sheets.window(x))
         sheet = sheets.table_of_images(images, num, (), names, by_class) if every else sheets.image_grid(images)
         sheets.save_sheet(out, sheet, told)

@@ -218,13 +218,17 @@ def test_data_without_labels_is_refused(build, make_config):
 
 
 def test_one_meaning_of_labels_at_a_time(make_config):
-    """A label that is not seen is no condition, and a critic has one kind of class logits."""
-    config = make_config("semi_supervised.py:digits", {"conditioning.name": "none"})
+    """A label that is not seen is no condition, and one that the critic is told is none that it finds."""
+    config = make_config("semi_supervised.py:digits")
     config.conditioning.name = "auxiliary"
     starts = [line.partition(":")[0] for line in mistakes(config)]
-    assert starts == ["config.data.labels", "config.model.classes"]
-    config.conditioning.name, config.data.labels = "projection", 0
-    assert mistakes(config) == []
+    assert starts == ["config.conditioning.name", "config.data.labels"]
+
+
+def test_arrays_may_have_labels(make_config):
+    config = make_config("wgan_gp.py:digits")
+    config.conditioning.name, config.data.name = "projection", "array"
+    assert not any("needs labels" in line for line in mistakes(config))
 
 
 @pytest.mark.parametrize("name", ["none", "auxiliary"])
@@ -336,6 +340,19 @@ def test_samples_of_a_conditional_run_are_of_the_label_that_is_asked_for(make_co
         code, _, err = command("sample", f"--workdir={run}", *flags)
         assert code == 2
         assert line in err
+
+
+def test_of_two_classes_all_is_a_sheet_and_no_walk(make_config, command, tmp_path):
+    digits = load_dataset(make_config("wgan_gp.py:digits"))
+    halves = {name: split._replace(labels=split.labels // 5) for name, split in digits.splits.items()}
+    changes = {"steps": 1, "eval_every": 1, "checkpoint_every": 1, "devices": 1, "eval.draws": 1, "eval.metrics": "wasserstein"}
+    config = make_config("wgan_gp.py:digits", {**TINY, **changes, "eval.samples": 20, "conditioning.name": "auxiliary"})
+    train(config, digits._replace(**halves, class_names=("few", "all")), tmp_path / "run")
+    assert command("sample", f"--workdir={tmp_path / 'run'}", "--num=3", "--label=all")[0] == 0
+    assert (tmp_path / "run" / "samples" / "step_00000001_seed_0_samples_of_each_class.png").is_file()
+    assert command("sample", f"--workdir={tmp_path / 'run'}", "--num=3", "--label=all", f"--out={tmp_path}/s.npz")[0] == 0
+    with np.load(tmp_path / "s.npz") as arrays:
+        assert arrays["labels"].tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_label_is_refused_by_a_run_without_conditioning(make_config, command, tmp_path):

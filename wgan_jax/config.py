@@ -103,12 +103,10 @@ def _combinations(config: ConfigDict) -> list[str]:
         "set penalty.name=none or critic_head=linear": penalised and mixing_head,
         f"config.batch_size: {config.model.critic_head} needs at least 2 examples": config.batch_size < 2 and mixing_head,
         f"config.conditioning.name: {config.conditioning.name} needs labels, and data.name={config.data.name} has none": (
-            config.conditioning.name != "none" and not datasets[config.data.name].get("images", False)
+            config.conditioning.name != "none" and not {"images", "arrays"} & datasets[config.data.name].keys()
         ),
         f"config.data.labels: {config.data.labels} are seen, and conditioning.name={config.conditioning.name} needs them "
         "all; leave it at 0": config.data.labels > 0 and config.conditioning.name != "none",
-        f"config.model.classes: of conditioning.name={config.conditioning.name} the classes have logits of their own; leave it "
-        "at 0": config.model.classes > 0 and conditionings[config.conditioning.name].get("classifies", False),
         f"config.conditioning.mismatch: is for a critic that is told labels, by conditioning.name={' or '.join(matching)}, "
         f"and this is {config.conditioning.name}": config.conditioning.mismatch > 0
         and config.conditioning.name not in matching,

@@ -53,8 +53,9 @@ def load_dataset(config: ConfigDict) -> Dataset:
     dataset, here = DATASETS[name].load(config.data), f"config.data.name: the loader of {name} gives"
     if DATASETS[name].images:
         return stored(dataset, config, here)
-    if DATASETS[name].arrays:
-        return dataset
+    if isinstance(dataset, Stored) and DATASETS[name].arrays:
+        _check_classes(config, max(1, len(dataset.class_names)))
+        return dataset._replace(labelled=config.data.labels)
     if not isinstance(dataset, Law):
         raise UserError(f"{here} no law; where it has images, write images=True in DATASETS")
     _check_classes(config, 1)

@@ -19,7 +19,7 @@ from wgan_jax.objectives.targets import make_critic_loss
 from wgan_jax.objectives.terms import TERMS
 from wgan_jax.types import Array, Batch, CriticOutput, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
 
-REPLAY, MISMATCH = 2**32 - 1, 2**32 - 2  # folded into an update's key, of which smaller numbers are the examples' own
+REPLAY, MISMATCH = 2**32 - 1, 2**32 - 4  # folded into an update's key, of which smaller numbers are the examples' own
 
 # loss, (the player's model_state, memory, metrics)
 type Value = tuple[jax.Array, tuple[Params, Params, Metrics]]
