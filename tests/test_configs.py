@@ -257,6 +257,9 @@ def read_by_loaders(tmp_path):
     config.data.name = "tfds"
     with pytest.raises(UserError):
         load_dataset(Recorder(config, read))
+    config.data.update({"name": "array", "path": str(tmp_path / "array.npz")})
+    np.savez(tmp_path / "array.npz", x=np.random.default_rng(0).normal(size=(60, 3)), y=np.arange(60) % 2)
+    load_dataset(Recorder(config, read))
     return read
 
 

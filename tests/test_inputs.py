@@ -177,7 +177,7 @@ def test_both_losses_the_penalty_and_the_look_see_the_noise(objective):
     np.testing.assert_allclose(metrics["penalty"], 2 * 0.5**2, rtol=0.05)  # E |noise|^2 in two dimensions
     assert 0 < abs(metrics["wasserstein_estimate"]) < 0.05  # of two noises, each of its own
     norm = 0.5 * np.sqrt(np.pi / 2)  # of a Rayleigh law
-    np.testing.assert_allclose(objective.gradient_norm(state, zeros, zeros, KEY, hyper), norm, rtol=0.05)
+    np.testing.assert_allclose(objective.look(state, zeros, zeros, KEY, hyper)["critic_input_gradient_norm"], norm, rtol=0.05)
 
     def loss(shift):
         return objective.generator(shift, state, Latents(zeros.x, zeros.label), zeros, KEY, hyper)[0]

@@ -53,7 +53,7 @@ CALLS = {
     modes.mode_statistics: (X[:, :2], X[:8, :2], 0.2),
 }
 # no float arrays: of a number or of counts; label_classifier has its own test below
-OTHERS = {transport.wasserstein_excess, kernels.row_chunks, fidelity.label_classifier}
+OTHERS = {transport.wasserstein_excess, kernels.row_chunks, fidelity.label_classifier, fidelity.label_agreement}
 
 
 def on_arrays(function, values):

@@ -95,7 +95,11 @@ def get_next(preset="ring8", *, rows):
     ("points", "overrides", "lines"),
     [
         ('[{"penalty.wieght": 1.0}]', [], ["config.penalty.wieght: no such key; did you mean config.penalty.weight?"]),
-        ('[{"n_critic": 2}, {"n_critic": 0}]', [], ["config.n_critic: 0 is not", "(point 1 of the sweep: n_critic=0)"]),
+        (
+            '[{"n_critic": 2}, {"n_critic": 0}]',
+            [],
+            ["config.n_critic: 0 with objective=adversarial", "(point 1 of the sweep: n_critic=0)"],
+        ),
         ('[{"n_critic": "two"}]', [], ["config.n_critic: 'two' is not"]),
         ('[{"clip": 0.1}]', [], ["config.clip and config.penalty.name"]),
         ('[{"clip": -1.0, "seed": s} for s in range(9)]', [], ["config.clip: -1.0 is not"]),

@@ -32,6 +32,8 @@ NOT_HERE = {  # the beginning of a command -> why it is not run
     "python -m benchmarks.images": "compares with PyTorch",
     "python -m benchmarks.calibration": "trains 240 critics; test_calibration.py has its parts",
     "python -m benchmarks.data": "streams 40 GB",
+    "python -m benchmarks.accelerator": "needs a GPU; test_accelerator.py has its dry run",
+    "python -m benchmarks.startup": "measures start-up",
     "python -m benchmarks.metrics": "times 10,000 examples of a side; test_kernels.py and test_fidelity.py have the metrics",
     "python -m benchmarks.sweep": "measures speed; test_members.py has what it trains",
     "python -m experiments.figures": "takes minutes; test_figures_command.py runs every one with --quick",

@@ -208,8 +208,8 @@ MISTAKES = {
         "an unknown preset": (["--config=configs/wgan.py:digit"], "unknown preset 'digit'"),
         "an unknown option": (["--config=configs/wgan.py:digits,papr=True"], "the only one is paper=True"),
         "two mistakes": (
-            ["--config=configs/wgan.py", "--config.stepz=3", "--config.n_critic=0"],
-            "did you mean config.steps?\nerror: config.n_critic: 0 is not a whole number",
+            ["--config=configs/wgan.py", "--config.stepz=3", "--config.n_critic=-1"],
+            "did you mean config.steps?\nerror: config.n_critic: -1 is not a whole number",
         ),
         "a workdir that is a file": (["--config=configs/wgan.py", "--workdir=README.md"], "README.md is not a directory"),
         "a workdir that is no run": (["--config=configs/wgan.py", "--workdir=configs"], "holds no run"),

@@ -34,7 +34,7 @@ DATASETS: dict[str, Loader] = {
         images=True,
         reads=("path", "label", "image_size", "channels", "background", "skip_damaged", "holdout"),
     ),
-    "array": Loader(array.load, arrays=True, reads=("path", "x", "y", "scaling", "skip_damaged", "holdout")),
+    "array": Loader(array.load, arrays=True, reads=("path", "x", "y", "scaling", "skip_damaged", "holdout", "labels")),
     "gaussian": Loader(synthetic.gaussian, reads=("dim",)),
     "ring8": Loader(synthetic.ring8),
     "grid25": Loader(synthetic.grid25),
