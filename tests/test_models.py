@@ -134,6 +134,7 @@ def test_no_bias_before_a_normalisation(tiny, name):
     _, networks = tiny(generator_normalization=name, **({} if refers else {"critic_normalization": name}))
     for init in (networks.init_generator, *([] if refers else [networks.init_critic])):
         params = jax.eval_shape(init, jax.random.key(0))["params"]
+        params = next(iter(params.values())) if refers else params  # of the generator that is wrapped
         dense = {key: set(value) for key, value in params["Hidden_0"].items() if key.startswith("Dense")}
         norms = [set(value) for key, value in params["Hidden_0"].items() if not key.startswith("Dense")]
         assert dense == {"Dense_0": {"kernel"}, "Dense_1": {"kernel"}}
