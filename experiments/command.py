@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from wgan_jax import paths
 from wgan_jax.errors import Interrupted, NonFiniteError, UserError
-from wgan_jax.keys import unknown_flag
+from wgan_jax.hints import unknown_flag
+from wgan_jax.keys import KEYS
 from wgan_jax.runtime import settle_environment
 
 USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
@@ -46,7 +47,7 @@ class Parser(argparse.ArgumentParser):
                 others.append(word)
         names = [word.partition("=")[0] for word in others if word.startswith("--")]
         known = [name for action in self._actions for name in action.option_strings]
-        if unknown := [unknown_flag(name, known) for name in names if name not in known]:
+        if unknown := [unknown_flag(name, known, list(KEYS)) for name in names if name not in known]:
             raise UserError(*unknown)
         takes_names = any(not action.option_strings for action in self._actions)
         if (

@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from configs import default
 from wgan_jax.config import UserError, check, default_workdir, flatten, load, mistakes, warn_of_idle_updates
-from wgan_jax.keys import ALIASES, KEYS, keys_of, unknown_flag
+from wgan_jax.hints import ALIASES, unknown_flag
+from wgan_jax.keys import KEYS, keys_of
 from wgan_jax.places import check_data
 from wgan_jax.registries import described, registered
 
@@ -534,7 +535,7 @@ TRAINED = ("--help", "--workdir", "--step", "--seed")
 )
 def test_an_unknown_flag_is_named_with_what_it_may_mean(flag, known, meant):
     end = f"did you mean {meant}?" if meant else "--help lists them"
-    assert unknown_flag(flag, known) == f"{flag}: no such flag; {end}"
+    assert unknown_flag(flag, known, list(KEYS)) == f"{flag}: no such flag; {end}"
 
 
 def test_a_learning_rate_by_another_name_is_that_of_both_players(root):
@@ -678,7 +679,8 @@ def test_a_dataset_is_added_by_a_function_and_a_line(tmp_path, monkeypatch):
     told = described(str(tmp_path / "data.py"), "DATASETS")
     assert told == {"ring8": {}, "mine": {"images": True, "reads": ("path",)}}
     monkeypatch.setattr(
-        "wgan_jax.config.described", lambda module, registry: told if registry == "DATASETS" else described(module, registry)
+        "wgan_jax.combinations.described",
+        lambda module, registry: told if registry == "DATASETS" else described(module, registry),
     )
     config = good()
     config.update_from_flattened_dict({"data.name": "ring8", "data.path": "x", "eval.features": "classifier"})

@@ -118,6 +118,19 @@ def test_a_virtually_normalised_generator_makes_each_example_by_itself(make_conf
     assert np.abs(whole).max() > 0.01
 
 
+@pytest.mark.parametrize("conditioning", ["embedding", "projection"])
+def test_shares_of_one_class_are_that_label_to_a_virtually_normalised_generator(make_config, conditioning):
+    changes = {"data.name": "digits", "model.generator_normalization": "virtual_batch", "conditioning.name": conditioning}
+    networks = build_networks(make_config("gan.py:digits", TINY | changes), (2,), classes=3)
+    params = jax.jit(networks.init_generator)(jax.random.key(0))["params"]
+    noise = lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(2), leaf.shape)  # noqa: E731 - classes begin alike
+    variables = {"params": jax.tree.map(noise, params)}
+    latents = networks.latents(jax.random.split(jax.random.key(1), 3), jnp.arange(3, dtype=jnp.int32))
+    of_labels, of_shares = (networks.generate(variables, latents._replace(label=y)) for y in (latents.label, jnp.eye(3)))
+    np.testing.assert_allclose(of_shares, of_labels, rtol=1e-5)
+    assert not np.allclose(of_labels, networks.generate(variables, latents._replace(label=latents.label[::-1])), rtol=1e-2)
+
+
 # Dropout
 
 

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import call, execute, flatten, mistakes, override
 from wgan_jax.errors import UserError
-from wgan_jax.keys import KEYS, keys_of, unknown
+from wgan_jax.hints import unknown
+from wgan_jax.keys import KEYS, keys_of
 
 TRACED, SWITCHES = keys_of("number", "name"), keys_of("switch")
 

@@ -19,7 +19,7 @@ from configs import wgan_gp
 from experiments import command
 from wgan_jax import runtime
 from wgan_jax.errors import UserError
-from wgan_jax.keys import did_you_mean
+from wgan_jax.hints import did_you_mean
 
 DIGITS = 6  # significant, of the numbers in a JSON
 

@@ -31,7 +31,7 @@ class Style(NamedTuple):
     depth: int
     activation: str
     initializer: str
-    kernel: str
+    kernel: str  # of KERNELS, what bounds a layer
     normalization: str
     normalize_first: bool  # whether a convolutional critic's first layer is normalised too
     axis_name: str | None  # device axis over which batch statistics are synchronised
@@ -43,7 +43,6 @@ class Style(NamedTuple):
     classes: int = 0  # of labels
     label_use: LabelUse = LabelUse()
     classifies: bool = False  # whether a critic has class_logits
-
     head: str = "linear"  # of a critic
     dropout: float = 0.0  # rate of a generator's hidden units
     reference: int = 0  # examples, the first of a generator's batch, that virtual batch normalisation refers to

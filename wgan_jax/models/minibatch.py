@@ -64,7 +64,7 @@ class VirtualBatchNorm(nn.Module):
 class Referring(nn.Module):
     """A generator that is shown the reference latents, always the same, ahead of those that it is asked for.
 
-    The reference has label 0.
+    The reference has the first class, where there are some.
     """
 
     generator: nn.Module
@@ -72,6 +72,7 @@ class Referring(nn.Module):
 
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
         reference = self.reference()
-        before = jnp.zeros(len(reference), jnp.int32)
+        shares = jnp.zeros((len(reference), *label.shape[1:]), label.dtype)
+        before = shares if label.ndim == 1 else shares.at[:, 0].set(1)  # labels may be shares of the classes
         x: jax.Array = self.generator(jnp.concatenate([reference, latent]), jnp.concatenate([before, label]), train)
         return x[len(reference) :]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binom, binomtest, bootstrap
 
 from wgan_jax.errors import UserError
-from wgan_jax.keys import did_you_mean
+from wgan_jax.hints import did_you_mean
 from wgan_jax.plan import Row
 from wgan_jax.report.names import DIRECTIONS
 

@@ -9,9 +9,8 @@ from ml_collections import ConfigDict
 
 from wgan_jax.batching import batches_per_update
 from wgan_jax.data.dataset import Dataset, Law
-from wgan_jax.data.labels import class_counts
 from wgan_jax.data.source import Feed, make_feed
-from wgan_jax.training.program import make_parts, make_run_updates
+from wgan_jax.training.program import make_run_updates, parts_of
 from wgan_jax.training.update import make_hyperparameters
 
 FILLED = 0.6  # of the memory, by members: the rest is the data's, the metrics' and the compiler's
@@ -30,7 +29,7 @@ def members_that_fit(config: ConfigDict, dataset: Dataset, memory: int | None = 
         memory = _free_memory()
     elif memory is None:
         memory = (devices[0].memory_stats() or {}).get("bytes_limit", 2**33)
-    _, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
+    _, steps = parts_of(config, dataset)
     key = jax.random.key(0)
     state = jax.eval_shape(steps.init_state, key)
     size = 3 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

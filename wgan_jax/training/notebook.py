@@ -20,7 +20,7 @@ from wgan_jax.paths import absolute
 from wgan_jax.training import loop
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.logging import read_metrics
-from wgan_jax.training.program import make_parts
+from wgan_jax.training.program import parts_of
 from wgan_jax.training.workdir import open_workdir
 from wgan_jax.types import Networks, TrainState
 
@@ -61,7 +61,7 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
     folder = Path(absolute(str(workdir or tempfile.mkdtemp(prefix="wgan_jax-"))))
     with open_workdir(folder, config):
         summary = loop.train(config, folder, started, dataset)
-        networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
+        networks, steps = parts_of(config, dataset)
         checkpoints = Checkpoints(folder / "checkpoints")
         fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
         state = checkpoints.restore(checkpoints.find("latest"), fresh)

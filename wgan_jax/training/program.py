@@ -72,7 +72,7 @@ def make_run_updates(config: ConfigDict, dataset: Dataset, axis_name: str | None
     It stops early after an update whose losses or gradients are not finite, and says so: a matter of updates, however they are
     cut into calls. Metrics are those of the last update, and, of the state after the call, the norms of its parameters.
     """
-    _, steps = make_parts(config, dataset.shape, axis_name, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
+    _, steps = parts_of(config, dataset, axis_name)
     draw = make_draw(dataset, config.batch_size // shards, axis_name, param_dtype(config))
 
     def run_updates(state: TrainState, n: ArrayLike, hyper: Hyperparameters, run_key: jax.Array, feed: Feed) -> Outputs:
@@ -117,6 +117,12 @@ def make_parts(
     return networks, make_steps(config, networks, make_objective(config, networks, axis_name), axis_name)
 
 
+def parts_of(config: ConfigDict, dataset: Dataset, axis_name: str | None = None) -> tuple[Networks, Steps]:
+    """Returns `make_parts` for the examples of a dataset, with its labels."""
+    classes, bounded = len(class_counts(dataset)), dataset.scaling.bounded
+    return make_parts(config, dataset.shape, axis_name, classes=classes, bounded=bounded)
+
+
 def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") -> Program:
     """Returns the program of a config over config.devices devices (0 for all).
 
@@ -141,7 +147,7 @@ def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") ->
         raise UserError(f"config.packing: batch_size={config.batch_size} is no whole number of {packs}")
     mesh, count = Mesh(np.array(devices), (AXIS,)), len(devices)
     everywhere, over = PartitionSpec(), PartitionSpec(None, AXIS)
-    networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
+    networks, steps = parts_of(config, dataset)
     init_state = jax.jit(steps.init_state, out_shardings=NamedSharding(mesh, everywhere))
     place = _place(mesh, everywhere)
     mapping = "shard_map" if processes > 1 else mapping
@@ -210,7 +216,7 @@ def make_members(config: ConfigDict, dataset: Dataset, most: int, vectorised: bo
     devices = available[: min(config.devices or len(available), most)]
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere, over = PartitionSpec(), PartitionSpec(AXIS)
-    networks, steps = make_parts(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
+    networks, steps = parts_of(config, dataset)
     run_one = make_run_updates(config, dataset)
     if vectorised is None:
         vectorised = devices[0].platform != "cpu"
