@@ -140,6 +140,7 @@ def default_config() -> ConfigDict:
     config.eval.weights = ""  # inception: pytorch-fid's and torch-fidelity's .pth, or an .npz of the same names
     config.eval.cache_dir = f"{CACHE}/classifiers"  # of trained classifiers
     config.eval.draws = 5  # independent repeats of the final evaluation
+    config.eval.raw = False  # in training also the generator itself, beside its average: as eval/raw/...
     config.eval.fail = ""  # of sweeps: a run has failed, by its test metrics, where any of METRIC<VALUE,METRIC>VALUE holds
     config.cache_dir = CACHE  # of compiled programs; empty for none
     return config

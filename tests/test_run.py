@@ -26,7 +26,7 @@ CONFIG = (
     *("--config.model.width=16", "--config.batch_size=16", "--config.n_critic=2", "--config.eval.draws=1"),
     *("--config.log_every=10", "--config.eval_every=50", "--config.sample_every=100", "--config.checkpoint_every=50"),
     *("--config.keep=10", "--config.decay_steps=3000"),  # a horizon of its own: a shorter run is the beginning of a longer one
-    *("--config.devices=1", "--config.eval.samples=100", "--config.eval.feature_samples=100"),
+    *("--config.devices=1", "--config.eval.samples=100", "--config.eval.feature_samples=100", "--config.eval.raw=True"),
 )
 PATIENCE = 300  # seconds that a machine at work on other things may take; a free core needs ten
 

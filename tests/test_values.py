@@ -34,7 +34,7 @@ from configs import wgan
 TINY = {{"batch_size": {BATCH}, "n_critic": 2, "model.width": 8, "model.depth": 1, "latent.dim": 4, "steps": {STEPS}}}
 TINY |= {{"devices": 1, "generator.learning_rate": 0.03, "decay_steps": 0, "cache_dir": "", "keep": 9, "sample_every": 100}}
 TINY |= {{"log_every": 2, "eval_every": 2, "checkpoint_every": 2, "warmup.critic_steps": 0}}
-TINY |= {{"eval.metrics": "wasserstein", "eval.samples": {N}, "eval.draws": {DRAWS}}}
+TINY |= {{"eval.metrics": "wasserstein", "eval.samples": {N}, "eval.draws": {DRAWS}, "eval.raw": True}}
 
 def get_config(preset="digits"):
     config = wgan.get_config(preset)

@@ -237,6 +237,7 @@ KEYS: dict[str, Key] = {
     "eval.weights": Key("place", PATH),
     "eval.cache_dir": Key("cache", FOLDER),
     "eval.draws": Key("static", _whole(1)),
+    "eval.raw": Key("watch", TRUTH),
     "eval.fail": Key("watch", FAILURE),
     "cache_dir": Key("cache", FOLDER_OR_NONE),
 }

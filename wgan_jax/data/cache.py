@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import rich
@@ -26,6 +26,7 @@ from wgan_jax.paths import cache_folder, temporary_folder
 
 VERSION = 2  # of the decoding: another one makes all caches anew
 BLOCK = 512  # images decoded ahead of the writing
+SMALL = 2**13  # bytes of an encoded image, below which threads wait for each other longer than they decode
 SHOWN = 3  # damaged images named in a message
 LEAST = 4  # images of a split: precision and recall look at the third neighbour
 SPLITS = ("train", "validation", "test")
@@ -39,11 +40,19 @@ class Record(NamedTuple):
     label: int
 
 
+class Records(Protocol):
+    """Images before decoding, in their order; a slice is read at once, which archives do many times faster than one by one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Sequence[Record]: ...
+
+
 class Source(NamedTuple):
     """Images on disk. `records` is called only where the cache is not there yet."""
 
     identity: dict[str, Any]  # JSON; the content and everything that its decoding depends on
-    records: Callable[[], tuple[dict[str, list[Callable[[], Record]]], list[str]]]  # readers by split, names of the classes
+    records: Callable[[], tuple[dict[str, Records], list[str]]]  # those of each split, names of the classes
     left_out: dict[str, int]  # reason -> number of files; found anew at every start, as it is no part of the identity
 
 
@@ -115,14 +124,14 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _build(source: Source, folder: Path, identity: dict[str, Any], config: ConfigDict) -> None:
-    readers, classes = source.records()
+    records, classes = source.records()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     except OSError as error:
         raise UserError(f"config.data.cache_dir: {folder.parent}: {(error.strerror or str(error)).lower()}") from error
     try:
-        meta = _decode(readers, building, config)
+        meta = _decode(records, building, config)
         text = json.dumps({**meta, "classes": classes, "identity": identity}, indent=1)
         (building / "meta.json").write_text(text, encoding="utf-8")
         building.chmod(0o755)
@@ -137,29 +146,29 @@ def _build(source: Source, folder: Path, identity: dict[str, Any], config: Confi
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, config: ConfigDict) -> dict[str, Any]:
+def _decode(records: dict[str, Records], building: Path, config: ConfigDict) -> dict[str, Any]:
     """Decodes into images.bin and labels.npy, in the order of SPLITS; returns counts, shape and the damaged images."""
     form, damaged = form_of(config), []
     counts, labels = dict.fromkeys(SPLITS, 0), []
     shape: tuple[int, ...] | None = None
     digest = hashlib.sha256()
 
-    def decode(read: Callable[[], Record]) -> tuple[Record, np.ndarray | None, str]:
+    def decode(record: Record) -> tuple[np.ndarray | None, str]:
         try:
-            record = read()
-        except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
-            raise UserError(f"config.data: the images cannot be read: {' '.join(str(error).split())}") from error
-        try:
-            return record._replace(image=b""), decode_image(record.image, form), ""
+            return decode_image(record.image, form), ""
         except DamagedImageError as error:
-            return record._replace(image=b""), None, str(error)
+            return None, str(error)
 
-    queue = [(name, read) for name in SPLITS for read in readers[name]]
+    total = sum(len(records[name]) for name in SPLITS)
+    blocks = [(name, start) for name in SPLITS for start in range(0, len(records[name]), BLOCK)]
     with bombs_refused(), open(building / "images.bin", "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-        blocks = range(0, len(queue), BLOCK)
-        for start in _shown(blocks, len(queue)):
-            block = queue[start : start + BLOCK]
-            for (name, _), (record, pixels, why) in zip(block, pool.map(decode, [read for _, read in block]), strict=True):
+        for name, start in _shown(blocks, total):
+            try:
+                block = records[name][start : start + BLOCK]
+            except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
+                raise UserError(f"config.data: the images cannot be read: {' '.join(str(error).split())}") from error
+            spread = pool.map if sum(map(_bytes, block)) > SMALL * len(block) else map
+            for record, (pixels, why) in zip(block, spread(decode, block), strict=True):
                 if pixels is None:
                     damaged.append(f"{record.name} ({why})")
                     continue
@@ -175,7 +184,7 @@ def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, conf
         os.fsync(file.fileno())
     if damaged and not config.skip_damaged:
         raise UserError(
-            f"config.data: {len(damaged)} of {len(queue)} images damaged: {_some(damaged)}; "
+            f"config.data: {len(damaged)} of {total} images damaged: {_some(damaged)}; "
             "mend or remove them, or set --config.data.skip_damaged=True"
         )
     if shape is None or min(counts.values()) < LEAST:
@@ -187,7 +196,11 @@ def _decode(readers: dict[str, list[Callable[[], Record]]], building: Path, conf
     return {"counts": counts, "shape": shape, "damaged": damaged, "sha256": digest.hexdigest()}
 
 
-def _shown(blocks: Sequence[int], images: int) -> Iterable[int]:
+def _bytes(record: Record) -> int:
+    return len(record.image) if isinstance(record.image, bytes) else record.image.stat().st_size
+
+
+def _shown[B](blocks: Sequence[B], images: int) -> Iterable[B]:
     """Yields the blocks and, of more than one, says so: a bar on a terminal, elsewhere a line."""
     console, task = rich.get_console(), f"decoding {images:,} images, once"
     if len(blocks) > 1 and console.is_interactive:

@@ -2,13 +2,13 @@
 
 import csv
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from wgan_jax.data.cache import SPLITS, Record, Source, hold_out, stamp
+from wgan_jax.data.cache import SPLITS, Record, Records, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Stored
 from wgan_jax.data.images import SUFFIXES
@@ -58,9 +58,7 @@ def load(config: ConfigDict) -> Stored:
     return load_source(Source(identity, lambda: _records(root, files, tables, config), left_out), config)
 
 
-def _records(
-    root: Path, files: list[Path], tables: list[Path], config: ConfigDict
-) -> tuple[dict[str, list[Callable[[], Record]]], list[str]]:
+def _records(root: Path, files: list[Path], tables: list[Path], config: ConfigDict) -> tuple[dict[str, Records], list[str]]:
     layout = _lay_out(root, files)
     names: dict[Path, str] = {}
     if config.label == "":
@@ -72,14 +70,14 @@ def _records(
     classes = sorted(set(names.values()))
     number = {name: index for index, name in enumerate(classes)}
 
-    def reader(path: Path) -> Callable[[], Record]:
-        return lambda: Record(printable(str(path.relative_to(root))), path, number[names[path]] if names else 0)
+    def record(path: Path) -> Record:
+        return Record(printable(str(path.relative_to(root))), path, number[names[path]] if names else 0)
 
     given = layout.splits
     missing = [split for split in SPLITS if split not in given]
     parts = hold_out(len(given["train"]), config.holdout, len(missing))
     held = {split: [given["train"][i] for i in part] for split, part in zip(["train", *missing], parts, strict=True)}
-    return {split: [reader(path) for path in (given | held)[split]] for split in SPLITS}, classes
+    return {split: [record(path) for path in (given | held)[split]] for split in SPLITS}, classes
 
 
 def _lay_out(root: Path, files: list[Path]) -> Layout:

@@ -1,17 +1,40 @@
 """Any dataset of TensorFlow Datasets that has an image feature, read without TensorFlow."""
 
+import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data.cache import Record, Source, hold_out, stamp
+from wgan_jax.data.cache import SPLITS, Record, Records, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Stored
 from wgan_jax.errors import UserError
 from wgan_jax.places import builders_folder, prepared_builder
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Records of a split of TFDS."""
+
+    split: str
+    source: Any  # tfds' data source, of a record as a dict
+    indices: np.ndarray
+    image: str  # the names of their features
+    label: str | None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, rows: slice) -> list[Record]:
+        indices = self.indices[rows].tolist()
+        pairs = zip(indices, self.source.__getitems__(indices), strict=True)
+        return [
+            Record(f"{self.split}[{index}]", bytes(record[self.image]), int(record[self.label]) if self.label else 0)
+            for index, record in pairs
+        ]
 
 
 def load(config: ConfigDict) -> Stored:
@@ -53,7 +76,7 @@ def _download(config: ConfigDict) -> Path:
     return Path(builder.data_path)
 
 
-def _records(folder: Path, config: ConfigDict) -> tuple[dict[str, list[Callable[[], Record]]], list[str]]:
+def _records(folder: Path, config: ConfigDict) -> tuple[dict[str, Records], list[str]]:
     import tensorflow_datasets as tfds
 
     try:
@@ -67,25 +90,18 @@ def _records(folder: Path, config: ConfigDict) -> tuple[dict[str, list[Callable[
         raise UserError(f"config.data.builder: {config.builder} has no split train with an image feature")
     image, label = images[0], classes[0] if classes else None
 
-    def readers(split: str) -> list[Callable[[], Record]]:
+    def source_of(split: str) -> Any:
         try:
-            source: Any = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
+            return builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
         except NotImplementedError as error:
             why = "is stored in a format without random access; prepare it again with file_format='array_record'"
             raise UserError(f"config.data.builder: {folder} {why}") from error
         except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
             raise UserError(f"config.data.builder: {folder}: {' '.join(str(error).split())}") from error
 
-        def reader(index: int) -> Callable[[], Record]:
-            def read() -> Record:
-                record = source[index]
-                return Record(f"{split}[{index}]", bytes(record[image]), int(record[label]) if label else 0)
-
-            return read
-
-        return [reader(index) for index in range(len(source))]
-
-    train, test = readers("train"), readers("test") if "test" in builder.info.splits else None
+    train, test = source_of("train"), source_of("test") if "test" in builder.info.splits else None
     parts = hold_out(len(train), config.holdout, 1 if test else 2)
-    kept, validation, *rest = [[train[index] for index in part] for part in parts]
-    return {"train": kept, "validation": validation, "test": test or rest[0]}, list(features[label].names) if label else []
+    records: list[Records] = [_Rows("train", train, part, image, label) for part in parts]
+    if test:
+        records.append(_Rows("test", test, np.arange(len(test)), image, label))
+    return dict(zip(SPLITS, records, strict=True)), list(features[label].names) if label else []

@@ -128,7 +128,7 @@ def _train(
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
                 with clock("evaluate"):
-                    evaluation = results.on_validation(evaluator(), state)
+                    evaluation = results.on_validation(evaluator(), state, raw=config.eval.raw)
                 values |= evaluation
                 info["score"] = values.get(f"eval/{SCORE}", math.nan)
                 display.evaluation(evaluation)

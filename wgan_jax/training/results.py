@@ -20,11 +20,12 @@ type Rows = dict[str, dict[str, Cell]]  # the final table: label -> metric -> ce
 SECONDS, SHARE, LEAST = 10.0, 0.05, 2  # that the final draws may take, of training where that is more; draws at least
 
 
-def on_validation(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
-    """Returns eval/x of the averaged generator and eval/raw/x of the generator itself, on validation."""
-    ema, generator, critic = jax.device_get((state.ema, state.generator.variables, state.critic.variables))
-    averaged, raw = (evaluator.of_generator(player, critic, "validation", 0) for player in (ema, generator))
-    return {f"eval/{name}": x for name, x in averaged.items()} | {f"eval/raw/{name}": x for name, x in raw.items()}
+def on_validation(evaluator: Evaluator, state: TrainState, *, raw: bool) -> dict[str, float]:
+    """Returns eval/x of the averaged generator, and where asked eval/raw/x of the generator itself, on validation."""
+    players = {"eval": state.ema} | ({"eval/raw": state.generator.variables} if raw else {})
+    hosted, critic = jax.device_get((players, state.critic.variables))
+    values = {prefix: evaluator.of_generator(player, critic, "validation", 0) for prefix, player in hosted.items()}
+    return {f"{prefix}/{name}": x for prefix, own in values.items() for name, x in own.items()}
 
 
 def on_test(
@@ -32,8 +33,8 @@ def on_test(
 ) -> tuple[Rows, dict[str, Any]]:
     """Returns the final table, and what the summary says: test metrics of the last and the best state, and real data's.
 
-    They are means over config.eval.draws, or over fewer where these take more than SHARE of the `trained` seconds and more than
-    SECONDS; over LEAST at least.
+    They are means over config.eval.draws, or over fewer where these would take more than SHARE of the `trained` seconds and
+    more than SECONDS; over LEAST at least.
     """
     best, last = checkpoints.best(), int(state.step)
     states = {"last and best" if best == last else "last": state}
@@ -41,10 +42,12 @@ def on_test(
         states["best"] = checkpoints.restore(best, jax.eval_shape(lambda: state))
     players = {name: jax.device_get((state.ema, state.critic.variables)) for name, state in states.items()}
     drawn: dict[str, list[Values]] = {name: [] for name in (*players, "real")}
-    end = time.perf_counter() + max(SECONDS, SHARE * trained)
+    began = before = time.perf_counter()
     for draw in range(config.eval.draws):
-        if draw >= LEAST and time.perf_counter() > end:
+        now = time.perf_counter()
+        if draw >= LEAST and now + (now - before) - began > max(SECONDS, SHARE * trained):  # with one more like the last
             break
+        before = now
         for name, (ema, critic) in players.items():
             drawn[name].append(evaluator.of_generator(ema, critic, "test", draw))
         drawn["real"].append(evaluator.of_real("test", draw))
