@@ -7,14 +7,16 @@ shaded from the least to the greatest. Curves are on validation, against generat
 """
 
 import json
+import logging
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from experiments import command
-from experiments.launchers.task import read_task
+from experiments.launchers.task import read_task, task_names
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.keys import keys_of
@@ -122,7 +124,7 @@ def _read_sweep(folder: Path) -> list[Run]:
     rows = _sweep_rows(folder)
     if not rows:
         raise UserError(f"--workdir: {folder} is a sweep of which nothing was evaluated yet")
-    points = [point for task in sorted((folder / "tasks").iterdir()) for point in read_task(folder, task.name).points]
+    points = [point for name in task_names(folder) for point in read_task(folder, name).points]
     configs = {point.id: flatten(point.config) for point in points}
     overridden = _overridden(_read_json(folder / "provenance.json"))
     named = list(dict.fromkeys([*overridden, *(key for point in points for key in point.overrides)]))
@@ -148,10 +150,18 @@ def _sweep_rows(folder: Path) -> list[Row]:
     written = results.stat().st_mtime_ns if found else 0
     latest = max((own[0]["stage"] for own in found.values()), default=0)
     newer: dict[str, list[Row]] = {}
-    for path in sorted(folder.glob("tasks/*/rows.jsonl")):
-        for row in read_metrics(path) if path.stat().st_mtime_ns > written else ():
+    older: Counter[str] = Counter()
+    for path in [folder / "tasks" / name / "rows.jsonl" for name in task_names(folder)]:
+        rows = read_metrics(path)
+        if not rows or path.stat().st_mtime_ns <= written:
+            older.update(row["point"] for row in rows)
+            continue
+        for row in rows:
             stage = found[row["point"]][0]["stage"] if row["point"] in found else latest
             newer.setdefault(row["point"], []).append({**row, "stage": stage})
+    if lacking := sum(older[point] > len(own) for point, own in found.items()):
+        told = "%s: lacks rows of %d point%s, which the tasks have; the same sweep writes it anew"
+        logging.getLogger(__name__).warning(told, results, lacking, "s" * (lacking > 1))
     return [row for own in {**found, **newer}.values() for row in own]
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments.launchers.task import read_task
+from experiments.launchers.task import read_task, task_names
 from wgan_jax import runtime
 from wgan_jax.config import check, override
 from wgan_jax.errors import UserError
-from wgan_jax.training.workdir import MAY_CHANGE, check_same_data, chunk_size, kind_of, read_config
+from wgan_jax.training.workdir import MAY_CHANGE, check_same_data, chunk_size, identity, kind_of, read_config
 
 if TYPE_CHECKING:
     from wgan_jax.data.dataset import Dataset
@@ -27,6 +27,7 @@ class Model(NamedTuple):
     config: ConfigDict
     folder: Path  # of its samples, figures and evaluation.json
     checkpoints: Path
+    whose: str  # they are, see `workdir.identity`
     point: str = ""  # the id of a point
     member: tuple[int, int] = (0, 1)  # a point's index among those whose states its checkpoints stack, and their number
 
@@ -70,12 +71,12 @@ def find_model(workdir: Path, point: str | None, overrides: Sequence[str] = (), 
     elif point is not None:
         raise UserError(f"--point: {workdir} holds a run, not a sweep")
     else:
-        model = Model(check(config), workdir, workdir / "checkpoints")
+        model = Model(check(config), workdir, workdir / "checkpoints", identity(config))
     return model._replace(config=override(lambda: model.config, overrides, [*PLACES, *keys]))
 
 
 def _find_point(workdir: Path, point: str | None) -> Model:
-    tasks = [read_task(workdir, path.parent.name) for path in sorted((workdir / "tasks").glob("*/task.json"))]
+    tasks = [read_task(workdir, name) for name in task_names(workdir)]
     places = {found.id: (task, index) for task in tasks for index, found in enumerate(task.points)}
     where = f"{workdir}/results.csv and `experiments.sweep --list` have their ids"
     if not point:
@@ -88,9 +89,10 @@ def _find_point(workdir: Path, point: str | None) -> Model:
     folder = workdir / "tasks" / task.id
     size = chunk_size(folder) or len(task.points)
     start = index // size * size
+    chunk = task.points[start : start + size]
     checkpoints = folder / "checkpoints" / f"from_{start:05d}"
-    member = index - start, min(size, len(task.points) - start)
-    return Model(task.points[index].config, workdir / "points" / ids[0], checkpoints, ids[0], member)
+    whose, member = identity(*(point.config for point in chunk)), (index - start, len(chunk))
+    return Model(task.points[index].config, workdir / "points" / ids[0], checkpoints, whose, ids[0], member)
 
 
 def restore_run(model: Model, step: str) -> Restored:
@@ -104,15 +106,13 @@ def restore_run(model: Model, step: str) -> Restored:
     import jax
 
     from wgan_jax.data.scaling import Scaling
-    from wgan_jax.training.checkpoint import Checkpoints
+    from wgan_jax.training.checkpoint import Checkpoints, DamagedError
     from wgan_jax.training.program import make_parts
 
-    checkpoints = Checkpoints(model.checkpoints)
+    checkpoints = Checkpoints(model.checkpoints, run=model.whose)
 
     def read(number: int) -> Restored:
-        info = checkpoints.info(number)
-        if not {"shape", "scaling"} <= info.keys():
-            raise UserError(f"{checkpoints.folder}: the manifest of step {number} cannot be read; try another --step")
+        info = checkpoints.info(number, "shape", "scaling", "data")
         scaling = Scaling.of_json(info["scaling"])
         classes = len(info.get("class_counts", ()))
         networks, steps = make_parts(config, tuple(info["shape"]), classes=classes, bounded=scaling.bounded)
@@ -126,7 +126,10 @@ def restore_run(model: Model, step: str) -> Restored:
         reached = int(state.step) if model.point else number  # a point's best state is of a step before its checkpoint
         return Restored(config, model.folder, networks, scaling, reached, state, info, checkpoints.steps(), at)
 
-    return checkpoints.reading("latest" if model.point and step == "best" else step, read)
+    try:
+        return checkpoints.reading("latest" if model.point and step == "best" else step, read)
+    except DamagedError as error:
+        raise UserError(f"{error}; choose another --step, or move it away") from error
 
 
 def load_data(restored: Restored) -> "Dataset":

@@ -28,9 +28,7 @@ from typing import TYPE_CHECKING
 from experiments import command
 from experiments.restore import Restored, find_model, generator_of, load_data, restore_run
 from wgan_jax.errors import UserError
-from wgan_jax.paths import write_whole
 from wgan_jax.places import check_data
-from wgan_jax.training.workdir import write_json
 
 if TYPE_CHECKING:
     from wgan_jax.data.dataset import Stored
@@ -166,7 +164,7 @@ def _check_places(flags: argparse.Namespace, form: str) -> None:
 
 def _refuse_taken(path: Path) -> None:
     """Raises UserError if FILE or FILE.json is there, unless FILE.json describes an export, which another may replace."""
-    described = _described(path)
+    described = path.with_name(f"{path.name}.json")
     if not path.exists() and not described.exists():
         return
     from wgan_jax.export import FORMAT
@@ -180,20 +178,16 @@ def _refuse_taken(path: Path) -> None:
         raise UserError(f"--export: {taken} is there already and is no export; choose another name")
 
 
-def _described(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
-
-
 def _export(flags: argparse.Namespace, restored: Restored, variables: "Params") -> None:
-    from wgan_jax.export import describe_generator, export_generator
+    from wgan_jax.export import describe_generator, described_in, export_generator, save_generator
 
     config, path = restored.config, Path(flags.export)
-    write_whole(path, export_generator(restored.networks, variables, config.latent.dim, restored.scaling))
+    artefact = export_generator(restored.networks, variables, config.latent.dim, restored.scaling)
     generator = "raw" if flags.raw else "ema"
     names = restored.info["class_names"] if restored.networks.classes else ()
     shape = tuple(restored.info["shape"])
-    write_json(_described(path), describe_generator(config, shape, restored.step, generator, restored.scaling, names))
-    print(f"generator of step {restored.step}: {path}, {_described(path)}")
+    save_generator(path, artefact, describe_generator(config, shape, restored.step, generator, restored.scaling, names))
+    print(f"generator of step {restored.step}: {path}, {described_in(path)}")
 
 
 def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", labels: list[int]) -> None:

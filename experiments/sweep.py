@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments import command
 from experiments.launchers import add_flags, choose
-from experiments.launchers.task import is_done, read_task, run_task, write_task
+from experiments.launchers.task import is_done, read_task, run_task, task_names, write_task
 from wgan_jax.config import flatten, warn_of_idle_updates
 from wgan_jax.errors import UserError
 from wgan_jax.places import check_data
@@ -87,7 +87,7 @@ def prepare(workdir: Path, points: Iterable[Point], most: int) -> list[Task]:
     """Returns the tasks of points, in the sweep's directory: those that are there, and new ones for points that have none."""
     points = list(points)
     wanted = {point.id for point in points}
-    found = [read_task(workdir, path.parent.name) for path in sorted((workdir / "tasks").glob("*/task.json"))]
+    found = [read_task(workdir, name) for name in task_names(workdir)]
     known = [task for task in found if not wanted.isdisjoint(point.id for point in task.points)]
     tasks = plan(points, most, known)
     for task in tasks[len(known) :]:
@@ -104,10 +104,10 @@ def rows_of(workdir: Path, stages: Sequence[Sequence[Point]]) -> list[Row]:
             flat = flatten(point.config)
             marks[point.id] = {"stage": stage, "point": point.id, "seed": flat["seed"], **{key: flat[key] for key in keys}}
     rows: dict[str, list[Row]] = {name: [] for name in marks}
-    for path in (workdir / "tasks").glob("*/rows.jsonl"):
-        for row in read_metrics(path):
-            if row["point"] in rows:
-                rows[row["point"]].append({**marks[row["point"]], **row})
+    for name in task_names(workdir):
+        for row in read_metrics(workdir / "tasks" / name / "rows.jsonl"):
+            if (own := row.get("point")) in rows:
+                rows[own].append({**marks[own], **row})
     return [row for found in rows.values() for row in found]
 
 

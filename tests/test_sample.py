@@ -433,5 +433,5 @@ def test_more_neighbours_than_images_are_refused(run, call, tmp_path):
 def test_a_damaged_manifest_is_a_mistake(run, call, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     (tmp_path / "copy" / "checkpoints" / "step_00000004" / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match="the manifest of step 4 cannot be read"):
+    with pytest.raises(UserError, match="step_00000004: its manifest is damaged; choose another --step, or move it away"):
         call(tmp_path / "copy")

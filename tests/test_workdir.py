@@ -8,6 +8,7 @@ import pytest
 from experiments import run as command
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
+from wgan_jax.records import sealed, unsealed
 from wgan_jax.training import loop
 from wgan_jax.training.loop import train
 from wgan_jax.training.workdir import is_finished, kind_of, open_workdir, trained_steps, write_json
@@ -21,6 +22,7 @@ def begun(tmp_path, make_config):
         folder = tmp_path / kind
         with open_workdir(folder, make_config("wgan_gp.py:ring8", changes), kind):
             (folder / {"run": "checkpoints/step_00000040", "sweep": "tasks/0123"}[kind]).mkdir(parents=True)
+            (folder / "metrics.jsonl").write_text('{"step": 40}\n')
         return folder
 
     return begin
@@ -116,7 +118,7 @@ def test_a_finished_run_is_left_as_it_is(begun, root, capsys):
     command.run([f"--config={root}/configs/wgan_gp.py:ring8", f"--workdir={folder}", "--config.steps=40"])
     assert capsys.readouterr().out.startswith("already done: 40 of 40 steps; ")
     assert json.loads((folder / "summary.json").read_text()) == summary
-    assert {path.name for path in folder.iterdir()} == {".lock", "config.json", "checkpoints", "summary.json"}
+    assert {path.name for path in folder.iterdir()} == {".lock", "config.json", "checkpoints", "metrics.jsonl", "summary.json"}
 
 
 def test_data_that_is_not_there_leaves_no_directory(root, tmp_path):
@@ -179,9 +181,9 @@ def test_a_run_that_lacks_its_end_alone_is_not_trained_again(trained, tmp_path, 
     before = trained("run", steps=2)
     (tmp_path / "run" / "summary.json").unlink()
     path = tmp_path / "run" / "checkpoints" / "step_00000002" / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = unsealed(json.loads(path.read_text()))
     manifest["info"]["seconds"] = 0.5
-    path.write_text(json.dumps(manifest))
+    write_json(path, sealed(manifest))
     monkeypatch.setattr(loop, "plan_feeds", lambda *arguments: pytest.fail("it trains"))
     after = trained("run", steps=2)
     assert (after["status"], after["step"], after["critic_step"]) == ("done", 2, 4)

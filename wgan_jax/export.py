@@ -1,5 +1,7 @@
 """A generator as one file for other programs: a serialised `jax.export` artefact, and what its user must know as JSON.
 
+The JSON has the artefact's SHA-256; `load_generator` compares it.
+
 The artefact is StableHLO with the parameters in it, for CPU and CUDA and any batch size. jax and flatbuffers alone load it:
 
     generate = jax.export.deserialize(pathlib.Path(FILE).read_bytes()).call
@@ -12,7 +14,10 @@ Of a conditional generator it is generate(latents, labels), int32 numbers of the
 It takes and gives float32; in between it computes in the run's own dtype, float64 or bfloat16 too.
 """
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +25,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wgan_jax.data.scaling import PIXELS, Scaling
+from wgan_jax.errors import UserError
+from wgan_jax.paths import write_whole
+from wgan_jax.records import to_json
 from wgan_jax.types import Latents, Networks, Params
 
 FORMAT, PLATFORMS = "jax.export", ("cpu", "cuda")
@@ -42,6 +50,34 @@ def export_generator(networks: Networks, variables: Params, latent_dim: int, sca
     latents, label = jax.ShapeDtypeStruct((*batch, latent_dim), jnp.float32), jax.ShapeDtypeStruct(batch, jnp.int32)
     arguments = (latents, label) if networks.classes else (latents,)
     return bytes(jax.export.export(jax.jit(generate), platforms=PLATFORMS)(*arguments).serialize())
+
+
+def save_generator(path: Path, artefact: bytes, described: dict[str, Any]) -> None:
+    """Writes an artefact, and what `describe_generator` says of it, with its hash, as the file named FILE.json."""
+    said = {**described, "sha256": hashlib.sha256(artefact).hexdigest()}
+    write_whole(path, artefact)
+    write_whole(described_in(path), (to_json(said, indent=1) + "\n").encode())
+
+
+def load_generator(path: Path) -> tuple[Callable[..., jax.Array], dict[str, Any]]:
+    """Returns the function of an artefact, as `export_generator` has it, and what its JSON says of it.
+
+    Raises:
+      UserError: one of the two files cannot be read, or they are not of each other.
+    """
+    try:
+        said, artefact = json.loads(described_in(path).read_text(encoding="utf-8")), path.read_bytes()
+        wanted = said["sha256"] if said["format"] == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no exported generator: {' '.join(str(error).split())}; export it again") from error
+    if hashlib.sha256(artefact).hexdigest() != wanted:
+        raise UserError(f"{path}: not the generator that {described_in(path).name} describes, or damaged; export it again")
+    return jax.export.deserialize(bytearray(artefact)).call, said
+
+
+def described_in(path: Path) -> Path:
+    """Returns the file that describes an artefact."""
+    return path.with_name(f"{path.name}.json")
 
 
 def describe_generator(

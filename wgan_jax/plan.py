@@ -34,8 +34,13 @@ class Sweep(NamedTuple):
 
 
 class Task(NamedTuple):
-    id: str  # a hash of its points
+    id: str  # a hash of its points, as `task_of` has it
     points: list[Point]
+
+
+def task_of(points: list[Point]) -> Task:
+    """Returns the task of points; its id is that of no others."""
+    return Task(_digest([point.id for point in points]), points)
 
 
 def load_sweep(spec: str, overrides: Sequence[str] = (), seeds: int | None = None) -> Sweep:
@@ -146,7 +151,7 @@ def plan(points: Iterable[Point], most: int, known: Sequence[Task] = ()) -> list
         if point.id not in planned:
             groups.setdefault(program_of(point.config), []).append(point)
     parts = [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
-    return [*known, *(Task(_digest([point.id for point in part]), part) for part in parts)]
+    return [*known, *map(task_of, parts)]
 
 
 def _digest(value: Any) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 from experiments.launchers.running import RunTask, attempt, end, report_failure
 from wgan_jax.errors import Interrupted, UserError
 from wgan_jax.training.interruption import Signals
-from wgan_jax.training.workdir import write_json
+from wgan_jax.training.workdir import leave_out, write_json
 
 if TYPE_CHECKING:
     import submitit
@@ -43,7 +43,7 @@ def run(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argpa
     cluster, folder = options.cluster or "slurm", Path(workdir).resolve() / "slurm"
     folder.mkdir(exist_ok=True)
     record = folder / "jobs.json"
-    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    known = _recorded(record)
     try:
         executor = submitit.AutoExecutor(folder, cluster, **{f"{cluster}_max_num_timeout": REQUEUES})
         queued = _queue() if cluster == "slurm" else {}
@@ -80,6 +80,18 @@ def run(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argpa
         print(f"the jobs go on: squeue --me shows them, scancel {ids} ends them; the same command waits for them", flush=True)
         raise
     end(failed, task_ids)
+
+
+def _recorded(path: Path) -> dict[str, str]:
+    """Returns the ids of the jobs that were submitted, by task."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError):
+        stored = None
+    if isinstance(stored, dict):
+        return stored
+    leave_out(path, "cannot be read")
+    return {}
 
 
 def _parameter(word: str) -> tuple[str, str | bool]:

@@ -1,6 +1,7 @@
 """One task of a sweep, in whatever process a launcher runs it; and the sweep's folder of tasks."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from filelock import FileLock, Timeout
 
 from wgan_jax import runtime
 from wgan_jax.errors import UserError
-from wgan_jax.plan import Task, resolve
-from wgan_jax.training.workdir import read_config, write_json
+from wgan_jax.plan import Task, resolve, task_of
+from wgan_jax.records import file_digest, unsealed
+from wgan_jax.training.workdir import leave_out, read_config, write_json
+
+ID = re.compile("[0-9a-f]{12}")  # of a task
 
 
 def write_task(workdir: Path, task: Task) -> None:
@@ -20,23 +24,43 @@ def write_task(workdir: Path, task: Task) -> None:
     write_json(folder / "task.json", [point.overrides for point in task.points])
 
 
+def task_names(workdir: Path) -> list[str]:
+    """Returns the ids of a sweep's tasks; a folder of another name is left out, and said."""
+    folders = sorted(path.parent for path in (workdir / "tasks").glob("*/task.json"))
+    for folder in folders:
+        if not ID.fullmatch(folder.name):
+            leave_out(folder, "is no task by its name")
+    return [folder.name for folder in folders if ID.fullmatch(folder.name)]
+
+
 def read_task(workdir: Path, task_id: str) -> Task:
     """Returns a task by its id.
 
     Raises:
-      UserError: the directory holds no such task.
+      UserError: the directory holds no such task, or its file holds other points than those that the id is the hash of.
     """
+    path = workdir / "tasks" / task_id / "task.json"
+    again = f"delete {path}: the same sweep writes it anew"
     try:
-        stored: list[dict[str, Any]] = json.loads((workdir / "tasks" / task_id / "task.json").read_text(encoding="utf-8"))
+        stored: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{workdir}: task {task_id} cannot be read: {error}") from error
-    return Task(task_id, resolve(read_config(workdir), stored))
+        raise UserError(f"{workdir}: task {task_id} cannot be read: {error}; {again}") from error
+    if not isinstance(stored, list) or not all(isinstance(point, dict) for point in stored):
+        raise UserError(f"{workdir}: task {task_id} cannot be read: it is no list of points; {again}")
+    task = task_of(resolve(read_config(workdir), stored))
+    if task.id != task_id:
+        raise UserError(f"{workdir}: task {task_id} holds other points than it was made of; {again}")
+    return task
 
 
 def is_done(workdir: Path, task: Task) -> bool:
-    """Says whether a task has trained to the end of its config's steps."""
-    path = workdir / "tasks" / task.id / "summary.json"
-    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["step"] >= task.points[0].config.steps
+    """Says whether a task has trained to the end of its config's steps, and its rows are those that it ended with."""
+    folder = workdir / "tasks" / task.id
+    try:
+        summary = unsealed(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+        return summary["step"] >= task.points[0].config.steps and summary["rows"] == file_digest(folder / "rows.jsonl")
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def run_task(workdir: str, task_id: str) -> None:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from numpy.lib.npyio import NpzFile
 
 from wgan_jax.data.arrays import open_arrays
-from wgan_jax.data.cache import LEAST, SPLITS, hold_out, stamp
+from wgan_jax.data.cache import LEAST, SPLITS, end_cache, hold_out, open_cache, stamp
 from wgan_jax.data.dataset import KINDS, Split, Stored
 from wgan_jax.data.scaling import Scaling, fit
 from wgan_jax.errors import UserError
@@ -95,8 +95,9 @@ def _load(path: Path, config: ConfigDict) -> Stored:
             "left_out": dict(dataset.left_out),
             "scaling": dataset.scaling._asdict(),
         }
-        (building / "meta.json").write_text(json.dumps({**told, "identity": identity}, indent=1), encoding="utf-8")
-        if not folder.exists():  # else another process was faster
+        end_cache(building, {**told, "identity": identity})
+        if _cached(folder) is None:  # else another process was faster
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged one
             building.replace(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -106,15 +107,14 @@ def _load(path: Path, config: ConfigDict) -> Stored:
 
 
 def _cached(folder: Path) -> Stored | None:
-    """Returns the dataset of a finished cache, mapped; None where there is none."""
-    try:
-        told: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        scaling = Scaling.of_json(told["scaling"])
-        shape = (sum(told["counts"]), *told["shape"])
-        examples = np.memmap(folder / "examples.bin", scaling.dtype, "r", shape=shape)
-        labels = np.load(folder / "labels.npy", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError):
+    """Returns the dataset of a finished cache, mapped; None where there is none, or a damaged one."""
+    told = open_cache(folder)
+    if told is None:
         return None
+    scaling = Scaling.of_json(told["scaling"])
+    shape = (sum(told["counts"]), *told["shape"])
+    examples = np.memmap(folder / "examples.bin", scaling.dtype, "r", shape=shape)
+    labels = np.load(folder / "labels.npy", allow_pickle=False)
     train, validation, test = _cut(examples, labels, told["counts"])
     classes, left_out = tuple(told["classes"]), told["left_out"]
     return Stored(shape[1:], train, validation, test, classes, told["fingerprint"], left_out, scaling=scaling)

@@ -1,8 +1,9 @@
-"""Images decoded once: a memory-mapped uint8 cache, keyed by files and options, written atomically.
+"""Images decoded once: a memory-mapped uint8 cache, keyed by files and options, written atomically, checked when it is opened.
 
 Files are told apart by name, size and time of change, as `make` does; what was decoded, by a hash of every pixel and label.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.errors import UserError
 from wgan_jax.paths import cache_folder, temporary_folder
+from wgan_jax.records import file_digest, sealed, unsealed
 
 VERSION = 2  # of the decoding: another one makes all caches anew
 BLOCK = 512  # images decoded ahead of the writing
@@ -77,6 +79,34 @@ def stamp(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def end_cache(folder: Path, said: dict[str, Any]) -> None:
+    """Ends a cache with its meta.json: what is said of it, and the hash of every file that it has, under a seal."""
+    files = {path.name: file_digest(path) for path in folder.iterdir()}
+    (folder / "meta.json").write_text(json.dumps(sealed({**said, "files": files}), indent=1), encoding="utf-8")
+
+
+def open_cache(folder: Path) -> dict[str, Any] | None:
+    """Returns what a finished cache says of itself; None where there is none, or a damaged one, which is warned of."""
+    try:
+        meta = unsealed(json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+        paths = tuple(folder / name for name in meta["files"])
+        if _digests(stamp(paths), paths) == tuple(meta["files"].values()):
+            return meta
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    logging.getLogger(__name__).warning("%s: damaged, or of an earlier version; it is made anew", folder)
+    return None
+
+
+@functools.cache
+def _digests(stamp: str, paths: tuple[Path, ...]) -> tuple[str, ...]:
+    """Returns the hashes of files, computed once in a process while their stamp is the same."""
+    del stamp
+    return tuple(map(file_digest, paths))
+
+
 def load(source: Source, config: ConfigDict) -> Stored:
     """Returns the dataset of a source by config.data, from the cache where it is there; else decodes it first.
 
@@ -87,11 +117,11 @@ def load(source: Source, config: ConfigDict) -> Stored:
     identity = {"source": source.identity, "options": options}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
     folder = Path(config.cache_dir) / key
-    meta = _read(folder)
+    meta = open_cache(folder)
     if meta is None:
         folder = (cache_folder(config.cache_dir, "images are decoded anew at each start") or temporary_folder()) / key
         _build(source, folder, identity, config)
-        meta = _read(folder)
+        meta = open_cache(folder)
         assert meta is not None
     shape = tuple(meta["shape"])
     total = sum(meta["counts"].values())
@@ -111,18 +141,6 @@ def _some(damaged: list[str]) -> str:
     return "; ".join(damaged[:SHOWN]) + more
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
-    """Returns what a finished cache says of itself; None where there is none, or not all of it."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        count = sum(meta["counts"].values())
-        whole = (folder / "images.bin").stat().st_size == count * int(np.prod(meta["shape"]))
-        labels = np.load(folder / "labels.npy", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
-        return None
-    return meta if whole and labels.shape == (count,) and {"sha256", "damaged", "classes"} <= meta.keys() else None
-
-
 def _build(source: Source, folder: Path, identity: dict[str, Any], config: ConfigDict) -> None:
     records, classes = source.records()
     try:
@@ -132,14 +150,13 @@ def _build(source: Source, folder: Path, identity: dict[str, Any], config: Confi
         raise UserError(f"config.data.cache_dir: {folder.parent}: {(error.strerror or str(error)).lower()}") from error
     try:
         meta = _decode(records, building, config)
-        text = json.dumps({**meta, "classes": classes, "identity": identity}, indent=1)
-        (building / "meta.json").write_text(text, encoding="utf-8")
+        end_cache(building, {**meta, "classes": classes, "identity": identity})
         building.chmod(0o755)
-        if _read(folder) is None:  # else another process was faster
+        if open_cache(folder) is None:  # else another process was faster
             shutil.rmtree(folder, ignore_errors=True)  # an unfinished or damaged one
             building.replace(folder)
     except OSError as error:
-        if _read(folder) is None:
+        if open_cache(folder) is None:
             where = "config.data.cache_dir"
             raise UserError(f"{where}: {folder.parent}: {(error.strerror or str(error)).lower()}") from error
     finally:

@@ -1,29 +1,34 @@
 """Checkpoints of any pytree of arrays: Orbax, written in the background, with a SHA-256 manifest that is checked on restore.
 
     checkpoints/step_00001000/state/           Orbax
-    checkpoints/step_00001000/manifest.json    {"step", "info", "files": {path: SHA-256}}
+    checkpoints/step_00001000/manifest.json    {"step", "run", "info", "files": {path: SHA-256}, "seal"}
+    checkpoints/step_00001000/...              files that were given with the state
 
-A checkpoint is written under another name and renamed when its index was read back and its manifest is complete.
+What a checkpoint is, it says itself, under its seal: its step, and whose it is; a folder's name alone is not believed. It is
+written under another name and renamed when every array was read back and equals what was to be written.
 """
 
 import contextlib
 import glob
-import hashlib
 import json
 import logging
 import math
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import numpy as np
 
 from wgan_jax.errors import UserError
-from wgan_jax.training.workdir import to_json
+from wgan_jax.records import file_digest, sealed, to_json, unsealed
+from wgan_jax.training.workdir import checkpoint_steps, leave_out, step_name
 
+BEFORE_SEALS = {"step", "info", "files"}  # the keys of a manifest as earlier versions wrote it
 SPARE_BYTES = 2**20  # of a checkpoint beside its arrays
 ATTEMPTS = 100  # at reading the newest checkpoint of a run that deletes them meanwhile
 LISTED = 6  # steps in a message
@@ -33,23 +38,32 @@ class NoCheckpoint(UserError):  # noqa: N818 - named for what is the matter
     """A step has no checkpoint, or has none any more: a run keeps the newest ones only."""
 
 
-class Checkpoints:
-    """The checkpoints of one run. `save` returns at once; `wait` joins the writer. Keeps the newest `keep` and the best."""
+class DamagedError(UserError):
+    """A checkpoint is not what it was, or not what its name says."""
 
-    def __init__(self, folder: Path, keep: int = 1) -> None:
-        self.folder, self.keep = folder, keep
+
+class Checkpoints:
+    """The checkpoints of one run. `save` returns at once; `wait` joins the writer. Keeps the newest `keep` and the best.
+
+    run: tells whose they are, see `workdir.identity`; those of another run are refused. With "" any are taken.
+    """
+
+    def __init__(self, folder: Path, keep: int = 1, run: str = "") -> None:
+        self.folder, self.keep, self.run = folder, keep, run
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
-    def save(self, step: int, tree: Any, info: dict[str, Any]) -> None:
+    def save(self, step: int, tree: Any, info: dict[str, Any], files: Mapping[str, bytes] = MappingProxyType({})) -> None:
         """Writes a tree in the background. info["score"], if any and finite, is what `best` minimises.
+
+        files: {name: content} of what is kept beside it, for `file`.
 
         Raises:
           UserError: an earlier checkpoint could not be written.
         """
         copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)  # the loop donates the state's buffers
         self.wait()
-        self._pending = self._writer.submit(self._write, step, copies, info)
+        self._pending = self._writer.submit(self._write, step, copies, info, files)
 
     def wait(self) -> None:
         """Waits for the checkpoint that is being written.
@@ -63,20 +77,36 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Returns the steps of the checkpoints, oldest first."""
-        return sorted(int(path.name.removeprefix("step_")) for path in self.folder.glob("step_*") if path.is_dir())
+        return checkpoint_steps(self.folder)
 
-    def info(self, step: int) -> dict[str, Any]:
-        """Returns the info saved with a step; {} where its manifest cannot be read."""
-        try:
-            manifest: dict[str, Any] = json.loads((self._path(step) / "manifest.json").read_text(encoding="utf-8"))
-            return manifest["info"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+    def info(self, step: int, *needed: str) -> dict[str, Any]:
+        """Returns the info saved with a step, which has all keys that are `needed`.
+
+        Raises:
+          DamagedError: its manifest is damaged or of something else, or lacks a key, as one of another version may.
+        """
+        info: dict[str, Any] = _manifest(self._path(step), self.run)["info"]
+        if missing := [name for name in needed if name not in info]:
+            raise DamagedError(f"{self._path(step)}: its manifest does not say {missing[0]}: it is of another version")
+        return info
+
+    def file(self, step: int, name: str) -> bytes | None:
+        """Returns a file that was given with a step, None where none was."""
+        path = self._path(step) / name
+        return path.read_bytes() if path.is_file() else None
 
     def best(self) -> int | None:
-        """Returns the step with the lowest score, or None where no checkpoint has one."""
-        scores = {step: self.info(step).get("score") for step in self.steps()}
-        scored = {step: score for step, score in scores.items() if score is not None and math.isfinite(score)}
+        """Returns the step with the lowest score, or None where none has one; damaged manifests are left out, and said."""
+        scored: dict[int, float] = {}
+        for step in self.steps():
+            try:
+                score = self.info(step).get("score")
+            except DamagedError as error:
+                if self._path(step).is_dir():  # else it was deleted meanwhile
+                    leave_out(self._path(step), str(error).removeprefix(f"{self._path(step)}: "))
+                continue
+            if isinstance(score, int | float) and math.isfinite(score):
+                scored[step] = score
         return min(scored, key=lambda step: scored[step]) if scored else None
 
     def find(self, wanted: str) -> int:
@@ -128,7 +158,7 @@ class Checkpoints:
         path = self._path(step)
         if path.is_dir():
             try:
-                return _read(path, target)
+                return _read(path, target, self.run)
             except Exception:  # whatever Orbax says of files that vanish under its hands
                 if path.is_dir():
                     raise
@@ -140,10 +170,12 @@ class Checkpoints:
         Raises:
           UserError: it does not fit the target.
         """
-        for step in reversed(self.steps()):
+        steps = self.steps()
+        for step in reversed(steps):
             path = self._path(step)
-            if damage := _damage(path):
-                logging.getLogger(__name__).warning("%s: %s; falling back to the checkpoint before it", path, damage)
+            if damage := _damage(path, self.run):
+                earlier = "the checkpoint before it" if step > steps[0] else "the beginning, as no checkpoint is left"
+                logging.getLogger(__name__).warning("%s: %s; falling back to %s", path, damage, earlier)
                 aside = path.with_name(f"damaged_{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
@@ -158,7 +190,7 @@ class Checkpoints:
                 self._delete(later)
 
     def _path(self, step: int) -> Path:
-        return self.folder / f"step_{step:08d}"
+        return self.folder / step_name(step)
 
     def _delete(self, step: int) -> None:
         """Deletes a checkpoint, at once for who lists them: half deleted it would be taken for a damaged one."""
@@ -167,8 +199,8 @@ class Checkpoints:
         self._path(step).rename(trash)
         shutil.rmtree(trash)
 
-    def _write(self, step: int, tree: Any, info: dict[str, Any]) -> None:
-        path, temporary = self._path(step), self.folder / f"writing_step_{step:08d}"
+    def _write(self, step: int, tree: Any, info: dict[str, Any], files: Mapping[str, bytes]) -> None:
+        path, temporary = self._path(step), self.folder / f"writing_{step_name(step)}"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             _check_space(self.folder, tree)
@@ -176,9 +208,12 @@ class Checkpoints:
             plain = glob.escape(str(temporary)) == str(temporary)
             with _quiet(), _checkpointer(use_ocdbt=plain) as checkpointer:
                 checkpointer.save(temporary / "state", tree)
-            _check_index(temporary / "state", tree)
-            manifest = {"step": step, "info": info, "files": _hashes(temporary)}
+            for name, content in files.items():
+                (temporary / name).write_bytes(content)
+            manifest = sealed({"step": step, "run": self.run, "info": info, "files": _hashes(temporary)})
+            _check_written(temporary, tree)
             (temporary / "manifest.json").write_text(to_json(manifest, indent=1), encoding="utf-8")
+            _settle(temporary)
             shutil.rmtree(path, ignore_errors=True)
             temporary.rename(path)
         except Exception as error:  # Orbax and TensorStore report a full disk with classes of their own
@@ -206,29 +241,50 @@ def _listed(steps: list[int]) -> str:
 
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "manifest.json")
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 
-def _damage(path: Path) -> str | None:
+def _manifest(path: Path, run: str) -> dict[str, Any]:
+    """Returns what a checkpoint says of itself.
+
+    Raises:
+      DamagedError: its manifest is missing or damaged, or it is of another step or run.
+    """
+    try:
+        stored = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        said = stored if isinstance(stored, dict) and stored.keys() == BEFORE_SEALS else unsealed(stored)
+        whole = type(said["step"]) is int and isinstance(said["info"], dict) and isinstance(said["files"], dict)
+    except FileNotFoundError as error:
+        raise DamagedError(f"{path}: has no manifest") from error
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise DamagedError(f"{path}: its manifest is damaged") from error
+    if not whole:
+        raise DamagedError(f"{path}: its manifest is damaged")
+    if path.name != step_name(said["step"]):
+        raise DamagedError(f"{path}: holds step {said['step']}, whatever its name says")
+    if run and said.get("run", run) != run:
+        raise DamagedError(f"{path}: is the checkpoint of another run, or of another config")
+    return said
+
+
+def _damage(path: Path, run: str) -> str | None:
     """Returns what is wrong with a checkpoint, or None."""
     try:
-        files = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError:
-        return "has no manifest"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "its manifest cannot be read"
+        files = _manifest(path, run)["files"]
+    except DamagedError as error:
+        return str(error).removeprefix(f"{path}: ")
     found = _hashes(path)
-    for name, digest in files.items():
+    for name, expected in files.items():
         if name not in found:
             return f"{name} is missing"
-        if found[name] != digest:
+        if found[name] != expected:
             return f"{name} is damaged: its SHA-256 is not that of the manifest"
     return None
 
 
-def _read(path: Path, target: Any) -> Any:
-    if damage := _damage(path):
-        raise UserError(f"{path}: {damage}")
+def _read(path: Path, target: Any, run: str) -> Any:
+    if damage := _damage(path, run):
+        raise DamagedError(f"{path}: {damage}")
     return _load(path, target)
 
 
@@ -256,12 +312,33 @@ def _check_space(folder: Path, tree: Any) -> None:
         raise OSError("No space left on the device")
 
 
-def _check_index(path: Path, tree: Any) -> None:
-    """Raises OSError unless the index of what was written has all arrays of a tree, of their shapes and dtypes."""
+def _check_written(path: Path, tree: Any) -> None:
+    """Raises OSError unless what was written, its index and every bit of every array, is read back as it was."""
+    lost = OSError("what was written cannot be read back")
     with _quiet(), _checkpointer() as checkpointer:
-        found = checkpointer.metadata(path).item_metadata
+        found = checkpointer.metadata(path / "state").item_metadata
     if found is None or _described(found.tree) != _described(tree):
-        raise OSError("what was written cannot be read back")
+        raise lost
+    try:
+        read = _load(path, tree)
+    except UserError as error:
+        raise lost from error
+    if not all(map(_same_bits, jax.tree.leaves(read), jax.tree.leaves(tree))):
+        raise lost
+
+
+def _same_bits(read: np.ndarray, written: np.ndarray) -> bool:
+    return read.dtype == written.dtype and read.tobytes() == written.tobytes()
+
+
+def _settle(folder: Path) -> None:
+    """Has the system put a folder on the disk, so that the name that it then gets is never that of less than its content."""
+    for path in (*folder.rglob("*"), folder) if os.name == "posix" else ():  # elsewhere folders cannot be opened
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _described(tree: Any) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

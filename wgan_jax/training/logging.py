@@ -1,6 +1,6 @@
 """What a run records: metrics.jsonl, and TensorBoard (its curves, with the config and pictures of samples)."""
 
-import json
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,46 +10,50 @@ import numpy as np
 from PIL import Image
 
 from wgan_jax.paths import write_whole
-from wgan_jax.training.workdir import to_json
+from wgan_jax.records import parse_lines, to_json
 
 COUNTERS = {"step", "critic_step", "examples", "seconds"}  # of a metrics line: they say when, and are no curves
 FLUSH = 20  # seconds after which TensorBoard's reader sees what was written, at most
 
 
-def read_metrics(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
-    """Returns the lines of a metrics file up to a step; a line that a killed process left half-written ends it."""
-    lines: list[dict[str, Any]] = []
-    if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                break
-            if last_step is not None and line["step"] > last_step:
-                break
-            lines.append(line)
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Returns the good lines of a file of JSON lines, [] where there is none; others are left out, and said."""
+    lines, lost = parse_lines(path.read_bytes()) if path.is_file() else ([], 0)
+    if lost:
+        logging.getLogger(__name__).warning("%s: %d damaged line%s left out", path, lost, " is" if lost == 1 else "s are")
     return lines
 
 
 class MetricsLog:
     """Appends to metrics.jsonl and TensorBoard; opened at a step, it first cuts all that lies beyond it.
 
+    record: what `content` gave at that step, in place of what happened to the file since; None where nothing was kept.
     settings: {dotted key: value} of the config, which TensorBoard shows as text.
     """
 
-    def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any]) -> None:
+    def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any], record: bytes | None = None) -> None:
         from tensorboardX import SummaryWriter
 
         path = workdir / "metrics.jsonl"
-        kept = read_metrics(path, step)
+        kept = _restored(path, step, record)
         write_lines(path, kept)
+        self._texts = [_line(values) for values in kept]
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1, flush_secs=FLUSH)
         self._board.add_text("config", "\n".join(f"    {key} = {value!r}" for key, value in settings.items()), step)
 
+    def content(self) -> bytes:
+        """Returns what was written to the file, whatever happened to it meanwhile."""
+        return "".join(self._texts).encode()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Returns what was written to the file, line by line."""
+        return parse_lines(self.content())[0]
+
     def write(self, values: dict[str, int | float]) -> None:
         """Writes one line; "step" must rise from call to call."""
-        self._file.write(_line(values))
+        self._texts.append(_line(values))
+        self._file.write(self._texts[-1])
         self._file.flush()
         for name, value in values.items():
             if name not in COUNTERS and math.isfinite(value):
@@ -73,6 +77,30 @@ def board_tag(name: str) -> str:
     if name.startswith("eval/raw/"):
         return name.replace("eval/raw/", "eval_raw/", 1)
     return name if name.startswith("eval/") else f"train/{name}"
+
+
+def _restored(path: Path, step: int, record: bytes | None) -> list[dict[str, Any]]:
+    """Returns the lines of a metrics file up to a step, from the record that was kept of them where there is one."""
+    found, lost = parse_lines(path.read_bytes()) if path.is_file() else ([], 0)
+    kept = _rising(found, step)
+    if record is not None:
+        saved = _rising(parse_lines(record)[0], step)
+        if kept != saved:
+            told = "%s: is not as it was written; its %d lines are restored from the checkpoint of step %d"
+            logging.getLogger(__name__).warning(told, path, len(saved), step)
+        return saved
+    if lost:
+        logging.getLogger(__name__).warning("%s: %d damaged line%s lost", path, lost, " is" if lost == 1 else "s are")
+    return kept
+
+
+def _rising(lines: Iterable[dict[str, Any]], last_step: int) -> list[dict[str, Any]]:
+    """Returns the lines up to a step, without those whose step does not rise."""
+    kept: list[dict[str, Any]] = []
+    for line in lines:
+        if (kept[-1]["step"] if kept else -1) < line["step"] <= last_step:
+            kept.append(line)
+    return kept
 
 
 def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:

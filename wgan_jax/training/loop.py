@@ -26,16 +26,17 @@ from wgan_jax.training.calls import Call, Clock, Pace, Start, calls, reached
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, say
 from wgan_jax.training.interruption import Signals
-from wgan_jax.training.logging import MetricsLog, read_metrics
+from wgan_jax.training.logging import MetricsLog
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.training.workdir import check_same_data, machine, now, provenance, write_json
+from wgan_jax.training.workdir import check_same_data, identity, machine, now, provenance, write_json
 from wgan_jax.types import TrainState
 
 if TYPE_CHECKING:
     from wgan_jax.evaluation.figures import Artist
 
 CALL_SECONDS = 0.5  # the aim for one compiled call: an interrupt waits for it, and the display moves with it
+RECORD = "metrics.jsonl"  # as a checkpoint keeps it: the lines up to its step
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
 
 
@@ -79,7 +80,7 @@ def _train(
         say(line, whole=not rich.get_console().is_interactive)
     init_key, run_key = _keys(config.seed)
     program = make_program(config, dataset)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.keep, identity(config))
     state = program.init_state(init_key)
     if not processes.is_first():
         for call in _calls_from(state, run_key, config, dataset, program, clock, signals):
@@ -109,7 +110,7 @@ def _train(
     best_score = checkpoints.best_score()
     with (
         Display(f"{config.method}:{config.preset}", config.steps, config.eval_every) as display,
-        MetricsLog(workdir, first, flatten(config)) as log,
+        MetricsLog(workdir, first, flatten(config), checkpoints.file(first, RECORD)) as log,
     ):
         signals.tell = display.interrupted
         display.begin(first)
@@ -142,7 +143,7 @@ def _train(
             improved = evaluated and info["score"] < best_score  # never by NaN
             if improved or step % config.checkpoint_every == 0 or step >= config.steps or call.received:
                 best_score = info["score"] if improved else best_score
-                checkpoints.save(step, state, info)
+                checkpoints.save(step, state, info, {RECORD: log.content()})
             if call.received:
                 checkpoints.wait()
         checkpoints.wait()
@@ -155,7 +156,7 @@ def _train(
         display.state("writing")
         figures = workdir / "figures"
         artist().draw_last(figures, int(state.step), state.ema, state.critic.variables, evaluator().network)
-        artist().draw_curves(figures, read_metrics(workdir / "metrics.jsonl"), evaluator().sizes("validation").points)
+        artist().draw_curves(figures, log.lines(), evaluator().sizes("validation").points)
         write_json(workdir / "provenance.json", {**record, "evaluation": describe(evaluator()), "end": now()})
         display.state("done")
     return rows
@@ -195,7 +196,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], 
     """
     restored = checkpoints.restore_newest(jax.eval_shape(lambda: fresh))
     step, state = restored or (0, fresh)
-    info = checkpoints.info(step) if restored else {}
+    info = checkpoints.info(step, "data", "machine", "seconds") if restored else {}
     if restored:
         check_same_data(info["data"], fingerprint)
     checkpoints.discard_after(step)

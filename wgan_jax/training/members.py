@@ -17,6 +17,7 @@ from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, UserError
 from wgan_jax.evaluation.evaluator import make_evaluator
 from wgan_jax.plan import Point, Row
+from wgan_jax.records import file_digest, sealed
 from wgan_jax.report.names import SCORE
 from wgan_jax.training.budget import members_that_fit
 from wgan_jax.training.calls import Call, Clock, Pace, Start, calls
@@ -25,9 +26,19 @@ from wgan_jax.training.display import Display, members_line, say
 from wgan_jax.training.interruption import Signals
 from wgan_jax.training.logging import write_lines
 from wgan_jax.training.program import Program, make_members
-from wgan_jax.training.progress import Progress, end, evaluate_members, evaluated, judge, on_host, progress_of, rows_on_test
+from wgan_jax.training.progress import (
+    PROGRESS,
+    Progress,
+    end,
+    evaluate_members,
+    evaluated,
+    judge,
+    on_host,
+    progress_of,
+    rows_on_test,
+)
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.training.workdir import check_same_data, chunk_size, machine, provenance, write_json
+from wgan_jax.training.workdir import check_same_data, checkpoint_steps, chunk_size, identity, machine, provenance, write_json
 from wgan_jax.types import Hyperparameters, Params, Player, TrainState
 
 CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
@@ -39,7 +50,8 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
     """Trains the points of a task, which are one program, in a folder, resuming what is there.
 
     What does not fit in memory together is trained in chunks, one after another. rows.jsonl has the rows so far; summary.json
-    is written when all is done. `started` is when the work began, on time.perf_counter's clock.
+    with the hash of rows.jsonl, is
+    written when all is done. `started` is when the work began, on time.perf_counter's clock.
 
     Raises:
       UserError: of the devices, the data or the checkpoints.
@@ -57,17 +69,18 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
     for start in range(0, len(points), size):
         chunk = points[start : start + size]
         which = f"members {start + 1} to {start + len(chunk)}" if size < len(points) else f"{len(points)} members"
-        checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}")
+        whose = identity(*(point.config for point in chunk))
+        checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}", run=whose)
         tell = lambda own, earlier=tuple(rows): write_lines(folder / "rows.jsonl", [*earlier, *own])  # noqa: E731
         rows += _train(chunk, dataset, checkpoints, f"{title}, {which}", clock, tell)
     summary = {"step": config.steps, "members": len(points), "seconds": clock.seconds, "machine": here}
-    write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", sealed({**summary, "rows": file_digest(folder / "rows.jsonl")}))
 
 
 def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
     """Returns how many members of a folder train together: as it was chosen at first, once there is a checkpoint of them."""
     size = chunk_size(folder)
-    if size is None or not list(folder.glob("checkpoints/*/step_*")):
+    if size is None or not any(map(checkpoint_steps, folder.glob("checkpoints/*"))):
         size = choose()
         write_json(folder / "chunk.json", {"members": size})
     return size
@@ -161,7 +174,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
     if restored is None:
         return 0, Progress([True] * count, [0.0] * count, [None] * count, [0] * count, []), fresh, best
     step, tree = restored
-    info = checkpoints.info(step)
+    info = checkpoints.info(step, "data", *PROGRESS)
     check_same_data(info["data"], fingerprint, "sweep")
     checkpoints.discard_after(step)
     return step, progress_of(info), tree["states"], tree["best"]
@@ -180,7 +193,7 @@ def restore_member(
     index, count = member
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), fresh)
     tree = checkpoints.restore(step, {"states": stacked, "best": evaluated(stacked)})
-    progress = progress_of(checkpoints.info(step))
+    progress = progress_of(checkpoints.info(step, *PROGRESS))
     state, kept = jax.tree.map(lambda leaf: leaf[index], (tree["states"], tree["best"]))
     at = progress.best_steps[index]
     if best:

@@ -21,7 +21,7 @@ from wgan_jax.training import loop
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.logging import read_metrics
 from wgan_jax.training.program import parts_of
-from wgan_jax.training.workdir import open_workdir
+from wgan_jax.training.workdir import identity, open_workdir
 from wgan_jax.types import Networks, TrainState
 
 
@@ -62,7 +62,7 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
     with open_workdir(folder, config):
         summary = loop.train(config, folder, started, dataset)
         networks, steps = parts_of(config, dataset)
-        checkpoints = Checkpoints(folder / "checkpoints")
+        checkpoints = Checkpoints(folder / "checkpoints", run=identity(config))
         fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
         state = checkpoints.restore(checkpoints.find("latest"), fresh)
         return Trained(networks, state, read_metrics(folder / "metrics.jsonl"), summary, folder, dataset)

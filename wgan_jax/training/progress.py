@@ -40,8 +40,11 @@ class Progress:
         return [i for i, lives in enumerate(self.alive) if lives]
 
 
+PROGRESS = tuple(field.name for field in dataclasses.fields(Progress))
+
+
 def progress_of(info: dict[str, Any]) -> Progress:
-    return Progress(**{field.name: info[field.name] for field in dataclasses.fields(Progress)})
+    return Progress(**{name: info[name] for name in PROGRESS})
 
 
 def on_host(states: TrainState, count: int) -> TrainState:

@@ -1,9 +1,9 @@
 """A run directory: its lock, its config and provenance, and the summary."""
 
 import contextlib
+import functools
 import json
 import logging
-import math
 import os
 import platform
 import subprocess
@@ -21,6 +21,7 @@ from wgan_jax import paths
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.keys import keys_of
+from wgan_jax.records import digest, parse_lines, to_json
 
 # how long and how closely a run is watched, where it runs; the data itself is compared, see `check_same_data`
 MAY_CHANGE = keys_of("schedule", "watch", "place", "cache")
@@ -107,24 +108,65 @@ def check_same_data(stored: str, given: str, kind: Kind = "run") -> None:
         raise UserError(f"config.data: the images, their labels or splits are not those that this {kind} was trained on")
 
 
+def identity(*configs: ConfigDict) -> str:
+    """Returns a hash that tells whose a checkpoint is: of a run's config, or of all configs whose states are stacked in it.
+
+    It is of what may not change when a run is resumed, as `_same` compares it: 1 and 1.0 are one.
+    """
+    apart = {*MAY_CHANGE, "decay_steps"}  # which may follow the steps
+    kept = [{key: value for key, value in flatten(config).items() if key not in apart} for config in configs]
+    return digest([{key: value + 0.0 if type(value) in (int, float) else value for key, value in one.items()} for one in kept])
+
+
+def step_name(step: int) -> str:
+    """Returns the name of a step's checkpoint."""
+    return f"step_{step:08d}"
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """Returns the steps of the checkpoints in a folder of them, oldest first; what is but named alike is left out, and said."""
+    steps = []
+    for path in folder.glob("step_*"):
+        number = path.name.removeprefix("step_")
+        if number.isdecimal() and path.name == step_name(int(number)) and path.is_dir():
+            steps.append(int(number))
+        elif path.exists():  # else it was deleted meanwhile
+            leave_out(path, "is named like a checkpoint and is none")
+    return sorted(steps)
+
+
+@functools.cache
+def leave_out(path: Path, why: str) -> None:
+    """Says, once in a process, that something in a run directory is left out."""
+    logging.getLogger(__name__).warning("%s: %s; it is left out", path, why)
+
+
 def trained_steps(folder: Path) -> int:
     """Returns the step of the newest checkpoint in a folder of them, 0 without."""
-    return max((int(path.name.removeprefix("step_")) for path in folder.glob("step_*")), default=0)
+    return max(checkpoint_steps(folder), default=0)
 
 
 def chunk_size(task: Path) -> int | None:
     """Returns how many members of a sweep's task train together, in the order of its points; None before it was chosen."""
     path = task / "chunk.json"
-    return int(json.loads(path.read_text(encoding="utf-8"))["members"]) if path.exists() else None
+    try:
+        size = json.loads(path.read_text(encoding="utf-8"))["members"] if path.exists() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        size = 0
+    if size is None or (type(size) is int and size > 0):
+        return size
+    leave_out(path, "cannot be read")
+    return None
 
 
 def is_finished(workdir: Path, config: ConfigDict) -> bool:
-    """Says whether a run directory holds all that a run of so many steps leaves."""
+    """Says whether a run directory holds all that a run of so many steps leaves, its record without a damaged line."""
     try:
         summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        _, lost = parse_lines((workdir / "metrics.jsonl").read_bytes())
+        ended = (summary["status"], summary["step"], lost) == ("done", config.steps, 0)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    ended = (summary.get("status"), summary.get("step")) == ("done", config.steps)
     return ended and trained_steps(workdir / "checkpoints") == config.steps
 
 
@@ -157,19 +199,6 @@ def _same(workdir: Path, stored: dict[str, Any], new: dict[str, Any]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all, as `to_json` has it."""
     paths.write_whole(path, (to_json(value, indent=1) + "\n").encode())
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """Returns JSON; numbers that are not finite, for which it has no name, are null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def machine(devices: int) -> dict[str, Any]:
