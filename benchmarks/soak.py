@@ -1,0 +1,364 @@
+"""What a run and a sweep bear: killed and stopped at random moments of all that they do, then resumed; and many runs on end.
+
+    python -m benchmarks.soak [--kills=30] [--sweep-kills=6] [--launchers=vectorized,processes,slurm] [--runs=20] [--minutes=0]
+                              [--seed=0] [--workdir=DIR] [--config.key=value ...]
+
+A small run of ring8 is killed (SIGKILL, to all its processes) at every phase in turn, and the same command goes on; once in a
+while it is stopped and continued (SIGSTOP, SIGCONT). When it is done, its record must rise and equal, but for the clock, that
+of a run which was left alone; its last state must be the same to the bit; nothing half-written may lie about; and no kill may
+have cost more than what was trained since the last checkpoint was due. A sweep likewise under each launcher: all its processes
+killed, one of its workers, or the command alone. --runs trains so many runs in one process, and --minutes one run for that
+long; they tell memory, open files and updates a second, at first and at last. Prints a table of faults, tries and outcomes;
+exit code 1 where one lost something. Linux.
+"""
+
+import contextlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments import command
+from wgan_jax import runtime
+from wgan_jax.config import load
+from wgan_jax.errors import UserError
+from wgan_jax.training.logging import read_metrics
+from wgan_jax.training.workdir import checkpoint_steps
+
+CONFIG = "configs/wgan_gp.py:ring8"
+STEPS, LOG, EVALUATE, CHECKPOINT = 600, 5, 60, 20
+TINY = {
+    "batch_size": 16,
+    "model.width": 16,
+    "n_critic": 2,
+    "devices": 1,
+    "steps": STEPS,
+    "log_every": LOG,
+    "eval_every": EVALUATE,
+    "sample_every": 200,
+    "checkpoint_every": CHECKPOINT,
+    "keep": 2,
+    "eval.samples": 100,
+    "eval.feature_samples": 100,
+    "eval.draws": 1,
+}
+LAUNCHERS = {
+    "vectorized": ["--launcher=vectorized"],
+    "processes": ["--launcher=processes", "--workers=2"],
+    "slurm": ["--launcher=slurm", "--cluster=local"],
+}
+CLOCKS = ("seconds",)  # columns
+UNFINISHED = ("writing_*", "deleting", "damaged_*", ".*.tmp", ".building-*", "tmp*")  # no name of these may be left
+PATIENCE, LONG = 600.0, 100_000_000  # seconds for a command to end; steps that none reaches
+
+
+class Tally:
+    """Faults, tries and outcomes, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.tries: dict[str, int] = {}
+        self.lost: dict[str, list[str]] = {}
+
+    def add(self, fault: str, lost: Sequence[str] = ()) -> None:
+        self.tries[fault] = self.tries.get(fault, 0) + 1
+        self.lost.setdefault(fault, []).extend(lost)
+        for line in lost:
+            print(f"{fault}: {line}", flush=True)
+
+    def table(self) -> str:
+        rows = [f"| {name} | {count} | {'; '.join(self.lost[name]) or 'good'} |" for name, count in self.tries.items()]
+        return "\n".join(["| fault | tries | outcome |", "|---|---|---|", *rows])
+
+
+class Watched(NamedTuple):
+    """A command under way, and what can be seen of it from outside."""
+
+    process: subprocess.Popen[bytes]
+    workdir: Path
+    said: Path  # what it prints
+    since: float
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.since
+
+    def says(self, text: str) -> bool:
+        return text in self.said.read_text(encoding="utf-8", errors="replace")
+
+    def step(self) -> int:
+        """Returns the step of the newest line of the record, 0 without."""
+        path = self.workdir / "metrics.jsonl"
+        try:
+            *_, line = path.read_bytes().splitlines()
+            return int(json.loads(line)["step"])
+        except (OSError, ValueError, KeyError):
+            return 0
+
+
+# phase of a run -> whether it has come, given the step that the run began at
+PHASES: dict[str, Callable[[Watched, int], bool]] = {
+    "start": lambda run, _: True,
+    "compilation": lambda run, _: run.says(" compiling"),
+    "update": lambda run, began: run.step() > began,
+    "evaluation": lambda run, began: run.step() > began and run.step() % EVALUATE == EVALUATE - LOG,
+    "checkpoint": lambda run, _: any(run.workdir.glob("checkpoints/writing_*")),
+    "end": lambda run, _: run.step() == STEPS,  # the last evaluation, figures, summary
+}
+DELAYS = {"start": 2.0, "compilation": 1.0, "update": 0.3, "evaluation": 0.05, "checkpoint": 0.0, "end": 1.5}  # at most
+
+
+@contextlib.contextmanager
+def started(words: Sequence[str], workdir: Path, cache: Path) -> Iterator[Watched]:
+    """A command in a session of its own, with a cache of programs of its own; nothing of it outlives this context."""
+    said = workdir.with_name(f"{workdir.name}.log")
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words, f"--workdir={workdir}"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+            start_new_session=True,
+        )
+    try:
+        yield Watched(process, workdir, said, time.monotonic())
+    finally:
+        end([process.pid, *processes_of(process.pid, workdir)])
+        process.wait()
+
+
+def processes_of(pid: int, workdir: Path) -> list[int]:
+    """Returns the processes that a command has started, and jobs that name its directory."""
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
+            parents[int(folder.name)] = int((folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+            if os.fsencode(workdir) in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+    found.add(pid)
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - {pid, os.getpid()})
+
+
+def end(pids: Sequence[int]) -> None:
+    """Kills processes."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def settle(pid: int, workdir: Path) -> None:
+    """Waits until what a killed command had started has ended, as it does by itself."""
+    deadline = time.monotonic() + PATIENCE
+    while processes_of(pid, workdir) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def without_clock(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of a record, less what a clock says."""
+    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in read_metrics(path)]
+
+
+def states(workdir: Path) -> list[bytes]:
+    """Returns every array of the newest checkpoints under a directory, as bytes."""
+    import jax
+    import numpy as np
+    import orbax.checkpoint as ocp
+
+    arrays = []
+    for folder in sorted({path.parent for path in workdir.rglob("step_*") if path.parent.parts[-1] != "samples"}):
+        if steps := checkpoint_steps(folder):
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                tree = checkpointer.restore(folder / f"step_{steps[-1]:08d}" / "state")
+            arrays += [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+    return arrays
+
+
+def lost(workdir: Path, reference: Path, record: str) -> list[str]:
+    """Returns what a directory lacks of one that was left alone."""
+    lines = []
+    own, others = (without_clock(folder / record) for folder in (workdir, reference))
+    if own != others:
+        lines.append(f"{record} has {len(own)} lines, and {len(others)} was to be had, or they differ")
+    if states(workdir) != states(reference):
+        lines.append("the last state differs")
+    left = [path for pattern in UNFINISHED for path in workdir.rglob(pattern)]
+    return lines + [f"left behind: {path.relative_to(workdir)}" for path in left]
+
+
+def undisturbed(words: Sequence[str], workdir: Path, cache: Path) -> None:
+    """Runs a command to its end.
+
+    Raises:
+      UserError: it fails.
+    """
+    with started(words, workdir, cache) as run:
+        if code := run.process.wait(PATIENCE):
+            raise UserError(f"{' '.join(words)}: exit code {code}; it prints: {run.said}")
+
+
+def kill_run(words: Sequence[str], folder: Path, kills: int, rng: random.Random, tally: Tally) -> None:
+    """Kills a run at each phase in turn, and lets the same command go on, as often as it is told."""
+    reference, cache, names = folder / "reference", folder / "cache", list(PHASES)
+    undisturbed(words, reference, cache)
+    whole, left, attempt = folder / "run0", kills, 0
+    print(f"the run left alone: {len(read_metrics(reference / 'metrics.jsonl'))} lines", flush=True)
+    while left > 0 or whole.exists():
+        phase = names[attempt % len(names)]
+        before = max(checkpoint_steps(whole / "checkpoints"), default=0)
+        with started(words, whole, cache) as run:
+            while run.process.poll() is None and not (left > 0 and PHASES[phase](run, before)):
+                time.sleep(0.001)
+            if run.process.poll() is None:
+                time.sleep(rng.uniform(0, DELAYS[phase]))
+                if rng.random() < 0.2:
+                    run.process.send_signal(signal.SIGSTOP)
+                    time.sleep(1.0)
+                    run.process.send_signal(signal.SIGCONT)
+                    tally.add("SIGSTOP, SIGCONT")
+                if run.process.poll() is None:
+                    end([run.process.pid])
+                    run.process.wait()
+                    trained, kept = run.step(), max(checkpoint_steps(whole / "checkpoints"), default=0)
+                    again = trained - kept
+                    most = 2 * CHECKPOINT  # the newest may have been under way
+                    tally.add(f"run killed: {phase}", [f"{again} updates to repeat"] if again > most else [])
+                    left, attempt = left - 1, attempt + 1
+                    continue
+            code = run.process.wait(PATIENCE)
+        said = run.said.read_text(encoding="utf-8", errors="replace")
+        tally.add(
+            "resumed to its end", [f"exit code {code}: {said[-500:]}"] if code else lost(whole, reference, "metrics.jsonl")
+        )
+        attempt += 1
+        if left <= 0 or code:
+            return
+        whole = folder / f"run{attempt}"
+
+
+def kill_sweep(launcher: str, words: Sequence[str], folder: Path, kills: int, rng: random.Random, tally: Tally) -> None:
+    """Kills a sweep's processes, one worker, or the command alone, in turn, at random moments; the same command goes on."""
+    reference, cache, workdir = folder / f"{launcher}-reference", folder / "cache", folder / launcher
+    undisturbed(words, reference, cache)
+    whose = ["all"] if launcher == "vectorized" else ["all", "a worker", "the command"]
+    for kill in range(kills):
+        victim = whose[kill % len(whose)]
+        with started(words, workdir, cache) as run:
+            moment = rng.uniform(0.5, 12.0)
+            while run.process.poll() is None and run.seconds() < moment:
+                time.sleep(0.01)
+            if run.process.poll() is not None:
+                break
+            others = processes_of(run.process.pid, workdir)
+            working = [pid for pid in others if b"spawn_main" in _command(pid) or b"submitit" in _command(pid)]
+            pids = {"all": [run.process.pid, *others], "a worker": rng.sample(working, min(1, len(working)))}
+            end(pids.get(victim, [run.process.pid]))
+            run.process.wait(PATIENCE)  # a worker's end is told by the command, which ends with the others
+            settle(run.process.pid, workdir)
+        tally.add(f"sweep, {launcher}, killed: {victim}")
+    code, said = -1, ""
+    for _ in range(2):  # the first may find that a job has ended with its worker
+        with started(words, workdir, cache) as run:
+            code = run.process.wait(PATIENCE)
+        said = run.said.read_text(encoding="utf-8", errors="replace")
+        if code == 0:
+            break
+    tally.add(
+        f"sweep, {launcher}, resumed to its end",
+        [f"exit code {code}: {said[-500:]}"] if code else lost(workdir, reference, "results.jsonl"),
+    )
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def resources(pid: int | str) -> tuple[float, int]:
+    """Returns a process's resident memory in MB, and how many files it has open."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def told(name: str, seen: Sequence[tuple[float, int, float]]) -> None:
+    """Prints memory, open files and updates a second of the first and of the last tenth, the very first one aside."""
+    tenth = max(1, len(seen) // 10)
+    for when, part in (("first", seen[1 : 1 + tenth]), ("last", seen[-tenth:])):
+        memory, files, rate = (sum(column) / len(part) for column in zip(*part, strict=True))
+        print(f"{name}, {when} tenth: {memory:.0f} MB, {files:.0f} open files, {rate:.0f} updates/s", flush=True)
+
+
+def many_runs(words: Sequence[str], count: int) -> None:
+    """Trains runs back to back in this process, and says what they cost at first and at last."""
+    config = load(CONFIG, words)
+    runtime.configure_jax(config)
+    from wgan_jax.training.notebook import train
+
+    seen = []
+    for seed in range(count):
+        config.seed = seed
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            summary = train(config, workdir=folder).summary
+        seen.append((*resources("self"), float(summary["updates_per_second"])))
+    told(f"{count} runs in one process", seen)
+
+
+def long_run(words: Sequence[str], folder: Path, minutes: float) -> None:
+    """Trains one run for so long, and says what it costs at first and at last."""
+    deadline, seen = time.monotonic() + 60 * minutes, []
+    with started([*words, f"--config.steps={LONG}"], folder / "long", folder / "cache") as run:
+        while run.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(1.0)
+            lines = read_metrics(run.workdir / "metrics.jsonl")[-20:]
+            if len(lines) > 1 and run.process.poll() is None:
+                rate = (lines[-1]["step"] - lines[0]["step"]) / max(1e-9, lines[-1]["seconds"] - lines[0]["seconds"])
+                seen.append((*resources(run.process.pid), rate))
+        step = run.step()
+        run.process.send_signal(signal.SIGTERM)
+        code = run.process.wait(PATIENCE)
+    told(f"one run of {step:,} updates (exit code {code} at SIGTERM)", seen)
+
+
+def soak(argv: list[str]) -> None:
+    """Parses the flags, kills, compares, prints the table."""
+    parser = command.Parser("benchmarks.soak", __doc__)
+    parser.add_argument("--kills", type=int, default=30, metavar="N", help="of a run")
+    parser.add_argument("--sweep-kills", type=int, default=6, metavar="N", help="of a sweep under each launcher")
+    parser.add_argument("--launchers", default=",".join(LAUNCHERS), metavar="A,B", help="that sweeps are killed under")
+    parser.add_argument("--runs", type=int, default=20, metavar="N", help="back to back in one process")
+    parser.add_argument("--minutes", type=float, default=0.0, metavar="M", help="of one long run")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--workdir", type=command.path, metavar="DIR", help="kept; by default a temporary folder")
+    flags, overrides = parser.parse(argv)
+    rng, tally = random.Random(flags.seed), Tally()  # noqa: S311 - moments, not secrets
+    tiny = [*(f"--config.{key}={value}" for key, value in TINY.items()), *overrides]
+    with contextlib.ExitStack() as stack:
+        folder = Path(flags.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        if flags.kills:
+            kill_run(["experiments.run", f"--config={CONFIG}", *tiny], folder, flags.kills, rng, tally)
+        if flags.sweep_kills:
+            words = ["experiments.sweep", f"--config={CONFIG}", "--seeds=4", "--members=2", *tiny]
+            for launcher in flags.launchers.split(","):
+                kill_sweep(launcher, [*words, *LAUNCHERS[launcher]], folder, flags.sweep_kills, rng, tally)
+        if flags.minutes:
+            long_run(["experiments.run", f"--config={CONFIG}", *tiny], folder, flags.minutes)
+        if flags.runs:
+            many_runs(tiny, flags.runs)
+    print(tally.table())
+    if any(tally.lost.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    command.main(soak)
