@@ -185,6 +185,17 @@ def test_a_checkpoint_whose_arrays_are_not_what_was_to_be_written_is_not_called_
     assert not list(saved.folder.glob("writing_*"))
 
 
+def test_a_step_that_is_written_again_is_never_without_a_checkpoint(saved, monkeypatch):
+    there, rmtree = [], shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **options: (rmtree(path, **options), there.append(saved.steps())))
+    saved.save(3, TREE | {"b": TREE["b"] | {"c": np.int32(33)}}, {})
+    saved.wait()
+    assert len(there) > 2
+    assert {tuple(steps) for steps in there} == {(1, 2, 3)}
+    assert int(saved.restore(3, SHAPES)["b"]["c"]) == 33
+    assert not list(saved.folder.glob("deleting*"))
+
+
 def test_values_that_are_equal_to_none_are_saved(tmp_path):
     """NaN is not equal to itself, 0 is equal to -0: what is compared are bits."""
     checkpoints, tree = Checkpoints(tmp_path), {"x": np.array([np.nan, -0.0, np.inf])}

@@ -192,12 +192,18 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return self.folder / step_name(step)
 
-    def _delete(self, step: int) -> None:
-        """Deletes a checkpoint, at once for who lists them: half deleted it would be taken for a damaged one."""
-        trash = self.folder / "deleting"
+    def _delete(self, step: int, successor: Path | None = None) -> None:
+        """Deletes a checkpoint, at once for who lists them: half deleted it would be taken for a damaged one.
+
+        successor: takes its name before it is deleted, where the step has one already, so that a kill leaves one of them.
+        """
+        trash, path = self.folder / "deleting", self._path(step)
         shutil.rmtree(trash, ignore_errors=True)  # of a process that was killed here
-        self._path(step).rename(trash)
-        shutil.rmtree(trash)
+        if path.exists():
+            path.rename(trash)
+        if successor is not None:
+            successor.rename(path)
+        shutil.rmtree(trash, ignore_errors=True)
 
     def _write(self, step: int, tree: Any, info: dict[str, Any], files: Mapping[str, bytes]) -> None:
         path, temporary = self._path(step), self.folder / f"writing_{step_name(step)}"
@@ -214,8 +220,7 @@ class Checkpoints:
             _check_written(temporary, tree)
             (temporary / "manifest.json").write_text(to_json(manifest, indent=1), encoding="utf-8")
             _settle(temporary)
-            shutil.rmtree(path, ignore_errors=True)
-            temporary.rename(path)
+            self._delete(step, temporary)
         except Exception as error:  # Orbax and TensorStore report a full disk with classes of their own
             shutil.rmtree(temporary, ignore_errors=True)
             cause = next((line for line in str(error).splitlines() if "No space left" in line), None)
