@@ -248,7 +248,7 @@ def kill_sweep(launcher: str, words: Sequence[str], folder: Path, kills: int, rn
     """Kills a sweep's processes, one worker, or the command alone, in turn, at random moments; the same command goes on."""
     reference, cache, workdir = folder / f"{launcher}-reference", folder / "cache", folder / launcher
     undisturbed(words, reference, cache)
-    whose = ["all"] if launcher == "vectorized" else ["all", "a worker", "the command"]
+    whose = ["all"] if launcher == "vectorized" else ["the command", "a worker", "all"]
     for kill in range(kills):
         victim = whose[kill % len(whose)]
         with started(words, workdir, cache) as run:
@@ -302,6 +302,8 @@ def many_runs(words: Sequence[str], count: int) -> None:
     """Trains runs back to back in this process, and says what they cost at first and at last."""
     config = load(CONFIG, words)
     runtime.configure_jax(config)
+    import jax
+
     from wgan_jax.training.notebook import train
 
     seen = []
@@ -309,6 +311,7 @@ def many_runs(words: Sequence[str], count: int) -> None:
         config.seed = seed
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             summary = train(config, workdir=folder).summary
+        jax.clear_caches()  # of compiled programs, which JAX keeps: 50 MB or so of each run
         seen.append((*resources("self"), float(summary["updates_per_second"])))
     told(f"{count} runs in one process", seen)
 
