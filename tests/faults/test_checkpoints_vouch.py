@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from ml_collections import ConfigDict
 
 from wgan_jax.errors import UserError
 from wgan_jax.records import sealed
@@ -225,10 +226,9 @@ def test_names_that_are_not_those_of_checkpoints_are_left_out_and_said_once(save
 def test_an_identity_is_of_what_may_not_change(make_config):
     changes = {"penalty.weight": 1.0, "steps": 50}
     config = make_config("wgan_gp.py:ring8", changes)
-    whole = config.copy_and_resolve_references()
-    with whole.ignore_type():
-        whole.penalty.weight = 1  # as a file may have it
-    assert identity(whole) == identity(config)
+    stored = config.to_dict()
+    stored["penalty"]["weight"] = 1  # as a file may have it
+    assert identity(ConfigDict(stored)) == identity(config)
     for key, value in {"steps": 90, "decay_steps": 7, "keep": 3, "cache_dir": "/x", "devices": 2}.items():
         assert identity(make_config("wgan_gp.py:ring8", {**changes, key: value})) == identity(config), key
     for key, value in {"seed": 1, "batch_size": 8, "loss": "hinge", "eval.samples": 77, "penalty.weight": 2.0}.items():
