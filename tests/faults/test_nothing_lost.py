@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from experiments import sweep
+from experiments.launchers.task import is_done, read_task, task_names
 from wgan_jax import runtime
 
 SMALL = {
@@ -67,12 +68,7 @@ def rotten(path):
     path.write_bytes(b"\n".join([content[0], b"", b"garb{age", b"\xff\xfe", b"[1]", *content[3:]]))
 
 
-DAMAGES = {
-    "garbage": rotten,
-    "missing": lambda path: path.unlink(),
-    "shortened": lambda path: path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:2]) + b"\n"),
-    "zeroed": lambda path: path.write_bytes(b"\0" * path.stat().st_size),
-}
+DAMAGES = {"garbage": rotten, "missing": lambda path: path.unlink()}  # see test_records_vouch.py for more
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -87,7 +83,7 @@ def test_a_damaged_record_is_whole_again_after_the_same_command(command, run, tr
     assert lines_of(run) == lines_of(trained)
 
 
-@pytest.mark.parametrize("damage", ["garbage", "missing"])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_so_is_that_of_a_run_that_had_ended(command, run, trained, damage):
     DAMAGES[damage](run / "metrics.jsonl")
     code, out, error = command("run", *WORDS, f"--workdir={run}")
@@ -188,16 +184,27 @@ ROWS = {
     "half a summary": ("summary.json", lambda path: path.write_text('{"step"')),
     "a summary of something else": ("summary.json", lambda path: path.write_text("[6]")),
     "a summary that claims more": ("summary.json", claimed),
-    "no size of the chunks": ("chunk.json", lambda path: path.write_text("{")),
 }
 
 
 @pytest.mark.parametrize("damage", ROWS)
+def test_a_task_whose_files_are_not_what_they_were_is_not_done(copied, damage):
+    (name, *_) = task_names(copied)
+    task = read_task(copied, name)
+    assert is_done(copied, task)
+    file, change = ROWS[damage]
+    change(copied / "tasks" / name / file)
+    assert not is_done(copied, task)
+
+
+@pytest.mark.parametrize("damage", ["rows shortened", "a row's number changed", "no size of the chunks"])
 def test_a_sweep_has_all_its_rows_again_after_the_same_command(command, copied, swept, damage):
     (task, *_) = sorted((copied / "tasks").iterdir())
-    name, change = ROWS[damage]
-    change(task / name)
-    if name == "chunk.json":
+    if damage in ROWS:
+        name, change = ROWS[damage]
+        change(task / name)
+    else:
+        (task / "chunk.json").write_text("{")
         (task / "summary.json").unlink()
     code, out, error = command("sweep", *sweep_words(copied))
     assert (code, "Traceback" in error) == (0, False)
