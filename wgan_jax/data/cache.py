@@ -92,7 +92,7 @@ def open_cache(folder: Path) -> dict[str, Any] | None:
         paths = tuple(folder / name for name in meta["files"])
         if _digests(stamp(paths), paths) == tuple(meta["files"].values()):
             return meta
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass

@@ -45,7 +45,7 @@ class DamagedError(UserError):
 class Checkpoints:
     """The checkpoints of one run. `save` returns at once; `wait` joins the writer. Keeps the newest `keep` and the best.
 
-    run: tells whose they are, see `workdir.identity`; those of another run are refused. With "" any are taken.
+    run: tells whose they are, see `workdir.identity`; those of another run are refused. "" for any.
     """
 
     def __init__(self, folder: Path, keep: int = 1, run: str = "") -> None:
@@ -267,7 +267,7 @@ def _manifest(path: Path, run: str) -> dict[str, Any]:
         raise DamagedError(f"{path}: its manifest is damaged")
     if path.name != step_name(said["step"]):
         raise DamagedError(f"{path}: holds step {said['step']}, whatever its name says")
-    if run and said.get("run", run) != run:
+    if run and (said.get("run") or run) != run:
         raise DamagedError(f"{path}: is the checkpoint of another run, or of another config")
     return said
 
