@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wgan_jax import paths
-from wgan_jax.errors import Interrupted, NonFiniteError, UserError
+from wgan_jax.errors import Interrupted, NonFiniteError, UserError, said_by_system
 from wgan_jax.hints import unknown_flag
 from wgan_jax.keys import KEYS
 from wgan_jax.runtime import settle_environment
+from wgan_jax.training.interruption import SIGNALS, is_handled
 
 USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
+REPEATS = 10_000  # of a flag that says how often something is done over, at most: more is a slip
+LONGEST = 2000  # letters of a message
 
 
 class Parser(argparse.ArgumentParser):
@@ -72,6 +75,16 @@ def path(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def check_whole(flag: str, value: int, low: int, high: int) -> None:
+    """Checks the number that a flag gives.
+
+    Raises:
+      UserError: it is outside the bounds.
+    """
+    if not low <= value <= high:
+        raise UserError(f"{flag}: {value} is not a whole number from {low} to {high}")
+
+
 def check_file(flag: str, path: Path) -> None:
     """Checks that a file can be written where a flag says, before the work that fills it.
 
@@ -80,6 +93,8 @@ def check_file(flag: str, path: Path) -> None:
     """
     if path.is_dir():
         raise UserError(f"{flag}: {path}: name a file, not a folder")
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{flag}: {path} is a link that leads nowhere")
     if not path.parent.is_dir():
         raise UserError(f"{flag}: no directory {path.parent}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -87,12 +102,12 @@ def check_file(flag: str, path: Path) -> None:
 
 
 def main(program: Callable[[list[str]], None]) -> NoReturn:
-    """Runs program(argv) and exits: 0 done, 2 a user's mistake in a short message, 3 non-finite, 130/143 interrupted."""
+    """Runs program(argv) and exits: 0 done, 2 a user's mistake in a short message, 3 non-finite, 129/130/143 interrupted."""
 
     def interrupted(number: int, _: Any) -> NoReturn:
         raise SystemExit(SIGNALLED + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in filter(is_handled, SIGNALS):
         signal.signal(number, interrupted)
     steady_output()
     settle_environment()
@@ -110,15 +125,16 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
         sys.stdout.flush()
         os._exit(SIGNALLED + error.signum)  # not waiting for a compilation under way
     except OSError as error:
-        if error.errno is None:
+        if (said := said_by_system(error)) is None:
             raise
-        _stop(USAGE, f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}")
+        _stop(USAGE, said)
     sys.exit(0)
 
 
 def _stop(code: int, *lines: str) -> NoReturn:
     for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        short = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+        print(f"error: {short}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -22,6 +22,7 @@ from wgan_jax.errors import UserError
 from wgan_jax.keys import keys_of
 from wgan_jax.plan import Row
 from wgan_jax.report.comparison import CURVES, draw_comparison, shared_metrics, table_of, warnings_of
+from wgan_jax.report.drawing import save_figure
 from wgan_jax.report.settings import Origin, Run, gather, runs_of
 from wgan_jax.report.tables import print_table
 from wgan_jax.training.display import say
@@ -58,7 +59,7 @@ def compare(argv: list[str]) -> None:
             raise UserError(f"--workdir: {folder} is given twice")
     settings = gather([run for folder in folders for run in read_runs(folder)])
     metrics = shared_metrics(settings, flags.metric)
-    draw_comparison(settings, metrics).savefig(out, dpi=110)
+    save_figure(draw_comparison(settings, metrics), out, 110)
     console = Console()
     print_table(console, "", *table_of(settings, metrics), at_least=3)
     say(NOTE, console, whole=False)

@@ -142,10 +142,8 @@ def distance(argv: list[str]) -> None:
 
 def _check(flags: argparse.Namespace) -> None:
     """Raises UserError of what is wrong with the flags, whatever the examples."""
-    if flags.seeds < 1:
-        raise UserError(f"--seeds: {flags.seeds} is not a whole number of at least 1")
-    if not 0 <= flags.image_size <= 4096:
-        raise UserError(f"--image-size: {flags.image_size} is not a whole number from 0 to 4096")
+    command.check_whole("--seeds", flags.seeds, 1, command.REPEATS)
+    command.check_whole("--image-size", flags.image_size, 0, 4096)
     if flags.channels not in (0, 1, 3):
         raise UserError(f"--channels: {flags.channels} is neither 1 nor 3")
     for name in ("real", "generated"):

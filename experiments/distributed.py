@@ -14,6 +14,7 @@ from wgan_jax import runtime
 from wgan_jax.errors import UserError
 
 HEARTBEAT = 100  # seconds; JAX's own
+DAY = 24 * 3600
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -75,8 +76,8 @@ def check_flags(flags: argparse.Namespace) -> None:
     named = [name for name, value in given.items() if value is not None]
     if not flags.distributed and (flags.heartbeat is not None or named):
         raise UserError(f"{(named or ['--heartbeat'])[0]}: says how several processes find each other; give --distributed too")
-    if flags.heartbeat is not None and flags.heartbeat < 1:
-        raise UserError(f"--heartbeat: {flags.heartbeat} is not a whole number of seconds from 1")
+    if flags.heartbeat is not None:
+        command.check_whole("--heartbeat", flags.heartbeat, 1, DAY)
     if named and len(named) < len(given):
         missing = " and ".join(name for name in given if name not in named)
         raise UserError(f"{named[0]}: needs {missing} too, or none of them under a launcher such as Slurm")

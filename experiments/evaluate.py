@@ -7,8 +7,9 @@ Every value is stored with its protocol: numbers of examples, split, features wi
 evaluation of the same protocol takes its place. --step=all evaluates every checkpoint, draws figures/evaluation.png, and
 prints how the critic's estimates rank the checkpoints against the other metrics. A run may go on meanwhile: of a checkpoint
 that it deletes the next is taken, or with --step=all it is left out. Metrics that the data does not allow are left out, and
-said. Overrides: config.eval.features, weights, samples, cache_dir, and the places of the data. Of a sweep's directory --point
-names the model, whose own files are in DIR/points/ID.
+said. Overrides: config.eval.features, weights, samples, cache_dir, the places of the data, and cache_dir; a place that is not
+given is the default, not the one that DIR names. Of a sweep's directory --point names the model, whose own files are in
+DIR/points/ID.
 """
 
 import functools
@@ -22,10 +23,9 @@ from filelock import FileLock
 from ml_collections import ConfigDict
 
 from experiments import command
-from experiments.restore import find_model, generator_of, load_data, restore_run
+from experiments.restore import check_data, find_model, generator_of, load_data, naming_places, restore_run
 from wgan_jax.errors import UserError
 from wgan_jax.keys import KEYS
-from wgan_jax.places import check_data
 from wgan_jax.training.workdir import write_json
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--raw", action="store_true", help="the generator itself, not its average")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="independent draws (default: 5)")
     flags, overrides = parser.parse(argv)
-    if flags.repeats < 1:
-        raise UserError(f"--repeats: {flags.repeats} is not a whole number of at least 1")
+    command.check_whole("--repeats", flags.repeats, 1, command.REPEATS)
     samples, metrics = KEYS["eval.feature_samples"].rule, KEYS["eval.metrics"].rule
     if not samples.accepts(flags.num):
         raise UserError(f"--num: {samples.refusal(flags.num)}")
@@ -65,7 +64,7 @@ def evaluate(argv: list[str]) -> None:
     model = find_model(Path(flags.workdir), flags.point, overrides, DIFFERING)
     path = model.folder / "evaluation.json"
     _stored(path)  # found wanting now, not after the evaluation
-    check_data(model.config)
+    check_data(model)
     run = restore_run(model, "latest" if flags.step == "all" else flags.step)
     run.config.eval.metrics = flags.metrics or run.config.eval.metrics
     run.config.eval.feature_samples = flags.num
@@ -79,7 +78,8 @@ def evaluate(argv: list[str]) -> None:
     from wgan_jax.evaluation.evaluator import make_evaluator, protocol
     from wgan_jax.training.checkpoint import NoCheckpoint
 
-    evaluator = make_evaluator(run.config, dataset, run.networks)
+    with naming_places(model):
+        evaluator = make_evaluator(run.config, dataset, run.networks)
     steps = sorted({*run.steps, run.step}) if flags.step == "all" else [run.step]
     what = f"step {run.step}" if len(steps) == 1 else f"{len(steps)} checkpoints"
     print(f"evaluating {what} and real data, {flags.repeats} draw{'s' * (flags.repeats > 1)} of each", flush=True)

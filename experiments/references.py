@@ -8,8 +8,8 @@ They say what a row of metrics is worth: one distance alone ranks centroids abov
 from experiments import command
 from wgan_jax import runtime
 from wgan_jax.config import load
-from wgan_jax.errors import UserError
 from wgan_jax.places import check_data
+from wgan_jax.sizes import check_batches
 
 
 def references(argv: list[str]) -> None:
@@ -18,9 +18,9 @@ def references(argv: list[str]) -> None:
     parser.add_argument("--config", default="configs/wgan_gp.py", metavar="FILE[:PRESET]", help="names the dataset")
     parser.add_argument("--draws", type=int, default=5, metavar="N", help="draws to average (default: 5)")
     flags, overrides = parser.parse(argv)
-    if flags.draws < 1:
-        raise UserError(f"--draws: {flags.draws} is not a whole number of at least 1")
+    command.check_whole("--draws", flags.draws, 1, command.REPEATS)
     config = load(flags.config, overrides)
+    check_batches(config)
     check_data(config)
     runtime.configure_jax(config)
 

@@ -1,16 +1,20 @@
 """A trained model, restored from its directory: what launchers that look at one share. Imports no jax before it restores."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from configs.default import default_config
 from experiments.launchers.task import read_task, task_names
 from wgan_jax import runtime
-from wgan_jax.config import check, override
+from wgan_jax.config import check, flatten, override
 from wgan_jax.errors import UserError
+from wgan_jax.keys import KEYS, keys_of
+from wgan_jax.places import check_data as check_data_of
 from wgan_jax.training.workdir import MAY_CHANGE, check_same_data, chunk_size, identity, kind_of, read_config
 
 if TYPE_CHECKING:
@@ -18,7 +22,10 @@ if TYPE_CHECKING:
     from wgan_jax.data.scaling import Scaling
     from wgan_jax.types import Networks, Params, TrainState
 
-PLACES = tuple(key for key in MAY_CHANGE if key.startswith("data."))  # where a run's data may lie elsewhere
+DATA = tuple(key for key in MAY_CHANGE if key.startswith("data."))  # where a run's data lies, and how it is read
+# What the command line and the defaults alone say, and no directory: whose file would else choose what is read, written and
+# fetched, and from where compiled programs, which are native code, are loaded.
+PLACES = (*keys_of("place", "cache"), "data.download")
 
 
 class Model(NamedTuple):
@@ -30,6 +37,7 @@ class Model(NamedTuple):
     whose: str  # they are, see `workdir.identity`
     point: str = ""  # the id of a point
     member: tuple[int, int] = (0, 1)  # a point's index among those whose states its checkpoints stack, and their number
+    named: tuple[str, ...] = ()  # --config.key=value of PLACES as the directory has them: for messages alone
 
 
 class Restored(NamedTuple):
@@ -60,19 +68,45 @@ def generator_of(state: "TrainState", *, raw: bool) -> "Params":
 def find_model(workdir: Path, point: str | None, overrides: Sequence[str] = (), keys: Sequence[str] = ()) -> Model:
     """Returns the model of a run directory, or of a sweep's directory the point whose id begins with `point`.
 
-    overrides: `--config.key=value` of PLACES, for a run whose data has moved, and of `keys`.
+    overrides: `--config.key=value` of DATA, of cache_dir and of `keys`. PLACES are theirs or the defaults', not the run's.
 
     Raises:
       UserError: no run, no such point, or overrides of other keys.
     """
-    config = read_config(workdir)
+    config = check(read_config(workdir))
     if kind_of(workdir) == "sweep":
         model = _find_point(workdir, point)
     elif point is not None:
         raise UserError(f"--point: {workdir} holds a run, not a sweep")
     else:
-        model = Model(check(config), workdir, workdir / "checkpoints", identity(config))
-    return model._replace(config=override(lambda: model.config, overrides, [*PLACES, *keys]))
+        model = Model(config, workdir, workdir / "checkpoints", identity(config))
+    stored, defaults = flatten(model.config), flatten(default_config())
+    model.config.update_from_flattened_dict({key: defaults[key] for key in PLACES})
+    own = tuple(f"--config.{key}={stored[key]}" for key in PLACES if KEYS[key].role == "place" and stored[key] != defaults[key])
+    return model._replace(config=override(lambda: model.config, overrides, [*DATA, "cache_dir", *keys]), named=own)
+
+
+@contextlib.contextmanager
+def naming_places(model: Model) -> Iterator[None]:
+    """Adds to a mistake of a place, made in this context, what the model's directory has for it: its user may confirm it."""
+    try:
+        yield
+    except UserError as error:
+        own = [word for word in model.named if any(word.removeprefix("--").partition("=")[0] in line for line in error.lines)]
+        if not own:
+            raise
+        said = f"no place is taken from a directory; its own config has {' '.join(own)}: give it if it is yours"
+        raise UserError(*error.lines, said) from error
+
+
+def check_data(model: Model) -> None:
+    """Checks that the data of a model is where this command says.
+
+    Raises:
+      UserError: it is not; with the place that the directory names.
+    """
+    with naming_places(model):
+        check_data_of(model.config)
 
 
 def _find_point(workdir: Path, point: str | None) -> Model:
@@ -106,6 +140,7 @@ def restore_run(model: Model, step: str) -> Restored:
     import jax
 
     from wgan_jax.data.scaling import Scaling
+    from wgan_jax.training.budget import check_state
     from wgan_jax.training.checkpoint import Checkpoints, DamagedError
     from wgan_jax.training.program import make_parts
 
@@ -122,6 +157,7 @@ def restore_run(model: Model, step: str) -> Restored:
             from wgan_jax.training.members import restore_member
 
             at = functools.partial(restore_member, checkpoints, fresh, model.point, model.member, best=step == "best")
+        check_state(config, steps.init_state)
         state = at(number)
         reached = int(state.step) if model.point else number  # a point's best state is of a step before its checkpoint
         return Restored(config, model.folder, networks, scaling, reached, state, info, checkpoints.steps(), at)

@@ -3,8 +3,8 @@
     python -m experiments.run --config=configs/wgan_gp.py[:preset] [--workdir=DIR] [--config.key=value ...] [--distributed]
 
 A preset is a dataset with its natural architecture, by default digits; `,paper=True` asks for a paper's full budget. The README
-has the table of methods. Exit codes: 0 done, 2 a mistake in flags, config or data, 3 training became non-finite, 130 and 143
-interrupted by SIGINT and SIGTERM after saving.
+has the table of methods. Exit codes: 0 done, 2 a mistake in flags, config or data, 3 training became non-finite, 129, 130 and
+143 interrupted by SIGHUP, SIGINT and SIGTERM after saving.
 
 With --distributed several processes, which share the batch, run the same command: under a launcher such as Slurm, or each with
 --coordinator=HOST:PORT --processes=N --process=I. The first writes the run directory. When one is lost, the others end too.
@@ -24,6 +24,7 @@ from experiments import command, distributed  # noqa: E402
 from wgan_jax import runtime  # noqa: E402
 from wgan_jax.config import default_workdir, load, warn_of_idle_updates  # noqa: E402
 from wgan_jax.places import check_data  # noqa: E402
+from wgan_jax.sizes import check_batches  # noqa: E402
 from wgan_jax.training.workdir import is_finished, open_workdir  # noqa: E402
 
 
@@ -38,6 +39,7 @@ def run(argv: list[str]) -> None:
     flags, overrides = parser.parse(argv)
     distributed.check_flags(flags)
     config = load(flags.config, overrides)
+    check_batches(config)
     warn_of_idle_updates([config])
     workdir = Path(flags.workdir or command.path(default_workdir(config)))
     if not is_finished(workdir, config):

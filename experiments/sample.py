@@ -21,14 +21,16 @@ know as FILE.json; see wgan_jax/export.py. Samples are then drawn only where --o
 import argparse
 import functools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import command
-from experiments.restore import Restored, find_model, generator_of, load_data, restore_run
+from experiments.restore import Restored, check_data, find_model, generator_of, load_data, restore_run
 from wgan_jax.errors import UserError
-from wgan_jax.places import check_data
+from wgan_jax.paths import replacing
+from wgan_jax.sizes import check_bytes
 
 if TYPE_CHECKING:
     from wgan_jax.data.dataset import Stored
@@ -42,6 +44,7 @@ NUM = {
     "comparisons": 8,
     "samples of each class": 10,
 }  # where the flag says nothing
+MOST, SHOWN = 1_000_000, 10_000  # samples, as the names in a folder have six digits; images of one picture
 STOPS, STEPS, MILLISECONDS = 4, 16, 80  # of a walk: latents, frames from each to the next, time of a frame
 
 
@@ -68,7 +71,7 @@ def sample(argv: list[str]) -> None:
     _check(flags, overrides)
     model = find_model(Path(flags.workdir), flags.point, overrides)
     if flags.nearest is not None:
-        check_data(model.config)
+        check_data(model)
     restored = restore_run(model, flags.step)
     if not _makes_pixels(restored) and (asked := _for_images(flags)):
         from wgan_jax.data.dataset import KINDS
@@ -126,16 +129,15 @@ def _for_images(flags: argparse.Namespace) -> str | None:
 
 def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Raises UserError of what is wrong with the flags, whatever the run."""
-    for name, least in {"num": 1, "interpolate": 2, "nearest": 1}.items():
-        value = getattr(flags, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name}: {value} is not a whole number of at least {least}")
-    if not 0 <= flags.seed < 2**31:
-        raise UserError(f"--seed: {flags.seed} is not a whole number from 0 to 2147483647")
+    for name, (least, most) in {"num": (1, MOST), "interpolate": (2, SHOWN), "nearest": (1, SHOWN)}.items():
+        if (value := getattr(flags, name)) is not None:
+            command.check_whole(f"--{name}", value, least, most)
+    command.check_whole("--seed", flags.seed, 0, 2**31 - 1)
     if flags.interpolate is not None and flags.nearest is not None:
         raise UserError("--interpolate and --nearest: each makes a picture of its own; choose one")
-    if overrides and flags.nearest is None:
-        raise UserError(f"{overrides[0]}: the config is that of the run; only --nearest reads its data")
+    of_run = [word for word in overrides if not word.startswith("--config.cache_dir=")]
+    if of_run and flags.nearest is None:
+        raise UserError(f"{of_run[0]}: the config is that of the run; only --nearest reads its data")
     form = _format(flags.out)
     if form not in FORMATS:
         raise UserError(f"--out: {flags.out} ends neither in .png nor in .npz, .gif or / (a folder)")
@@ -195,6 +197,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
     import numpy as np
 
     from wgan_jax.evaluation import figures, points, sampling, sheets
+    from wgan_jax.report.drawing import save_figure
     from wgan_jax.types import Latents
 
     shape, law, form = tuple(restored.info["shape"]), restored.config.latent.name, _format(flags.out)
@@ -206,6 +209,7 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
     asked = f"_label_{'_to_'.join(map(str, labels))}" if labels and not every else ""
     what = "" if kind == "samples" else f"_{kind.replace(' ', '_')}"
     name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{what}{asked}.png"
+    _check_size(flags, num * max(1, len(labels) if every else 1), kind, form, math.prod(shape) + restored.config.latent.dim)
     out = Path(flags.out or restored.folder / "samples" / name)
     out.parent.mkdir(parents=True, exist_ok=True)  # a run directory of config and checkpoints alone has no samples/
     count = num * {"interpolations": 1 if len(labels) == 2 else 2, "walks": STOPS}.get(kind, 1)
@@ -265,7 +269,8 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
         arrays["latents"] = np.asarray(latents.z, np.float32)
         if restored.networks.classes:
             arrays["labels"] = np.asarray(latents.label)
-        np.savez(out, allow_pickle=False, **arrays)
+        with replacing(out) as file:
+            np.savez(file, allow_pickle=False, **arrays)
     elif len(shape) >= 3:
         by_class = f"{told}. A row per class, a column per latent."
         x = whole(latents)
@@ -273,8 +278,18 @@ def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", la
         sheet = sheets.table_of_images(images, num, (), names, by_class) if every else sheets.image_grid(images)
         sheets.save_sheet(out, sheet, told)
     else:
-        points.examples_figure(restored.scaling.encode(whole(latents)), told).savefig(out, dpi=figures.DPI)
+        save_figure(points.examples_figure(restored.scaling.encode(whole(latents)), told), out, figures.DPI)
     print(f"{num} {kind} of step {restored.step}: {out}")
+
+
+def _check_size(flags: argparse.Namespace, samples: int, kind: str, form: str, numbers: int) -> None:
+    """Raises UserError of more samples, each of so many numbers, than a picture shows or memory holds."""
+    each = {"walks": STOPS * STEPS, "interpolations": flags.interpolate, "comparisons": 1 + (flags.nearest or 0)}.get(kind, 1)
+    frame = samples * (1 if kind == "walks" else each)
+    if form in (".png", ".gif") and frame > SHOWN:
+        raise UserError(f"--num: {frame:,} images in one picture; it shows {SHOWN:,} at most, an .npz or a FOLDER/ holds more")
+    if form != "/":  # which is written part by part
+        check_bytes(f"--num: {samples:,} {kind}", 4 * samples * each * numbers)
 
 
 def _training_data(restored: Restored, least: int) -> "Stored":

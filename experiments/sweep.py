@@ -10,6 +10,7 @@ Exit codes are those of experiments.run, but members that became non-finite are 
 """
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ from experiments.launchers import add_flags, choose
 from experiments.launchers.task import is_done, read_task, run_task, task_names, write_task
 from wgan_jax.config import flatten, warn_of_idle_updates
 from wgan_jax.errors import UserError
+from wgan_jax.keys import keys_of
+from wgan_jax.paths import write_whole
 from wgan_jax.places import check_data
 from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
 from wgan_jax.report.statistics import parse_conditions
+from wgan_jax.runtime import choose_threads_of_sweep
+from wgan_jax.sizes import check_batches
 from wgan_jax.training.logging import read_metrics, write_lines
 from wgan_jax.training.workdir import open_workdir, provenance, vet_workdir, write_json
 
@@ -50,6 +55,7 @@ def sweep(argv: list[str]) -> None:
         print_plan(plan(described.points, flags.members))
         return
     for point in described.points:
+        check_batches(point.config)
         check_data(point.config)
     warn_of_idle_updates(point.config for point in described.points)
     path, _, preset = flags.config.partition(":")
@@ -57,6 +63,8 @@ def sweep(argv: list[str]) -> None:
     workdir = Path(flags.workdir or command.path(f"runs/{name}"))
     vet_workdir(workdir, "sweep")
     parse_conditions(config.eval.fail)
+    if flags.launcher != "slurm":  # whose jobs have cores of their own
+        choose_threads_of_sweep(point.config for point in described.points)
     with open_workdir(workdir, config, "sweep"):
         print(f"sweep directory: {workdir}", flush=True)
         stages = [described.points]
@@ -84,11 +92,20 @@ def sweep(argv: list[str]) -> None:
 
 
 def prepare(workdir: Path, points: Iterable[Point], most: int) -> list[Task]:
-    """Returns the tasks of points, in the sweep's directory: those that are there, and new ones for points that have none."""
+    """Returns the tasks of points, in the sweep's directory: those that are there, and new ones for points that have none.
+
+    Raises:
+      UserError: a task that is there would train further points, on data whose place the directory says and not the command.
+    """
     points = list(points)
     wanted = {point.id for point in points}
     found = [read_task(workdir, name) for name in task_names(workdir)]
     known = [task for task in found if not wanted.isdisjoint(point.id for point in task.points)]
+    others = [point for task in known for point in task.points if point.id not in wanted]
+    if foreign := sorted({key for point in others for key in point.overrides} & {*keys_of("place")}):
+        raise UserError(
+            f"config.{foreign[0]}: a task in {workdir} sets it for points that this command has not; choose another --workdir"
+        )
     tasks = plan(points, most, known)
     for task in tasks[len(known) :]:
         write_task(workdir, task)
@@ -121,10 +138,11 @@ def report(workdir: Path, stages: Sequence[Sequence[Point]], fail: str, title: s
 
     write_lines(workdir / "results.jsonl", rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (workdir / "results.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(workdir / "results.csv", table.getvalue().encode())
     begun = len({row["point"] for row in rows})
     progress = _number(points, "point") if begun == len(points) else f"{begun} of {len(points)} points so far"
     print_summary(write_summary(workdir, rows, swept_keys(points), fail, f"{title}: {progress}"))

@@ -31,6 +31,7 @@ from wgan_jax import config as configuration
 from wgan_jax import runtime
 from wgan_jax.data.dataset import Stored
 from wgan_jax.data.scaling import Scaling
+from wgan_jax.training.interruption import SIGNALS
 
 ROOT = Path(__file__).parent.parent
 
@@ -105,7 +106,7 @@ def command() -> Callable[..., tuple[int, str, str]]:
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
         program = getattr(importlib.import_module(f"experiments.{name}"), name)
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
                 patch.setattr(sys, "argv", [name, *arguments])

@@ -14,7 +14,7 @@ ROOMS = [
     {"wgan_jax", "wgan_jax.training", "wgan_jax.types", "wgan_jax.errors", "wgan_jax.batching", "wgan_jax.registries"}
     | {
         f"wgan_jax.{name}"
-        for name in ("paths", "records", "hints", "keys", "combinations", "config", "places", "plan", "runtime")
+        for name in ("paths", "records", "hints", "keys", "combinations", "config", "places", "plan", "sizes", "runtime")
     },
     {"wgan_jax.report"},
     {"wgan_jax.data"},
@@ -46,7 +46,7 @@ NEVER = {
     "wgan_jax.training.checkpoint": ("wgan_jax.data", "wgan_jax.models", "wgan_jax.objectives", "wgan_jax.evaluation"),
     **{
         f"wgan_jax.{name}": ("jax", "flax", "optax", "wgan_jax.types")
-        for name in ("registries", "records", "hints", "keys", "combinations", "config", "places", "paths", "plan")
+        for name in ("registries", "records", "hints", "keys", "combinations", "config", "places", "paths", "plan", "sizes")
     },
     "wgan_jax.report": ("jax", "wgan_jax.data", "wgan_jax.evaluation", "wgan_jax.models", "wgan_jax.training"),
     "wgan_jax": ("configs", "experiments", "benchmarks", "tests"),

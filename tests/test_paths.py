@@ -129,6 +129,7 @@ def test_a_checkpoint_whose_index_lacks_an_array_is_not_called_saved(tmp_path, m
     checkpoints.save(1, {"a": np.zeros(3), "b": np.ones(2)}, {})
     checkpoints.wait()
     monkeypatch.setattr("wgan_jax.training.checkpoint.glob.escape", lambda text: text)  # what Orbax loses then: see its writer
+    (tmp_path / "x [1]").mkdir()
     lost = Checkpoints(tmp_path / "x [1]" / "checkpoints")
     lost.save(1, {"a": np.zeros(3), "b": np.ones(2)}, {})
     with pytest.raises(UserError, match="could not be written: what was written cannot be read back"):
@@ -162,24 +163,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     paths.write_whole(file, b"second")
     assert (file.read_bytes(), file.stat().st_mode) == (b"second", (tmp_path / "here").stat().st_mode & 0o666 | 0o100000)
 
-    def full(path, content):
-        path.touch()
+    def full(number):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(paths.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         paths.write_whole(file, b"third")
     assert (file.read_bytes(), list(file.parent.iterdir())) == (b"second", [file])
 
 
-def test_those_who_write_the_same_file_do_not_disturb_each_other(tmp_path, monkeypatch):
-    file, write_bytes = tmp_path / "file", Path.write_bytes
-
-    def interleaved(path, content):
-        write_bytes(path, content)
-        if content == b"slow":
-            paths.write_whole(file, b"quick")
-
-    monkeypatch.setattr(Path, "write_bytes", interleaved)
-    paths.write_whole(file, b"slow")
-    assert (file.read_bytes(), list(tmp_path.glob(".*"))) == (b"slow", [])
+def test_those_who_write_the_same_file_do_not_disturb_each_other(tmp_path):
+    file = tmp_path / "file"
+    with paths.replacing(file) as slow:
+        slow.write(b"slow")
+        paths.write_whole(file, b"quick")
+        assert file.read_bytes() == b"quick"
+    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"slow", [file])

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, FieldReference, config_flags
 from wgan_jax.combinations import combinations
 from wgan_jax.errors import UserError
 from wgan_jax.hints import did_you_mean, unknown
-from wgan_jax.keys import KEYS, keys_of
+from wgan_jax.keys import KEYS, LONGEST, keys_of
 
 MANY = 10  # missing keys, from which on they are no slip but a config of one's own
 
@@ -115,7 +115,7 @@ def override(base: Callable[[], ConfigDict], overrides: Sequence[str], allowed: 
                 good.append(word)
             except (ValueError, TypeError, KeyError, AttributeError, flags.Error):
                 wanted = KEYS[key].rule.wanted if key in KEYS else "a value of the key's type"
-                lines.append(f"config.{key}: {text!r} is not {wanted}")
+                lines.append(f"config.{key}: {text[:LONGEST]!r} is not {wanted}")
     config = parse(good)
     if lines := lines + mistakes(config):
         raise UserError(*lines)

@@ -12,14 +12,17 @@ from scipy.stats import t as student
 
 from wgan_jax.batching import example_keys, in_chunks
 from wgan_jax.data.dataset import flatten, from_pixels
-from wgan_jax.errors import NonFiniteError
+from wgan_jax.errors import NonFiniteError, UserError
 from wgan_jax.evaluation.critic import POINT_VALUES, Score, make_critic_statistics
 from wgan_jax.metrics.transport import empirical_wasserstein, wasserstein_excess
 from wgan_jax.models import param_dtype
+from wgan_jax.sizes import check_bytes, check_pairs
+from wgan_jax.training.budget import check_fits
 from wgan_jax.training.program import make_parts
 from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.types import Array, Batch, Hyperparameters, Networks, Params, TrainState
 
+LARGEST = 1e300  # spread of points, of which distances are multiples
 UNITLESS = ("lipschitz_q99", "wasserstein_excess")  # the other values are lengths
 
 
@@ -42,6 +45,8 @@ def make_fit(config: ConfigDict, shape: tuple[int, ...]) -> tuple[Networks, Fit]
     One compiled call fits one critic after the other: side by side, convolutions would lose their fast kernels on a CPU.
     """
     (networks, steps), dtype = make_parts(config, shape), param_dtype(config)
+    check_fits(config, shape, steps.init_state)
+    check_bytes(f"config.steps={config.steps}: their random keys", 8 * config.steps)
 
     def fit_critic(
         hyper: Hyperparameters,
@@ -97,11 +102,22 @@ def standardise(
     The spread, returned too, is the root of their mean squared distance from that mean. A penalty's weight is a length: in
     these units W1 is hardly above 2, so that the ideal estimate W (1 + W / (2 lambda)) of a penalised critic means the same for
     all points.
+
+    Raises:
+      UserError: the spread is no float64, which distances are multiples of.
     """
     pooled = np.concatenate([real[rows], generated[generated_rows]]).astype(np.float64)
+    # By a power of two, so that no bit changes, to sizes whose squares neither vanish nor overflow.
+    reach = np.abs(pooled).max()
+    _, exponent = np.frexp(reach)
+    real, generated, pooled = (np.ldexp(x.astype(np.float64), -exponent) for x in (real, generated, pooled))
     mean = pooled.mean(axis=0)
     spread = math.sqrt(np.square(pooled - mean).sum(axis=1).mean()) or 1.0
-    return ((real - mean) / spread).astype(np.float32), ((generated - mean) / spread).astype(np.float32), spread
+    with np.errstate(over="ignore", under="ignore"):
+        whole = float(np.ldexp(spread, exponent))
+    if not np.finfo(np.float64).tiny <= whole <= LARGEST:
+        raise UserError(f"points of up to {reach:.1e}: give them in units in which they are nearer to 1")
+    return ((real - mean) / spread).astype(np.float32), ((generated - mean) / spread).astype(np.float32), whole
 
 
 def make_critic_values(score: Score) -> Callable[[Params, Halves, Halves], dict[str, float]]:
@@ -167,9 +183,11 @@ def measure(config: ConfigDict, real: np.ndarray, generated: np.ndarray, seeds: 
 
     Raises:
       NonFiniteError: a critic became non-finite.
+      UserError: the points are too large or too small, or all this does not fit into memory.
     """
     networks, fit = make_fit(config, real.shape[1:])
     n, images, scales = heldout_size(config, real, generated), real.ndim == 4, (1.0,) * seeds
+    check_pairs("eval.samples", n)
     counts, shared = (len(real), len(generated)), shared_rows(real, generated)
     splits = [_halves((config.seed, seed), counts, shared) for seed in range(seeds)]
     rows, generated_rows = (np.stack(side) for side in zip(*splits, strict=True))

@@ -15,6 +15,13 @@ class NonFiniteError(Exception):
     """Training became non-finite: exit code 3."""
 
 
+def said_by_system(error: OSError) -> str | None:
+    """Returns what the system refused, "FILE: no space left on device"; None of what is no refusal of its but a bug."""
+    if error.errno is None:
+        return None
+    return f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}"
+
+
 class Interrupted(BaseException):  # as KeyboardInterrupt is: what catches any error of a metric or a decoder lets it pass
     """A signal ended the run, after saving where there was something to save: exit code 128 + signum."""
 

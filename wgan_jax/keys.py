@@ -12,7 +12,8 @@ from wgan_jax.hints import ALIASES, did_you_mean
 from wgan_jax.registries import registered
 
 FLOAT32_MAX, FLOAT32_TINY = 3.4e38, 1.2e-38  # beyond them a number is inf or 0 in the program
-_CONDITION = r"\w+[<>]=?[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+LONGEST, WRONG = 200, 5  # letters of a value, and names in it, that a message looks at
+_CONDITION = r"\w+[<>]=?[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?"
 CONDITIONS = f"({_CONDITION}(,{_CONDITION})*)?"
 
 type Role = Literal[
@@ -39,7 +40,9 @@ class Rule(NamedTuple):
 
     def refusal(self, value: Any) -> str:
         """Returns what is wrong with a value: "'x' is not one of a, b"."""
-        return f"{value!r} is not {self.wanted}" + (self.hint(value) if type(value) is self.type else "")
+        text = repr(value)
+        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+        return f"{shown} is not {self.wanted}" + (self.hint(value) if type(value) is self.type else "")
 
 
 class Key(NamedTuple):
@@ -65,8 +68,8 @@ class Key(NamedTuple):
             raise UserError(f"config.{key}: {error}") from error
 
 
-def _whole(low: int) -> Rule:
-    return Rule(int, lambda v: low <= v < 2**31, f"a whole number from {low} to 2147483647")
+def _whole(low: int, high: int = 2**31 - 1) -> Rule:
+    return Rule(int, lambda v: low <= v <= high, f"a whole number from {low} to {high}")
 
 
 def _real(low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
@@ -87,7 +90,7 @@ def _one_of(names: Sequence[str]) -> Rule:
 def _some_of(names: Sequence[str]) -> Rule:
     def hint(v: str) -> str:
         wrong = [name for name in v.split(",") if name not in names]
-        meant = [ALIASES.get(name.lower()) or difflib.get_close_matches(name.lower(), names, 1) for name in wrong]
+        meant = [ALIASES.get(name.lower()) or difflib.get_close_matches(name.lower(), names, 1) for name in wrong[:WRONG]]
         found = [name if isinstance(name, str) else name[0] for name in meant if name]
         return did_you_mean([",".join(dict.fromkeys(found))] if found else [])
 
@@ -135,7 +138,7 @@ KEYS: dict[str, Key] = {
     "batch_size": Key("static", _whole(1)),
     "n_critic": Key("static", _whole(0)),
     "dtype": Key("static", _one_of(("float32", "float64", "bfloat16"))),
-    "devices": Key("watch", _whole(0)),
+    "devices": Key("watch", _whole(0, 4096)),
     "data.name": Key("protocol", _one_of(registered("data/__init__.py", "DATASETS"))),
     "data.dim": Key("protocol", _whole(1), idle=1),
     "data.theta": Key("protocol", _real(), idle=1.0),
@@ -147,7 +150,7 @@ KEYS: dict[str, Key] = {
     "data.y": Key("protocol", NAME, idle="y"),
     "data.scaling": Key("protocol", _one_of(("auto", "none", "standard", "minmax")), idle="auto"),
     "data.label": Key("protocol", TEXT, idle=""),
-    "data.image_size": Key("protocol", Rule(int, lambda v: 0 <= v <= 4096, "a whole number from 0 to 4096"), idle=0),
+    "data.image_size": Key("protocol", _whole(0, 4096), idle=0),
     "data.channels": Key("protocol", Rule(int, lambda v: v in (0, 1, 3), "0, 1 or 3"), idle=0),
     "data.background": Key("protocol", COLOUR, idle="white"),
     "data.skip_damaged": Key("protocol", TRUTH, idle=False),
@@ -163,7 +166,7 @@ KEYS: dict[str, Key] = {
     "latent.high": Key("static", _real()),
     "model.name": Key("static", _one_of(registered("models/__init__.py", "ARCHITECTURES"))),
     "model.width": Key("static", _whole(1)),
-    "model.depth": Key("static", _whole(1)),
+    "model.depth": Key("static", _whole(1, 1000)),
     "model.generator_activation": Key("static", ACTIVATION),
     "model.critic_activation": Key("static", ACTIVATION),
     "model.initializer": Key("static", _one_of(registered(LAYERS, "INITIALIZERS"))),
@@ -184,7 +187,7 @@ KEYS: dict[str, Key] = {
     "targets.smoothing": Key("switch", _real(0, 1)),
     "targets.noise": Key("switch", _real(0, 1)),
     "targets.flip": Key("switch", _real(0, 1)),
-    "unroll": Key("static", _whole(0)),
+    "unroll": Key("static", _whole(0, 1000)),
     "packing": Key("static", _whole(1)),
     "terms.feature_matching": Key("switch", _real(0)),
     "terms.drift": Key("switch", _real(0)),
@@ -205,7 +208,7 @@ KEYS: dict[str, Key] = {
     "clip": Key("switch", _real(0)),
     "clip_scope": Key("static", _one_of(registered("objectives/constraints.py", "CLIP_SCOPES"))),
     "clip_with_penalty": Key("static", TRUTH),
-    "warmup.critic_steps": Key("static", _whole(0)),
+    "warmup.critic_steps": Key("static", _whole(0, 100_000)),
     "warmup.first": Key("static", _whole(0)),
     "warmup.every": Key("static", _whole(1)),
     "critic.optimizer": Key("static", OPTIMIZER),
@@ -231,12 +234,12 @@ KEYS: dict[str, Key] = {
     "checkpoint_every": Key("watch", _whole(1)),
     "keep": Key("watch", _whole(1)),
     "eval.metrics": Key("static", _some_of(registered("evaluation/registry.py", "METRICS"))),
-    "eval.samples": Key("protocol", _whole(10)),
+    "eval.samples": Key("protocol", _whole(10, 1_000_000)),
     "eval.features": Key("protocol", _one_of(registered("features/__init__.py", "FEATURES"))),
-    "eval.feature_samples": Key("protocol", _whole(10)),
+    "eval.feature_samples": Key("protocol", _whole(10, 1_000_000)),
     "eval.weights": Key("place", PATH),
     "eval.cache_dir": Key("cache", FOLDER),
-    "eval.draws": Key("static", _whole(1)),
+    "eval.draws": Key("static", _whole(1, 10_000)),
     "eval.raw": Key("watch", TRUTH),
     "eval.fail": Key("watch", FAILURE),
     "cache_dir": Key("cache", FOLDER_OR_NONE),

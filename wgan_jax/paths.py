@@ -1,14 +1,21 @@
 """Paths as their user writes them, made absolute once, at the edge: inside the program every path is absolute."""
 
 import atexit
+import contextlib
 import logging
 import os
+import re
 import shutil
 import tempfile
+import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from wgan_jax.errors import UserError
+
+STALE = 24 * 3600.0  # seconds after which what a killed process left half-made in a folder that others share is deleted
 
 
 def absolute(text: str) -> str:
@@ -46,14 +53,76 @@ def temporary_folder() -> Path:
     return folder
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; processes that write the same one do not disturb each other."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives an OSError in this context the file that it is of, as writes to an open one do not say it."""
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Gives a new file that takes a path's place once it is written, or is gone: a file is there whole or not at all.
+
+    A link stays a link, and what it leads to is replaced; a device or a pipe is written to. Processes that write the same file
+    do not disturb each other. lasting: the file is on the disk before it has its name, so that no crash leaves it half-written.
+
+    Raises:
+      OSError: of the path.
+    """
+    whole = Path(os.path.realpath(path))
+    if whole.exists() and not whole.is_file():
+        with naming(path), whole.open("wb") as file:
+            yield file
+        return
+    temporary = whole.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with naming(path):
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                if lasting:
+                    os.fsync(file.fileno())
+            temporary.replace(whole)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def is_temporary(name: str) -> bool:
+    """Says whether a file is one of `replacing`'s, which a process that was killed leaves behind."""
+    return re.fullmatch(r"\.[0-9a-f]{32}\.tmp", name) is not None
+
+
+def delete_temporaries(folder: Path, *patterns: str) -> None:
+    """Deletes what killed processes left in a folder that no other uses: `replacing`'s files and what patterns name."""
+    named = [path for pattern in patterns for path in folder.glob(pattern)]
+    for path in named + [path for path in folder.glob(".*.tmp") if is_temporary(path.name)]:
+        _delete(path)
+
+
+def delete_stale(folder: Path, *patterns: str) -> None:
+    """Deletes what patterns name in a folder that other processes use, where nothing has changed in it for STALE seconds."""
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        with contextlib.suppress(OSError):  # another process was faster
+            changed = max(part.lstat().st_mtime for part in (path, *path.glob("*")))
+            if time.time() - changed > STALE:
+                _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def unsuited(path: str) -> str | None:

@@ -16,7 +16,9 @@ from wgan_jax.errors import UserError
 from wgan_jax.hints import unknown
 from wgan_jax.keys import KEYS, keys_of
 
-TRACED, SWITCHES = keys_of("number", "name"), keys_of("switch")
+TRACED, SWITCHES, CACHES = keys_of("number", "name"), keys_of("switch"), keys_of("cache")
+
+MOST = 10_000  # points of a stage
 
 type Row = dict[str, Any]  # one evaluation of one point, see training/members.py
 
@@ -64,6 +66,8 @@ def load_sweep(spec: str, overrides: Sequence[str] = (), seeds: int | None = Non
         if not isinstance(dicts, list) or not all(isinstance(point, dict) for point in dicts):
             raise UserError(f"--config={spec}: get_sweep gives no list of dicts, each {{key of the config: value}}")
         plain = [{key: getattr(x, "item", lambda x=x: x)() for key, x in point.items()} for point in dicts]  # NumPy's scalars
+        if len(plain) > MOST:
+            raise UserError(f"--config={spec}: get_sweep gives {len(plain):,} points; a sweep has {MOST:,} at most")
         swept = {key for point in plain for key in point} | ({"seed"} if seeds is not None else set())
         if both := sorted(swept & chosen):
             raise UserError(*(f"config.{key}: is swept by {spec}; it cannot be set" for key in both))
@@ -77,7 +81,9 @@ def load_sweep(spec: str, overrides: Sequence[str] = (), seeds: int | None = Non
     return Sweep(base, first, further)
 
 
-def _at_seeds(dicts: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def _at_seeds(dicts: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    if len(dicts) * count > MOST:
+        raise UserError(f"--seeds: {count} seeds of {len(dicts)} points; a sweep has {MOST:,} points at most")
     settings = [{key: value for key, value in point.items() if key != "seed"} for point in dicts]
     distinct = {json.dumps(setting, sort_keys=True): setting for setting in settings}
     return [{**setting, "seed": seed} for setting in distinct.values() for seed in range(count)]
@@ -100,6 +106,9 @@ def resolve(base: ConfigDict, dicts: Sequence[dict[str, Any]]) -> list[Point]:
         overrides = {"seed": base.seed, **{key: _fitted(key, value) for key, value in given.items()}}
         config = base.copy_and_resolve_references()
         wrong = [unknown(key, list(keys)) for key in given if key not in keys]
+        wrong += [
+            f"config.{key}: the place of a cache is the command's to say; no point sets it" for key in given if key in CACHES
+        ]
         if not wrong:
             with config.ignore_type():
                 config.update_from_flattened_dict(overrides)

@@ -20,6 +20,7 @@ from experiments import command
 from wgan_jax import runtime
 from wgan_jax.errors import UserError
 from wgan_jax.hints import did_you_mean
+from wgan_jax.paths import write_whole
 
 DIGITS = 6  # significant, of the numbers in a JSON
 
@@ -40,6 +41,7 @@ def figures(argv: list[str]) -> None:
     config.devices = 1
     runtime.configure_jax(config)
     from experiments.figures.registry import FIGURES
+    from wgan_jax.report.drawing import save_figure
 
     if flags.list:
         for name, entry in FIGURES.items():
@@ -54,10 +56,10 @@ def figures(argv: list[str]) -> None:
         print(f"{name}: {FIGURES[name].shows}", flush=True)
         began = time.perf_counter()
         arrays = FIGURES[name].compute(flags.quick)
-        (out / f"{name}.json").write_text(write_numbers(arrays), encoding="utf-8")
+        write_whole(out / f"{name}.json", write_numbers(arrays).encode())
         figure = FIGURES[name].draw(arrays)
         for suffix in ("png", "svg"):
-            figure.savefig(out / f"{name}.{suffix}", dpi=90)
+            save_figure(figure, out / f"{name}.{suffix}", 90)
         print(f"    {time.perf_counter() - began:.1f} s: {out / name}.png, .svg, .json", flush=True)
 
 

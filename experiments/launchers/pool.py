@@ -44,8 +44,8 @@ def run(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argpa
     for share in divide(workers, devices, cores):
         shares.put(share)
     failed: list[str] = []
-    # A terminal sends its Ctrl-C to all processes; workers, who inherit this mask, hear of it from here alone.
-    block = (signal.SIG_BLOCK, {signal.SIGINT})
+    # A terminal sends its Ctrl-C and its end to all processes; workers, who inherit this mask, hear of it from here alone.
+    block = (signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     resource_tracker.ensure_running()  # now, as who starts it loses the mask
     with Signals(), ThreadPoolExecutor(workers, initializer=signal.pthread_sigmask, initargs=block) as threads:
         futures = {threads.submit(_in_process, shares, run_task, workdir, task_id): task_id for task_id in task_ids}

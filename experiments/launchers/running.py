@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from wgan_jax.errors import NonFiniteError, UserError
+from wgan_jax.errors import NonFiniteError, UserError, said_by_system
 
 type RunTask = Callable[[str, str], None]  # (workdir, task id); a module's function, as other processes import it
 
@@ -16,6 +16,8 @@ def attempt(run_task: RunTask, workdir: str, task_id: str) -> str | None:
     except (UserError, NonFiniteError) as error:
         return str(error)
     except Exception as error:
+        if isinstance(error, OSError) and (said := said_by_system(error)):
+            return said
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"
     return None

@@ -12,7 +12,7 @@ from wgan_jax import runtime
 from wgan_jax.errors import UserError
 from wgan_jax.plan import Task, resolve, task_of
 from wgan_jax.records import file_digest, unsealed
-from wgan_jax.training.workdir import leave_out, read_config, write_json
+from wgan_jax.training.workdir import delete_leftovers, leave_out, read_config, write_json
 
 ID = re.compile("[0-9a-f]{12}")  # of a task
 
@@ -80,6 +80,7 @@ def run_task(workdir: str, task_id: str) -> None:
 
     try:
         with FileLock(folder / ".lock", timeout=0):
+            delete_leftovers(folder)
             if not is_done(Path(workdir), task):
                 train_task(task.points, folder, f"task {task_id}", started)
     except Timeout as error:

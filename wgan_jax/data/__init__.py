@@ -1,5 +1,6 @@
 """Datasets by name. A loader takes config.data and returns a Dataset."""
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from wgan_jax.data.cache import LEAST
 from wgan_jax.data.dataset import Dataset, Law, Split, Stored, in_one_line
 from wgan_jax.data.walk import printable
 from wgan_jax.errors import UserError
+
+CHUNK = 1000  # examples compared at once
 
 
 class Loader(NamedTuple):
@@ -106,6 +109,18 @@ def _vetted(dataset: Stored, which: str, split: Split | None, whose: str) -> Spl
         wanted = f"whole numbers [{len(images)}] from 0 to {most}, as class_names has {len(dataset.class_names)} names"
         raise UserError(f"{whose} {which} labels of {labels.dtype} {given}; wanted are {wanted}")
     return Split(images, labels.astype(np.int32))
+
+
+def warn_of_data(config: ConfigDict, dataset: Dataset) -> None:
+    """Warns of training examples that are all one, or fewer than a batch: allowed, and seldom meant."""
+    if isinstance(dataset, Law):
+        return
+    images, warn = dataset.train.images, logging.getLogger(__name__).warning
+    if len(images) < config.batch_size:
+        warn("config.batch_size: %s of %s training examples: a batch has some of them twice", config.batch_size, len(images))
+    parts = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+    if all(np.array_equal(part, np.broadcast_to(images[0], part.shape)) for part in parts):  # ends where the first one differs
+        warn("config.data: the %s training examples are all equal", len(images))
 
 
 def introduce(config: ConfigDict, dataset: Dataset) -> str:

@@ -6,6 +6,7 @@ by split, in a memory-mapped cache, as decoded images are, and streamed from the
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,11 +18,11 @@ from ml_collections import ConfigDict
 from numpy.lib.npyio import NpzFile
 
 from wgan_jax.data.arrays import open_arrays
-from wgan_jax.data.cache import LEAST, SPLITS, end_cache, hold_out, open_cache, stamp
+from wgan_jax.data.cache import BUILDING, LEAST, SPLITS, UNFINISHED, end_cache, hold_out, open_cache, stamp
 from wgan_jax.data.dataset import KINDS, Split, Stored
 from wgan_jax.data.scaling import Scaling, fit
 from wgan_jax.errors import UserError
-from wgan_jax.paths import cache_folder, temporary_folder
+from wgan_jax.paths import cache_folder, delete_stale, naming, temporary_folder
 from wgan_jax.places import array_file
 
 VERSION = 1  # of the layout: another one makes all caches anew
@@ -80,11 +81,10 @@ def _load(path: Path, config: ConfigDict) -> Stored:
     if (cached := _cached(folder)) is not None:
         return cached
     folder = (cache_folder(config.cache_dir, "arrays are laid out anew at each start") or temporary_folder()) / key
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    delete_stale(folder.parent, *UNFINISHED)
+    building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=folder.parent))
     try:
-        dataset = _laid_out(
-            source, path, config, lambda shape: np.memmap(building / "examples.bin", source.dtype, "w+", shape=shape)
-        )
+        dataset = _laid_out(source, path, config, lambda shape: _mapped(building / "examples.bin", source.dtype, shape))
         splits = dataset.splits
         np.save(building / "labels.npy", np.concatenate([split.labels for split in splits.values()]), allow_pickle=False)
         told = {
@@ -99,11 +99,29 @@ def _load(path: Path, config: ConfigDict) -> Stored:
         if _cached(folder) is None:  # else another process was faster
             shutil.rmtree(folder, ignore_errors=True)  # a damaged one
             building.replace(folder)
+    except OSError as error:
+        where = f"config.data.cache_dir: {folder.parent}"
+        raise UserError(f"{where}: {(error.strerror or str(error)).lower()}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     cached = _cached(folder)
     assert cached is not None
     return cached
+
+
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """Returns a new file as an array; its room on the disk is taken now, as a write into a hole of a full disk is a crash.
+
+    Raises:
+      OSError: no space left.
+    """
+    with naming(path), path.open("wb") as file:
+        size = dtype.itemsize * int(np.prod(shape))
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    return np.memmap(path, dtype, "r+", shape=shape)
 
 
 def _cached(folder: Path) -> Stored | None:

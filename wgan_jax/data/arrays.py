@@ -1,10 +1,12 @@
 """Examples of any origin as one array: an .npy or .npz file, or a folder of images."""
 
 import os
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -13,6 +15,7 @@ from wgan_jax.data.images import SUFFIXES, DamagedImageError, Form, bombs_refuse
 from wgan_jax.data.walk import in_words, walk
 from wgan_jax.errors import UserError
 
+UNPACKED, TIMES = 2**28, 100  # bytes, and their ratio to those in the file, above which a part of a zip is not unpacked
 SAMPLES = "samples"  # the key under which experiments.sample writes
 MAGIC = (np.lib.format.MAGIC_PREFIX, b"PK\x03\x04", b"PK\x05\x06")  # of .npy; of .npz: a zip, an empty one
 
@@ -60,6 +63,7 @@ def open_arrays(path: Path, *, mapped: bool = False) -> Iterator[np.ndarray | Np
     try:
         with open(path, "rb") as file:
             _check_magic(path, file.read(6))
+            _check_packed(path, file)
             file.seek(0)
             yield np.load(path if mapped else file, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (UserError, MemoryError):
@@ -75,6 +79,20 @@ def open_arrays(path: Path, *, mapped: bool = False) -> Iterator[np.ndarray | Np
 def _check_magic(path: Path, start: bytes) -> None:
     if not start.startswith(MAGIC):
         raise UserError(f"{path}: no .npy or .npz file, whatever its name")
+
+
+def _check_packed(path: Path, file: BinaryIO) -> None:
+    """Raises UserError of a zip with a part that unpacks to far more than numbers do: what it holds is read from its index."""
+    file.seek(0)
+    if file.read(2) != b"PK":
+        return
+    with zipfile.ZipFile(file) as archive:
+        for part in archive.infolist():
+            if part.file_size > max(UNPACKED, TIMES * part.compress_size):
+                raise UserError(
+                    f"{path}: {part.filename:.200} unpacks to {part.file_size:,} bytes, more than {TIMES} times its size: a "
+                    "decompression bomb? np.savez writes numbers as they are"
+                )
 
 
 def _examples(path: Path, array: np.ndarray) -> np.ndarray:

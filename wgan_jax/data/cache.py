@@ -23,7 +23,7 @@ from rich.progress import track
 from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.errors import UserError
-from wgan_jax.paths import cache_folder, temporary_folder
+from wgan_jax.paths import cache_folder, delete_stale, temporary_folder
 from wgan_jax.records import file_digest, sealed, unsealed
 
 VERSION = 2  # of the decoding: another one makes all caches anew
@@ -32,6 +32,8 @@ SMALL = 2**13  # bytes of an encoded image, below which threads wait for each ot
 SHOWN = 3  # damaged images named in a message
 LEAST = 4  # images of a split: precision and recall look at the third neighbour
 SPLITS = ("train", "validation", "test")
+BUILDING = ".building-"  # begins the name of a cache that is not there yet
+UNFINISHED = (f"{BUILDING}*", ".*.tmp", "tmp????????")  # what a killed process leaves in a folder of caches
 
 
 class Record(NamedTuple):
@@ -145,7 +147,8 @@ def _build(source: Source, folder: Path, identity: dict[str, Any], config: Confi
     records, classes = source.records()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+        delete_stale(folder.parent, *UNFINISHED)
+        building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=folder.parent))
     except OSError as error:
         raise UserError(f"config.data.cache_dir: {folder.parent}: {(error.strerror or str(error)).lower()}") from error
     try:

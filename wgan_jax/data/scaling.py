@@ -8,7 +8,7 @@ import numpy as np
 
 from wgan_jax.errors import UserError
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_TINY, FLOAT32_MAX = (float(getattr(np.finfo(np.float32), name)) for name in ("tiny", "max"))
 
 
 class Scaling(NamedTuple):
@@ -76,7 +76,7 @@ def fit(name: str, dtype: np.dtype, parts: Iterator[np.ndarray]) -> Scaling:
         return PIXELS
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     low, high = np.full(1, np.inf), np.full(1, -np.inf)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for part in parts:
             x = part.reshape(-1, part.shape[-1]).astype(np.float64)
             low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
@@ -91,7 +91,7 @@ def fit(name: str, dtype: np.dtype, parts: Iterator[np.ndarray]) -> Scaling:
         else:
             centre, spread = np.where(low == high, [low, np.ones_like(low)], [centre, spread])
         reach = np.abs([(end - centre) / spread for end in (low, high)]).max()
-    if not (np.isfinite([centre, spread]).all() and spread.min() > 0 and reach <= FLOAT32_MAX):
+    if not (np.isfinite([centre, spread]).all() and spread.min() > 0 and (reach == 0 or FLOAT32_TINY <= reach <= FLOAT32_MAX)):
         raise UserError(
             f"config.data.scaling: {name} of values from {np.min(low):.3g} to {np.max(high):.3g} leaves float32; give the "
             "examples in other units"

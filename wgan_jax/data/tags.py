@@ -1,6 +1,7 @@
 """Tag archives of anime faces as the metadata.csv that a folder of images is read with."""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from wgan_jax.data.images import SUFFIXES
 from wgan_jax.data.walk import METADATA, in_words, walk
 from wgan_jax.errors import UserError
+from wgan_jax.paths import write_whole
 
 UNKNOWN = "unknown"
 
@@ -49,13 +51,14 @@ def read_tags(lines: Iterable[str]) -> Iterator[Tags]:
             raise UserError(f"line {number}: {line.strip()[:40]!r} is not `id,tags`")
         if (first := numbers.setdefault(_unpadded(name), number)) != number:
             raise UserError(f"line {number}: the id {name} is that of line {first}; keep one of them")
-        if together := re.fullmatch(r"(.+) hair (.+) eyes", rest):
-            yield Tags(name, together[1], together[2])
+        hair, _, eyes = rest.removesuffix(" eyes").rpartition(" hair ")
+        if rest.endswith(" eyes") and hair and eyes:
+            yield Tags(name, hair, eyes)
         else:
-            counted = re.findall(r"([^\t:]+):(\d+)", rest)
+            counted = re.findall(r"(?:^|[\t:])([^\t:]++):(\d+)", rest)  # of a line's length in time, whatever stands in it
             if rest and not counted:
                 raise UserError(f"line {number}: {rest[:40]!r} is neither `tag:count` nor `<hair> hair <eyes> eyes`")
-            ranked = sorted(counted, key=lambda tag: -int(tag[1]))
+            ranked = sorted(counted, key=lambda tag: -float(tag[1]))  # which has no limit of digits
             hair, eyes = (
                 next((tag.removesuffix(f" {part}") for tag, _ in ranked if tag.endswith(f" {part}")), UNKNOWN)
                 for part in ("hair", "eyes")
@@ -79,6 +82,8 @@ def write_metadata(tags: Path, images: Path) -> Written:
         archive cannot be read.
     """
     table = images / METADATA
+    if table.exists() or table.is_symlink():
+        raise UserError(f"--images: {table} is there already; move it away first")
     try:
         files, _, left_out = walk(images)
     except UserError as error:
@@ -100,13 +105,11 @@ def write_metadata(tags: Path, images: Path) -> Written:
         some = f"ids such as {next(iter(found.values())).id}" if found else "no line"
         raise UserError(f"--tags: {tags} has {some}, of none of the {len(files)} images in {images}, such as {files[0].name}")
     rows = {path: found.get(name, Tags(name, UNKNOWN, UNKNOWN)) for name, path in owners.items()}
-    try:
-        with open(table, "x", newline="", encoding="utf-8", errors="surrogateescape") as file:  # as file names are read
-            writer = csv.writer(file)
-            writer.writerow(["file_name", "hair", "eyes"])
-            writer.writerows([path.relative_to(images).as_posix(), row.hair, row.eyes] for path, row in rows.items())
-    except FileExistsError as error:
-        raise UserError(f"--images: {table} is there already; move it away first") from error
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["file_name", "hair", "eyes"])
+    writer.writerows([path.relative_to(images).as_posix(), row.hair, row.eyes] for path, row in rows.items())
+    write_whole(table, text.getvalue().encode("utf-8", "surrogateescape"))  # as file names are read
     no_hair, no_eyes = (sum(getattr(row, part) == UNKNOWN for row in rows.values()) for part in ("hair", "eyes"))
     untagged, unused = len(owners.keys() - found.keys()), len(found.keys() - owners.keys())
     return Written(len(rows), untagged, no_hair, no_eyes, unused, left_out)

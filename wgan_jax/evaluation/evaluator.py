@@ -29,6 +29,7 @@ from wgan_jax.evaluation.registry import METRICS
 from wgan_jax.evaluation.sampling import make_draw
 from wgan_jax.features import FEATURES, FeatureNetwork, Features, check_features
 from wgan_jax.models import param_dtype
+from wgan_jax.sizes import check_pairs
 from wgan_jax.types import Array, Batch, Networks, Params
 
 PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,000 images 28 x 28, 680 of 64 x 64 x 3
@@ -85,6 +86,8 @@ def check_evaluation(config: ConfigDict, dataset: Dataset) -> list[str]:
     Raises:
       UserError: a split has too few examples for a metric; the data or the weights that the features need are not there.
     """
+    for split in ("validation", "test"):
+        check_pairs("eval.samples", _sizes(config, dataset, split).points)
     asked, reasons = metric_names(config), left_out(config, dataset)
     few = [f"{name} {reason}" for name, reason in reasons.items() if METRICS[name].kind.holds(config, dataset)]
     names = [name for name in asked if name not in reasons]

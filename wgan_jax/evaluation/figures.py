@@ -31,6 +31,7 @@ from wgan_jax.report.drawing import (
     add_title,
     count_ticks,
     hold_spikes,
+    save_figure,
     words,
 )
 from wgan_jax.report.names import DIRECTIONS
@@ -101,7 +102,7 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
             scores = lambda at: np.asarray(score(critic, unlabelled(at)))  # noqa: E731
             scored = scores if config.n_critic and config.packing == 1 else None
             figure = examples_figure(dataset.encode(x), title, dataset.encode(real()), scored)
-            figure.savefig(path, dpi=DPI)
+            save_figure(figure, path, DPI)
 
     def draw_last(folder: Path, step: int, generator: Params, critic: Params, network: FeatureNetwork | None) -> None:
         title, of_data = f"{run_title(config, step)}, averaged generator", f"the data of {run_title(config)}"
@@ -112,7 +113,7 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
             sheets.save_sheet(folder / "real.png", sheets.side_by_side(sides, of_data), of_data)
         else:
             draw(folder / "samples.png", step, generator, critic)
-            examples_figure(None, of_data, dataset.encode(real())).savefig(folder / "real.png", dpi=DPI)
+            save_figure(examples_figure(None, of_data, dataset.encode(real())), folder / "real.png", DPI)
         if of_images and network is not None and isinstance(dataset, Stored) and dataset.class_names:
             x, asked = map(np.asarray, draw_generated(jax.device_get(generator), key, CLASS_IMAGES))
             stored = dataset.encode(x)
@@ -130,8 +131,8 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
 
     def draw_curves(folder: Path, lines: Sequence[dict[str, Any]], n: int) -> None:
         units = "data units" if isinstance(dataset, Law) else "network units"
-        loss_figure(lines, config).savefig(folder / "loss.png", dpi=DPI)
-        wasserstein_figure(lines, config, n, units).savefig(folder / "wasserstein.png", dpi=DPI)
+        save_figure(loss_figure(lines, config), folder / "loss.png", DPI)
+        save_figure(wasserstein_figure(lines, config, n, units), folder / "wasserstein.png", DPI)
 
     return Artist(draw, draw_last, draw_curves)
 
@@ -267,4 +268,4 @@ def evaluations_figure(entries: Sequence[dict[str, Any]], title: str) -> Figure:
 
 def save_evaluations(path: Path, entries: Sequence[dict[str, Any]], title: str) -> None:
     """Saves `evaluations_figure` as a PNG."""
-    evaluations_figure(entries, title).savefig(path, dpi=100)
+    save_figure(evaluations_figure(entries, title), path, 100)

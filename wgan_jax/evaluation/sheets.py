@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from wgan_jax.data.dataset import to_pixels
+from wgan_jax.paths import replacing
 
 CELL, LONGEST = 64, 256  # pixels that the shorter side of a small image is enlarged to at least, and the longer one at most
 GAP = 2  # pixels between the images of a grid
@@ -112,19 +113,22 @@ def save_sheet(path: Path, sheet: Image.Image, title: str) -> None:
     """Saves a sheet as a PNG, which has the title among its text entries."""
     told = PngInfo()
     told.add_itxt("Title", title)
-    sheet.save(path, pnginfo=told)
+    with replacing(path) as file:
+        sheet.save(file, "PNG", pnginfo=told)
 
 
 def save_animation(path: Path, frames: Iterable[np.ndarray], milliseconds: int) -> None:
     """Saves frames of images [n, H, W, C] in [-1, 1], each a grid as `image_grid` has it, as a GIF without end."""
     sheets = map(image_grid, frames)
-    next(sheets).save(path, save_all=True, append_images=sheets, duration=milliseconds, loop=0)
+    with replacing(path) as file:
+        next(sheets).save(file, "GIF", save_all=True, append_images=sheets, duration=milliseconds, loop=0)
 
 
 def save_images(folder: Path, images: np.ndarray, first: int) -> None:
     """Saves images [n, H, W, C] in [-1, 1], pixel by pixel, as 000000.png, ... in a folder, numbered from `first`."""
     for index, image in enumerate(to_pixels(images), first):
-        _picture(image).save(folder / f"{index:06d}.png")
+        with replacing(folder / f"{index:06d}.png", lasting=False) as file:  # of ten thousands, each would wait for the disk
+            _picture(image).save(file, "PNG")
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:

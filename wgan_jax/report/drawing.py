@@ -3,12 +3,15 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from wgan_jax.paths import replacing
 
 # Okabe and Ito's, which colour-blind people tell apart; without their yellow, too light for lines
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
@@ -126,3 +129,9 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     columns = max(1, min(len(labels), 5, int(figure.get_figwidth() / (0.7 + LETTER * max(map(len, lines))))))
     figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(lines) / columns) + 0.2)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Saves a figure, whole or not at all, in the format of the path's suffix."""
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from wgan_jax.paths import write_whole
 from wgan_jax.plan import Row
 from wgan_jax.report import figures as sweep_figures
 from wgan_jax.report import statistics
-from wgan_jax.report.drawing import UPDATES
+from wgan_jax.report.drawing import UPDATES, save_figure
 from wgan_jax.report.names import DIRECTIONS, HEADLINE, SCORE, labels_of, number
 from wgan_jax.report.settings import Run, Setting, settings_of, value_of, values_of
 from wgan_jax.report.statistics import Condition, Interval, Unit
@@ -58,7 +59,7 @@ def write_summary(folder: Path, rows: Sequence[Row], keys: Sequence[str], fail: 
             captions += _draw_search(figures, groups, measured, title)
         parts += ["## Figures", "\n".join(captions)]
     text = "\n\n".join(parts) + "\n"
-    (folder / "summary.md").write_text(text, encoding="utf-8")
+    write_whole(folder / "summary.md", text.encode())
     return text
 
 
@@ -168,7 +169,7 @@ def _draw_results(path: Path, settings: Sequence[Setting], shown: Sequence[Setti
         failed = np.array([run.failed for run in setting.runs])
         place = float(setting.values[axis]) if axis else None
         columns.append(sweep_figures.Column(setting.label, level, values_of(setting.runs), failed, place))
-    sweep_figures.results_figure(columns, f"test {AXIS}", axis, title).savefig(path, dpi=DPI)
+    save_figure(sweep_figures.results_figure(columns, f"test {AXIS}", axis, title), path, DPI)
     which = f"the best {len(drawn)} settings on validation" if len(drawn) < len(settings) else "all settings"
     return [f"- `figures/{path.name}`: every run on test, {which}; crosses failed, those on the frame became non-finite."]
 
@@ -202,7 +203,7 @@ def _logarithmic(settings: Sequence[Setting]) -> str:
 
 def _draw_curves(path: Path, ranked: Sequence[Setting], title: str) -> list[str]:
     curves = [_curve(setting) for setting in ranked[:CURVES]]
-    sweep_figures.sweep_curves_figure(curves, f"validation {AXIS}", title).savefig(path, dpi=DPI)
+    save_figure(sweep_figures.sweep_curves_figure(curves, f"validation {AXIS}", title), path, DPI)
     which = f"the best {CURVES} settings on validation" if len(ranked) > CURVES else "all settings"
     return [
         f"- `figures/{path.name}`: validation against three budgets, {which}; the median, shaded the middle half of the runs."
@@ -279,11 +280,11 @@ def _draw_search(figures: Path, groups: dict[str, list[Setting]], measured: set[
     for name, group in groups.items():
         draws = np.unique(np.geomspace(1, len(group), 40).astype(int)).tolist()
         best[name] = sweep_figures.BestOf(draws, *zip(*map(_of_chosen(group), draws), strict=True))
-    sweep_figures.budget_figure(best, f"test {AXIS}", title).savefig(figures / "budget.png", dpi=DPI)
+    save_figure(sweep_figures.budget_figure(best, f"test {AXIS}", title), figures / "budget.png", DPI)
     runs = {name: [setting.runs[0] for setting in group] for name, group in groups.items()}
     scores = {m: {name: values_of(own, m) for name, own in runs.items()} for m in HEADLINE if m in measured}
     higher = [metric for metric in scores if DIRECTIONS[metric] == "higher"]
-    sweep_figures.thresholds_figure(scores, higher, title).savefig(figures / "thresholds.png", dpi=DPI)
+    save_figure(sweep_figures.thresholds_figure(scores, higher, title), figures / "thresholds.png", DPI)
     return [
         "- `figures/budget.png`: the table `Best of k` for more k.",
         "- `figures/thresholds.png`: share of a method's settings that are at least as good as each threshold.",

@@ -86,7 +86,7 @@ def calls(
     state, (step, critic_step) = start.state, reached(start.state)
     if step >= pace.steps:
         return
-    signals.deferred = False
+    signals.obey()
     with clock("startup"):
         feeds = plan()
         feed, feed_end = feeds.at(step + critic_step), step + critic_step + feeds.capacity

@@ -15,6 +15,8 @@ import logging
 import math
 import os
 import shutil
+import threading
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -228,7 +230,7 @@ class Checkpoints:
                 raise
             reason = "no space left on the device" if cause else str(error)
             raise UserError(
-                f"{path}: could not be written: {reason}; earlier checkpoints are intact: {self.steps() or 'none'}"
+                f"{path}: could not be written: {reason}; earlier checkpoints are intact: {_listed(self.steps())}"
             ) from error
         best = self.best()
         for old in self.steps()[: -self.keep]:
@@ -312,7 +314,7 @@ def _load(path: Path, target: Any) -> Any:
 
 def _check_space(folder: Path, tree: Any) -> None:
     """Raises OSError where a tree does not fit on the disk: Orbax would notice too, in threads that print tracebacks."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # not what it is in: a run directory that is gone is not made anew without a word
     if shutil.disk_usage(folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SPARE_BYTES:
         raise OSError("No space left on the device")
 
@@ -363,11 +365,18 @@ def _checkpointer(*, use_ocdbt: bool = True) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Keeps Orbax's advice to its developers off the user's terminal; its errors are raised, not logged."""
-    logger = logging.getLogger("absl")
+    """Keeps Orbax's advice to its developers, and the tracebacks of its threads, off the user's terminal: its errors are raised."""
+    logger, show = logging.getLogger("absl"), threading.excepthook
     level = logger.level
+
+    def excepthook(error: threading.ExceptHookArgs) -> None:
+        if not any("orbax" in Path(frame.filename).parts for frame in traceback.extract_tb(error.exc_traceback)):
+            show(error)
+
     logger.setLevel(logging.ERROR)
+    threading.excepthook = excepthook
     try:
         yield
     finally:
         logger.setLevel(level)
+        threading.excepthook = show

@@ -1,7 +1,9 @@
 """What a run records: metrics.jsonl, and TensorBoard (its curves, with the config and pictures of samples)."""
 
+import errno
 import logging
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -9,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from wgan_jax.paths import write_whole
+from wgan_jax.paths import naming, write_whole
 from wgan_jax.records import parse_lines, to_json
 
 COUNTERS = {"step", "critic_step", "examples", "seconds"}  # of a metrics line: they say when, and are no curves
@@ -34,11 +36,11 @@ class MetricsLog:
     def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any], record: bytes | None = None) -> None:
         from tensorboardX import SummaryWriter
 
-        path = workdir / "metrics.jsonl"
-        kept = _restored(path, step, record)
-        write_lines(path, kept)
+        self._path = workdir / "metrics.jsonl"
+        kept = _restored(self._path, step, record)
+        write_lines(self._path, kept)
         self._texts = [_line(values) for values in kept]
-        self._file = path.open("a", encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1, flush_secs=FLUSH)
         self._board.add_text("config", "\n".join(f"    {key} = {value!r}" for key, value in settings.items()), step)
 
@@ -51,10 +53,17 @@ class MetricsLog:
         return parse_lines(self.content())[0]
 
     def write(self, values: dict[str, int | float]) -> None:
-        """Writes one line; "step" must rise from call to call."""
+        """Writes one line; "step" must rise from call to call.
+
+        Raises:
+          OSError: of the file, also where it was deleted.
+        """
+        if not self._path.exists():  # what is written from here on would be lost without a word
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
         self._texts.append(_line(values))
-        self._file.write(self._texts[-1])
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(self._texts[-1])
+            self._file.flush()
         for name, value in values.items():
             if name not in COUNTERS and math.isfinite(value):
                 self._board.add_scalar(board_tag(name), value, values["step"])

@@ -1,6 +1,7 @@
 """The loop: train(config, workdir). Straight, and the only place where a run's side effects meet."""
 
 import functools
+import itertools
 import logging
 import math
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import rich
 from ml_collections import ConfigDict
 
 from wgan_jax.config import flatten
-from wgan_jax.data import introduce, load_dataset
+from wgan_jax.data import introduce, load_dataset, warn_of_data
 from wgan_jax.data.dataset import Dataset, in_one_line
 from wgan_jax.data.dataset import describe as describe_data
 from wgan_jax.data.labels import class_counts, class_names
@@ -22,10 +23,11 @@ from wgan_jax.errors import Interrupted, NonFiniteError
 from wgan_jax.evaluation.evaluator import Evaluator, check_evaluation, describe, make_evaluator
 from wgan_jax.report.names import SCORE
 from wgan_jax.training import processes, results
+from wgan_jax.training.budget import check_fits
 from wgan_jax.training.calls import Call, Clock, Pace, Start, calls, reached
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, say
-from wgan_jax.training.interruption import Signals
+from wgan_jax.training.interruption import Signals, in_background, unless_interrupted
 from wgan_jax.training.logging import MetricsLog
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters
@@ -53,7 +55,7 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
     """
     with Signals() as signals:
         clock = Clock(started)
-        summary = {"status": "running", "step": 0, "critic_step": 0, "final": {}, "best": None}
+        summary: dict[str, Any] = {"status": "running", "final": {}, "best": None}
         try:
             rows = _train(config, workdir, dataset, clock, signals, summary)
             summary["status"] = "done"
@@ -62,7 +64,7 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
             raise
         finally:
             summary["seconds"] = {"total": clock.total(), **clock.seconds}
-            if summary["status"] != "running" and processes.is_first():
+            if summary["status"] != "running" and "step" in summary and processes.is_first():  # it got as far as to have one
                 write_json(workdir / "summary.json", summary)
     if rows:  # all is written before it is told
         results.tell(workdir, rows, summary)
@@ -78,8 +80,10 @@ def _train(
     if processes.is_first():
         line = in_one_line("given", dataset) if given else introduce(config, dataset)
         say(line, whole=not rich.get_console().is_interactive)
+        warn_of_data(config, dataset)
     init_key, run_key = _keys(config.seed)
     program = make_program(config, dataset)
+    check_fits(config, dataset.shape, program.init_state)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep, identity(config))
     state = program.init_state(init_key)
     if not processes.is_first():
@@ -103,37 +107,48 @@ def _train(
         (workdir / name).mkdir(exist_ok=True)
     record = {**provenance(config, here), "data": describe_data(dataset)}
     write_json(workdir / "provenance.json", record)
-    state, seconds_before = _restore(checkpoints, state, here, dataset.fingerprint)
+    state, seconds_before, pending = _restore(checkpoints, state, here, dataset.fingerprint)
     first, critic_step = reached(state)
     summary |= {"step": first, "critic_step": critic_step}
     summary |= {"updates_per_second": first / seconds_before} if seconds_before else {}
     best_score = checkpoints.best_score()
     with (
         Display(f"{config.method}:{config.preset}", config.steps, config.eval_every) as display,
-        MetricsLog(workdir, first, flatten(config), checkpoints.file(first, RECORD)) as log,
+        MetricsLog(workdir, first - bool(pending), flatten(config), checkpoints.file(first, RECORD)) as log,
     ):
         signals.tell = display.interrupted
         display.begin(first)
-        for call in _calls_from(state, run_key, config, dataset, program, clock, signals):
-            step, state, trained = call.step, call.state, clock.seconds["train"]
-            summary |= {"step": step, "critic_step": call.critic_step, "updates_per_second": (step - first) / trained}
-            _check_finite(call, checkpoints)
-            estimate = call.metrics.get("wasserstein_estimate")
-            display.show(step, 1 / call.per_update, None if estimate is None else float(estimate))
-            seconds = round(seconds_before + trained, 3)
-            values = {"step": step, "critic_step": call.critic_step, "examples": (call.critic_step or step) * config.batch_size}
-            values |= {"seconds": seconds, **{name: float(value) for name, value in call.metrics.items()}}
-            info: dict[str, Any] = {"seconds": seconds, "machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
+        training = _calls_from(state, run_key, config, dataset, program, clock, signals)
+        restored = Call(first, critic_step, state, {}, 0, np.ones((), bool), 0.0, 0)
+        for call in itertools.chain([restored] if pending else [], training):  # what a signal left without its evaluation
+            signals.deferred = True
+            step, state, trained, values = call.step, call.state, clock.seconds["train"], pending
+            if call.done:
+                summary |= {"step": step, "critic_step": call.critic_step, "updates_per_second": (step - first) / trained}
+                _check_finite(call, checkpoints)
+                estimate = call.metrics.get("wasserstein_estimate")
+                display.show(step, 1 / call.per_update, None if estimate is None else float(estimate))
+                values = {"step": step, "critic_step": call.critic_step}
+                values |= {"examples": (call.critic_step or step) * config.batch_size}
+                values |= {"seconds": round(seconds_before + trained, 3)}
+                values |= {name: float(value) for name, value in call.metrics.items()}
+            info: dict[str, Any] = {"machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
+            info |= {"seconds": values["seconds"]}
             info |= {"class_counts": class_counts(dataset), "scaling": dataset.scaling._asdict()}
             info["class_names"] = class_names(dataset)
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
                 with clock("evaluate"):
-                    evaluation = results.on_validation(evaluator(), state, raw=config.eval.raw)
+                    judged = functools.partial(results.on_validation, state=state, raw=config.eval.raw)
+                    evaluation = unless_interrupted(lambda judge=judged: judge(evaluator()), signals)
+                display.state("training")
+                if evaluation is None:  # the state is kept, and evaluated when the run goes on
+                    checkpoints.save(step, state, {**info, "pending": values}, {RECORD: log.content()})
+                    checkpoints.wait()
+                    raise Interrupted(signals.received)
                 values |= evaluation
                 info["score"] = values.get(f"eval/{SCORE}", math.nan)
                 display.evaluation(evaluation)
-                display.state("training")
             if evaluated or step % config.log_every == 0:
                 log.write(values)
             if step % config.sample_every == 0:
@@ -141,17 +156,19 @@ def _train(
                 artist().draw(picture, step, *jax.device_get((state.ema, state.critic.variables)))
                 log.write_picture(picture, step)
             improved = evaluated and info["score"] < best_score  # never by NaN
-            if improved or step % config.checkpoint_every == 0 or step >= config.steps or call.received:
+            due = step % config.checkpoint_every == 0 or step >= config.steps or not call.done
+            if improved or due or call.received:
                 best_score = info["score"] if improved else best_score
                 checkpoints.save(step, state, info, {RECORD: log.content()})
             if call.received:
                 checkpoints.wait()
         checkpoints.wait()
-        signals.deferred = False
+        signals.obey()  # one that came while the last checkpoint was written
         display.state("evaluating")
         state = jax.device_get(state)
         with clock("evaluate"):
-            rows, found = results.on_test(config, checkpoints, evaluator(), state, clock.seconds["train"])
+            last = in_background(lambda: results.on_test(config, checkpoints, evaluator(), state, clock.seconds["train"]))
+        rows, found = last
         summary |= found
         display.state("writing")
         figures = workdir / "figures"
@@ -180,7 +197,7 @@ def _calls_from(
     """Returns the calls that train from the first process's state to config.steps."""
     signals.deferred = True  # no signal may part a process from the others within a collective
     state = program.place(processes.from_first(state))
-    signals.deferred = False
+    signals.obey()
     start = Start(state, *program.place((make_hyperparameters(config), run_key)), np.int32)
     plan = functools.partial(plan_feeds, config, dataset, program.place, program.shard)
     intervals = (config.log_every, config.eval_every, config.sample_every, config.checkpoint_every)
@@ -188,8 +205,12 @@ def _calls_from(
     return calls(program, start, plan, Pace(config.steps, intervals, CALL_SECONDS), clock, signals)
 
 
-def _restore(checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], fingerprint: str) -> tuple[TrainState, float]:
+def _restore(
+    checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], fingerprint: str
+) -> tuple[TrainState, float, dict[str, Any]]:
     """Returns the newest good state or the fresh one, and the seconds trained before it; drops checkpoints beyond it.
+
+    The third is the line of metrics.jsonl that waits for the state's evaluation, {} where none does.
 
     Raises:
       UserError: the run was trained on other images.
@@ -201,12 +222,12 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], 
         check_same_data(info["data"], fingerprint)
     checkpoints.discard_after(step)
     if restored is None:
-        return fresh, 0.0
+        return fresh, 0.0, {}
     if info["machine"] != here:
         was = info["machine"]
         changes = [f"{name} {was.get(name)} -> {value}" for name, value in here.items() if was.get(name) != value]
         logging.getLogger(__name__).warning("resuming on another machine (%s): exact up to rounding only", ", ".join(changes))
-    return state, info["seconds"]
+    return state, info["seconds"], info.get("pending", {})
 
 
 def _check_finite(call: Call, checkpoints: Checkpoints) -> None:

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import rich
 
-from wgan_jax.data import introduce, load_dataset
+from wgan_jax.data import introduce, load_dataset, warn_of_data
 from wgan_jax.data.dataset import Dataset, describe
 from wgan_jax.data.labels import class_counts, class_names
 from wgan_jax.data.source import plan_feeds
-from wgan_jax.errors import Interrupted, UserError
+from wgan_jax.errors import UserError
 from wgan_jax.evaluation.evaluator import make_evaluator
 from wgan_jax.plan import Point, Row
 from wgan_jax.records import file_digest, sealed
@@ -23,7 +23,7 @@ from wgan_jax.training.budget import members_that_fit
 from wgan_jax.training.calls import Call, Clock, Pace, Start, calls
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.display import Display, members_line, say
-from wgan_jax.training.interruption import Signals
+from wgan_jax.training.interruption import Signals, in_background, unless_interrupted
 from wgan_jax.training.logging import write_lines
 from wgan_jax.training.program import Program, make_members
 from wgan_jax.training.progress import (
@@ -60,8 +60,10 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
     config = points[0].config
     dataset = load_dataset(config)
     say(introduce(config, dataset), whole=not rich.get_console().is_interactive)
+    warn_of_data(config, dataset)
     here = machine(jax.local_device_count())
     write_json(folder / "provenance.json", {**provenance(config, here), "data": describe(dataset)})
+    (folder / "checkpoints").mkdir(exist_ok=True)
     size = _chunk_size(folder, lambda: min(len(points), members_that_fit(config, dataset)))
     clock = Clock(started)
     clock.end_startup()
@@ -127,8 +129,11 @@ def _train(
                 display.state("evaluating")
                 current = evaluated(on_host(state, count))
                 with clock("evaluate"):
-                    values = evaluate_members(evaluator, current, progress.living(), "validation", 1, signals)
-                if not signals.received:
+                    judged = functools.partial(
+                        evaluate_members, evaluator, current, progress.living(), "validation", 1, signals
+                    )
+                    values = unless_interrupted(judged, signals)
+                if values is not None:
                     judge(points, progress, values, call, current, best)
                     tell(progress.rows)
                     scores = [row.get(SCORE) for row in progress.rows if (row["step"], row["status"]) == (step, "ok")]
@@ -143,12 +148,11 @@ def _train(
             if ended or signals.received:
                 break
         checkpoints.wait()
-        signals.deferred = False
-        if signals.received:  # also while the last checkpoint was written
-            raise Interrupted(signals.received)
+        signals.obey()  # a signal may have come while the last checkpoint was written, too
         display.state("evaluating")
         with clock("evaluate"):
-            on_test = rows_on_test(points, evaluator, evaluated(on_host(state, count)), best, progress)
+            last = evaluated(on_host(state, count))
+            on_test = in_background(lambda: rows_on_test(points, evaluator, last, best, progress, signals))
         tell(progress.rows + on_test)
         display.state("done")
     return progress.rows + on_test

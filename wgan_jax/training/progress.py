@@ -80,12 +80,12 @@ def end(points: Sequence[Point], progress: Progress, index: int, step: int, crit
 
 
 def evaluate_members(
-    evaluator: Evaluator, players: Params, which: Sequence[int], split: str, draws: int, signals: Signals | None = None
+    evaluator: Evaluator, players: Params, which: Sequence[int], split: str, draws: int, signals: Signals
 ) -> list[Values | None]:
     """Returns the metrics of some members, each the mean over draws; None where samples are not finite, or after a signal."""
 
     def evaluate(index: int) -> Values | None:
-        if signals is not None and signals.received:
+        if signals.received:
             return None
         member = jax.tree.map(lambda leaf: leaf[index], players)
         try:
@@ -99,14 +99,16 @@ def evaluate_members(
         return [*first_one, *pool.map(evaluate, which[1:])]
 
 
-def rows_on_test(points: Sequence[Point], evaluator: Evaluator, last: Params, best: Params, progress: Progress) -> list[Row]:
+def rows_on_test(
+    points: Sequence[Point], evaluator: Evaluator, last: Params, best: Params, progress: Progress, signals: Signals
+) -> list[Row]:
     """Returns the rows of the last and of the best state, where there is one, on the test split, of the finite members."""
     draws, living = points[0].config.eval.draws, progress.living()
     validated = {(row["point"], row["step"]): row for row in progress.rows}
     ends = {i: max(step for name, step in validated if name == points[i].id) for i in living}
     differ = [i for i in living if progress.best_steps[i] not in (0, ends[i])]
     each = (("last", last, living), ("best", best, differ))
-    found = {state: evaluate_members(evaluator, players, which, "test", draws) for state, players, which in each}
+    found = {state: evaluate_members(evaluator, players, which, "test", draws, signals) for state, players, which in each}
     values = {(state, i): own for state, _, which in each for i, own in zip(which, found[state], strict=True)}
     rows = []
     for i in living:

@@ -50,7 +50,11 @@ def vet_workdir(workdir: Path, kind: Kind) -> None:
         raise UserError(f"--workdir: {str(workdir)!a} {why}; choose another")
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is not a directory")
-    if workdir.is_dir() and not (workdir / "config.json").exists() and any(path.name != ".lock" for path in workdir.iterdir()):
+    if (
+        workdir.is_dir()
+        and not (workdir / "config.json").exists()
+        and any(path.name != ".lock" and not paths.is_temporary(path.name) for path in workdir.iterdir())
+    ):
         raise UserError(f"--workdir: {workdir} is not empty and holds no {kind} (no config.json); choose another")
     if (held := kind_of(workdir)) not in (None, kind):
         raise UserError(f"--workdir: {workdir} holds a {held}, and this is a {kind}; choose another")
@@ -67,17 +71,25 @@ def open_workdir(workdir: Path, config: ConfigDict, kind: Kind = "run") -> Itera
     stored = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(workdir / ".lock", timeout=0)
-        lock.acquire()
+        held = FileLock(workdir / ".lock", timeout=0).acquire()
     except Timeout as error:
         raise UserError(f"--workdir: {workdir} is in use by another process") from error
     except OSError as error:
         raise UserError(f"--workdir: {workdir}: {error.strerror}") from error
-    with lock:
+    with held:
         if kind_of(workdir) is not None:
             _same(workdir, flatten(read_config(workdir)), flatten(config))
+        delete_leftovers(workdir)
         write_json(stored, config.to_dict())
         yield
+
+
+def delete_leftovers(folder: Path) -> None:
+    """Deletes what a process that was killed left half-written in the folder of a run or a task, whose lock is held."""
+    for part in (folder, folder / "samples", folder / "figures"):
+        paths.delete_temporaries(part)
+    for part in (folder / "checkpoints", *(folder / "checkpoints").glob("from_*")):
+        paths.delete_temporaries(part, "writing_step_*", "deleting")
 
 
 def read_config(workdir: Path) -> ConfigDict:
