@@ -365,7 +365,7 @@ def _checkpointer(*, use_ocdbt: bool = True) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Keeps Orbax's advice to its developers, and the tracebacks of its threads, off the user's terminal: its errors are raised."""
+    """Keeps Orbax's advice to its developers and its threads' tracebacks off the user's terminal: its errors are raised."""
     logger, show = logging.getLogger("absl"), threading.excepthook
     level = logger.level
 

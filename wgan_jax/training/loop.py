@@ -102,6 +102,9 @@ def _train(
 
         return make_artist(config, dataset, program.networks)
 
+    def validated(state: TrainState) -> dict[str, float]:
+        return results.on_validation(evaluator(), state, raw=config.eval.raw)
+
     here = machine(program.devices)
     for name in ("samples", "figures", "checkpoints"):
         (workdir / name).mkdir(exist_ok=True)
@@ -139,8 +142,7 @@ def _train(
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
                 with clock("evaluate"):
-                    judged = functools.partial(results.on_validation, state=state, raw=config.eval.raw)
-                    evaluation = unless_interrupted(lambda judge=judged: judge(evaluator()), signals)
+                    evaluation = unless_interrupted(functools.partial(validated, state), signals)
                 display.state("training")
                 if evaluation is None:  # the state is kept, and evaluated when the run goes on
                     checkpoints.save(step, state, {**info, "pending": values}, {RECORD: log.content()})
