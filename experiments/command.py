@@ -19,7 +19,6 @@ from wgan_jax.training.interruption import SIGNALS, is_handled
 
 USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
 REPEATS = 10_000  # of a flag that says how often something is done over, at most: more is a slip
-LONGEST = 2000  # letters of a message
 
 
 class Parser(argparse.ArgumentParser):
@@ -133,8 +132,7 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
 
 def _stop(code: int, *lines: str) -> NoReturn:
     for line in lines:
-        short = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-        print(f"error: {short}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
     sys.exit(code)
 
 

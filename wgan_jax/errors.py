@@ -2,13 +2,20 @@
 
 import signal
 
+LONGEST = 2000  # letters of a line of a message
+
 
 class UserError(Exception):
-    """A user's mistake: launchers print each line on stderr without a traceback and exit with code 2."""
+    """A user's mistake: launchers print each line on stderr without a traceback and exit with code 2.
+
+    Of a line of more than LONGEST letters, as a value may be, the beginning and the end are kept.
+    """
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        self.lines = tuple(
+            line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}" for line in lines
+        )
+        super().__init__("\n".join(self.lines))
 
 
 class NonFiniteError(Exception):

@@ -11,7 +11,7 @@ from experiments.sweep import prepare
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
 from wgan_jax.keys import keys_of
-from wgan_jax.plan import Task, load_sweep, plan, resolve
+from wgan_jax.plan import load_sweep, plan, resolve, task_of
 from wgan_jax.training.workdir import open_workdir, read_config
 
 CACHES, PLACES = keys_of("cache"), ("data.path", "eval.weights")
@@ -68,7 +68,7 @@ def test_no_point_of_a_sweep_sets_a_cache(make_config, key):
 def test_a_task_of_the_directory_does_not_bring_points_that_read_elsewhere(root, tmp_path):
     sweep = load_sweep(f"{root}/configs/wgan_gp.py:folder", [], 1)
     with open_workdir(tmp_path, sweep.base, "sweep"):
-        write_task(tmp_path, Task("0123", resolve(sweep.base, [{"seed": 0}, {"seed": 1, "data.path": "/etc"}])))
+        write_task(tmp_path, task_of(resolve(sweep.base, [{"seed": 0}, {"seed": 1, "data.path": "/etc"}])))
         with pytest.raises(UserError, match=r"^config.data.path: a task in .* sets it for points that this command has not"):
             prepare(tmp_path, sweep.points, 9)
 
