@@ -92,11 +92,12 @@ def naming_places(model: Model) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        own = [word for word in model.named if any(word.removeprefix("--").partition("=")[0] in line for line in error.lines)]
-        if not own:
-            raise
-        said = f"no place is taken from a directory; its own config has {' '.join(own)}: give it if it is yours"
-        raise UserError(*error.lines, said) from error
+        said = {
+            word.removeprefix("--").partition("=")[0]: f"; its own config has {word}: give that if it is yours"
+            for word in model.named
+        }
+        hints = ["".join(hint for key, hint in said.items() if line.startswith(f"{key}:")) for line in error.lines]
+        raise UserError(*(line + hint for line, hint in zip(error.lines, hints, strict=True))) from error
 
 
 def check_data(model: Model) -> None:

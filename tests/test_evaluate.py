@@ -96,7 +96,7 @@ def test_all_checkpoints_are_drawn_and_ranked(workdir, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--repeats=0"], "--repeats: 0 is not a whole number of at least 1"),
+        (["--repeats=0"], "--repeats: 0 is not a whole number from 1 to 10000"),
         (["--num=2"], "--num: 2 is not a whole number from 10"),
         (["--metrics=fid"], "--metrics: 'fid' is not all, or some of wasserstein,"),
         (["--metrics=fid"], "; did you mean frechet?"),

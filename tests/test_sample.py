@@ -372,7 +372,7 @@ def test_points_are_plotted_stored_and_exported(toy, call, tmp_path):
 
 
 MISTAKES = {
-    "no samples": (["--num=0"], "--num: 0 is not a whole number of at least 1"),
+    "no samples": (["--num=0"], "--num: 0 is not a whole number from 1 to 1000000"),
     "fewer": (["--num=-3"], "--num: -3 is not"),
     "a seed": (["--seed=-1"], "--seed: -1 is not"),
     "a format": (["--out=x.jpg"], "ends neither in .png nor in .npz, .gif or /"),
@@ -380,7 +380,7 @@ MISTAKES = {
     "no folder": (["--out=nowhere/x.png"], "--out: no directory HERE/nowhere"),
     "no folder's folder": (["--out=nowhere/x/"], "--out: no directory HERE/nowhere"),
     "a file as folder": (["--out=README.md/"], "--out: HERE/README.md/ is not a directory"),
-    "one step": (["--interpolate=1"], "--interpolate: 1 is not a whole number of at least 2"),
+    "one step": (["--interpolate=1"], "--interpolate: 1 is not a whole number from 2 to 10000"),
     "an npz of ways": (["--interpolate=3", "--out=x.npz"], "--interpolate: makes a .png, not --out=HERE/x.npz"),
     "a film of neighbours": (["--nearest=3", "--out=x.gif"], "--nearest: makes a .png, not --out=HERE/x.gif"),
     "no neighbour": (["--nearest=0"], "--nearest: 0 is not"),
