@@ -59,7 +59,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        if error.errno is not None:  # else it is none of the system's, and its words would be lost
+            error.filename = str(path)
         raise
 
 
