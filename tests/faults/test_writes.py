@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from wgan_jax.data import array, cache
 from wgan_jax.errors import UserError
 from wgan_jax.paths import delete_stale, is_temporary, write_whole
 from wgan_jax.plan import load_sweep, plan
+from wgan_jax.training import checkpoint
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.logging import MetricsLog
 from wgan_jax.training.workdir import open_workdir
@@ -157,6 +159,22 @@ def test_a_disk_that_fills_up_under_a_checkpoint_is_a_line(tmp_path):
     assert done.returncode == 1
     assert "Exception in thread" not in done.stderr
     assert files(tmp_path / "checkpoints") == ["step_00000001"]
+
+
+def test_the_tracebacks_of_orbax_threads_alone_are_kept_off_the_terminal(monkeypatch):
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", lambda error: shown.append(error.exc_traceback.tb_next.tb_next.tb_frame))
+
+    def fail(file):
+        thread = threading.Thread(target=exec, args=(compile("def f(): 1 / 0\nf()", file, "exec"), {}))
+        thread.start()
+        thread.join()
+
+    with checkpoint._quiet():
+        fail("/x/orbax/checkpoint/future.py")
+        fail("/x/wgan_jax/data.py")
+    fail("/x/orbax/checkpoint/late.py")
+    assert [frame.f_code.co_filename for frame in shown] == ["/x/wgan_jax/data.py", "/x/orbax/checkpoint/late.py"]
 
 
 def test_a_run_directory_that_is_gone_is_not_made_anew(tmp_path):
