@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import rich
+from ml_collections import ConfigDict
 
 from wgan_jax.data import introduce, load_dataset, warn_of_data
 from wgan_jax.data.dataset import Dataset, describe
@@ -99,7 +100,7 @@ def _train(
         with clock("evaluate"):
             evaluator = make_evaluator(config, dataset, program.networks)
         filled = [*points, *[points[-1]] * (-count % program.devices)]  # the last ones are never updated
-        fresh, hyper, run_keys = _begin(filled, program)
+        fresh, hyper, run_keys = begin([p.config for p in filled], program)
         step, progress, host, best = _restore(checkpoints, on_host(fresh, count), dataset.fingerprint)
         state = program.spread(jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * (len(filled) - count)]), host))
 
@@ -158,11 +159,11 @@ def _train(
     return progress.rows + on_test
 
 
-def _begin(points: Sequence[Point], program: Program) -> tuple[TrainState, Hyperparameters, jax.Array]:
+def begin(configs: Sequence[ConfigDict], program: Program) -> tuple[TrainState, Hyperparameters, jax.Array]:
     """Returns the members' fresh states, hyperparameters and keys, each as a run of its own has them."""
-    pairs = np.stack([jax.random.key_data(jax.random.split(jax.random.key(point.config.seed))) for point in points])
+    pairs = np.stack([jax.random.key_data(jax.random.split(jax.random.key(config.seed))) for config in configs])
     init_keys, run_keys = (program.spread(jax.random.wrap_key_data(jax.numpy.asarray(pairs[:, i]))) for i in range(2))
-    hypers = [make_hyperparameters(point.config) for point in points]
+    hypers = [make_hyperparameters(config) for config in configs]
     return program.init_state(init_keys), program.spread(jax.tree.map(lambda *each: np.stack(each), *hypers)), run_keys
 
 
