@@ -4,12 +4,16 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from experiments.figures import write_numbers
 from experiments.figures.registry import FIGURES
+from experiments.figures.why_wgans_work import descend_exactly
+from wgan_jax.data.dataset import Split, Stored
+from wgan_jax.models import build_networks, make_sampler
 
 GALLERY = Path(__file__).parent.parent / "docs" / "gallery.md"
 
@@ -25,7 +29,7 @@ def made(command, tmp_path):
         made = {path.name for path in (tmp_path / "new").iterdir()}
         assert made == {f"{name}.{suffix}" for suffix in ("png", "svg", "json")}
         numbers = json.loads((tmp_path / "new" / f"{name}.json").read_text(), parse_constant=pytest.fail)
-        words = ("names", "fitted_by", "methods", "losses", "laws", "settings")
+        words = ("names", "fitted_by", "methods", "losses", "laws", "settings", "sides")
         return {key: np.array(value, str if key in words else float) for key, value in numbers.items()}
 
     return make
@@ -152,6 +156,77 @@ def test_value_surfaces(made):
     assert clipped < 0 < penalised
     assert found["share"][0, 0] < found["share"][1, 0] < 1
     assert (found["wasserstein"] > 0.4).all()
+
+
+def test_vanishing_gradients(made):
+    """Arjovsky & Bottou 2017, figures 2 and 3, and theorem 2.2: a surface has no volume, noise gives it one."""
+    found = made("vanishing_gradients")
+    minimax, non_saturating, critic = found["norms"]  # [stage, look]
+    assert (minimax[:, -1] < 0.1 * minimax.max(axis=1)).all()
+    assert (non_saturating[:, -1] > 10 * minimax[:, -1]).all()
+    assert (critic[:, 1:].max(axis=1) < 3 * critic[:, 1:].min(axis=1)).all()
+    without, _, with_noise = found["accuracies"][:, -3:].mean(axis=1)
+    assert without > 0.99
+    assert with_noise < 0.9
+
+
+def test_mode_collapse(made):
+    """Metz 2016, Gulrajani 2017: WGAN-GP finds modes where the GAN has fewer."""
+    found = made("mode_collapse")
+    ends = dict(zip(found["methods"], found["modes"][:, -5:].mean(axis=(1, 2)), strict=True))
+    assert ends["WGAN-GP"] > ends["GAN"]
+    assert 0 <= found["modes"].min() <= found["modes"].max() <= 8
+    assert (found["maps"].sum(axis=(2, 3)) <= 1 + 1e-5).all()
+    assert found["maps"].sum(axis=(2, 3)).max() > 0.5
+
+
+def test_gaussian_1d(made):
+    """Xu 2020: F^-1 of z / 5 or its mirror is the ideal generator; a few hundred updates come near."""
+    found = made("gaussian_1d")
+    np.testing.assert_allclose(found["ideal"], norm.ppf(found["z"] / 5, 2), rtol=1e-5)
+    assert (np.median(found["distances"][:, -1], axis=1) < 0.5).all()
+    assert (found["distances"][:, -1] < found["distances"][:, 0]).all()
+    np.testing.assert_allclose(found["distances"][:, -1], found["by_dimension"][:, 0])
+    inner = slice(20, 80)
+    away = np.abs(found["generators"] - found["ideal"])[:, :, inner].mean(axis=2)
+    mirrored = np.abs(found["generators"] - found["ideal"][::-1])[:, :, inner].mean(axis=2)
+    assert np.median(np.minimum(away, mirrored)) < 0.5
+
+
+def test_lipschitz(made):
+    """Miyato 2018 bounds a reshaped kernel, not the layer; operators' norms and orthonormal layers bound the slope by 1."""
+    found = made("lipschitz")
+    steepest = dict(zip(found["methods"], found["norms"].max(axis=(1, 2, 3)), strict=True))
+    assert steepest["SN of operators"] < 1.01
+    assert steepest["SN of kernels"] > steepest["SN of operators"]
+    assert steepest["none"] == max(steepest.values())
+    share = dict(zip(found["methods"], found["share"].mean(axis=1), strict=True))
+    assert share["SN of operators"] < 1
+    assert found["norms"].shape[2:] == (3, 797)
+
+
+def test_why_wgans_work(made):
+    """Stanczuk 2021: centroids beat real digits in W1; the generator of the exact W1 has the lower ratio."""
+    found = made("why_wgans_work")
+    values = dict(zip(found["methods"], found["values"].mean(axis=1), strict=True))
+    ratio, excess = (dict(zip(values, [own[i] for own in values.values()], strict=True)) for i in range(2))
+    assert ratio["k-means, 200 centroids"] < ratio["real digits"]
+    assert excess["k-means, 200 centroids"] > excess["real digits"]
+    assert ratio["exact W1 of 64"] < ratio["WGAN-GP"]
+    assert found["samples"].shape == (2, 36, 8, 8)
+
+
+def test_the_exact_w1_is_descended_to_every_example(make_config):
+    """Of black and white images in equal shares half of the samples become each: paired at random they would be grey."""
+    changes = {"model.width": 16, "model.depth": 1, "latent.dim": 2, "steps": 150, "decay_steps": 150}
+    config = make_config("wgan_gp.py:digits", {**changes, "generator.learning_rate": 0.01})
+    images = np.repeat(np.array([0, 255], np.uint8), 32)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    split = Split(images, np.zeros(64, np.int32))
+    networks = build_networks(config, (2, 2, 1))
+    variables = descend_exactly(config, networks, Stored((2, 2, 1), split, split, split), 16, 0)
+    x = np.asarray(make_sampler(networks)(variables, jax.random.key(1), np.zeros(200, np.int32), 0)[1])
+    assert np.abs(x).mean() > 0.8
+    assert 0.3 < (x > 0).mean() < 0.7
 
 
 def test_the_list_names_every_figure(command):

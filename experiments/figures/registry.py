@@ -11,10 +11,15 @@ from experiments.figures import (
     critic_vs_discriminator,
     dirac_gan,
     divergences,
+    gaussian_1d,
     inverse_of_w1,
+    lipschitz,
+    mode_collapse,
     nash_spiral,
     penalty_barrier,
     value_surfaces,
+    vanishing_gradients,
+    why_wgans_work,
 )
 
 
@@ -37,4 +42,13 @@ FIGURES: dict[str, Entry] = {
     "inverse_of_w1": Entry("optimal plans, potentials and c-transforms", inverse_of_w1.compute, inverse_of_w1.draw),
     "penalty_barrier": Entry("the wrong-sign optimum of the two-sided penalty", penalty_barrier.compute, penalty_barrier.draw),
     "dirac_gan": Entry("which methods converge on one point against one point", dirac_gan.compute, dirac_gan.draw),
+    "vanishing_gradients": Entry(
+        "the generator's gradient as a discriminator or a critic gets better",
+        vanishing_gradients.compute,
+        vanishing_gradients.draw,
+    ),
+    "mode_collapse": Entry("modes of a ring, found and lost by six methods", mode_collapse.compute, mode_collapse.draw),
+    "gaussian_1d": Entry("a Gaussian, clipped or penalised, and the ideal generator", gaussian_1d.compute, gaussian_1d.draw),
+    "lipschitz": Entry("how steep trained critics are, by what bounds it", lipschitz.compute, lipschitz.draw),
+    "why_wgans_work": Entry("a lower W1 is no better generator", why_wgans_work.compute, why_wgans_work.draw),
 }
