@@ -205,6 +205,26 @@ def test_lipschitz(made):
     assert found["norms"].shape[2:] == (3, 797)
 
 
+def test_many_paths(made):
+    """Fedus 2017: JS is log 2 all the way, and with a penalty the minimax GAN arrives nevertheless."""
+    found = made("many_paths")
+    starts, ends = found["distances"][:, 0].mean(axis=1), found["distances"][:, -1].mean(axis=1)
+    reached = dict(zip(found["methods"], ends / starts, strict=True))
+    assert reached["minimax, GP"] < 0.5
+    assert reached["minimax"] > reached["minimax, GP"]
+
+
+def test_calibration(made):
+    """Korotin 2022: the one-sided penalty is near the truth on 4 funnels in the plane, clipping is not."""
+    found = made("calibration")
+    methods = list(found["methods"])
+    clipped, one_sided = (found["ours"][0, 0, methods.index(name)].mean() for name in ("clipped", "one-sided (LP)"))
+    assert abs(one_sided - 1) < abs(clipped - 1)
+    assert 0.7 < one_sided < 1.3
+    np.testing.assert_allclose(found["korotin"][0, 0], [0.04, 1.08])
+    assert (np.abs(found["ours"][1]) <= 1 + 1e-5).all()
+
+
 def test_why_wgans_work(made):
     """Stanczuk 2021: centroids beat real digits in W1; the generator of the exact W1 has the lower ratio."""
     found = made("why_wgans_work")

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.figures import (
+    calibration,
     clipping,
     critic_vs_discriminator,
     dirac_gan,
@@ -14,6 +15,7 @@ from experiments.figures import (
     gaussian_1d,
     inverse_of_w1,
     lipschitz,
+    many_paths,
     mode_collapse,
     nash_spiral,
     penalty_barrier,
@@ -50,5 +52,7 @@ FIGURES: dict[str, Entry] = {
     "mode_collapse": Entry("modes of a ring, found and lost by six methods", mode_collapse.compute, mode_collapse.draw),
     "gaussian_1d": Entry("a Gaussian, clipped or penalised, and the ideal generator", gaussian_1d.compute, gaussian_1d.draw),
     "lipschitz": Entry("how steep trained critics are, by what bounds it", lipschitz.compute, lipschitz.draw),
+    "many_paths": Entry("parallel lines, trained by six methods", many_paths.compute, many_paths.draw),
+    "calibration": Entry("critics' estimates against known distances", calibration.compute, calibration.draw),
     "why_wgans_work": Entry("a lower W1 is no better generator", why_wgans_work.compute, why_wgans_work.draw),
 }
