@@ -32,10 +32,15 @@ def default_config() -> ConfigDict:
     config.data.builder = "fashion_mnist"  # tfds: name[/config][:version] in TensorFlow Datasets' catalogue
     config.data.data_dir = ""  # tfds: where prepared datasets lie; empty for ~/tensorflow_datasets
     config.data.download = False  # tfds: whether what is not there may be downloaded
-    config.data.path = ""  # folder: of images; array: an .npy or .npz file, or a folder of .npy files, an example each
+    # folder: of images; array: an .npy or .npz file, or a folder of .npy files, an example each; table: a .csv or .parquet file
+    config.data.path = ""
     config.data.x = "x"  # array: the name of the examples in an .npz
     config.data.y = "y"  # array: that of their classes, if it is there
     config.data.scaling = "auto"  # array: none, standard, minmax (by feature or channel); auto: uint8 as pixels, else standard
+    config.data.columns = ""  # table: what columns are, where not as inferred, NAME:KIND,...: see KINDS in data/columns.py
+    config.data.numbers = "quantile"  # table: how they are scaled: quantile, normal, modes (CTGAN), standard, log
+    config.data.balance = 0.0  # table: a condition is drawn as often as rows have it; 1: by the logarithm of that (CTGAN)
+    config.data.target = ""  # table: the column that evaluation predicts from the others; empty for the last
     config.data.label = ""  # folder: the column of metadata.csv that is the label; empty for subfolders' paths, none for none
     config.data.image_size = 0  # height and width, by a centred square and antialiased resizing; 0 for as stored
     config.data.channels = 0  # 1 or 3; 0 for as stored
@@ -68,6 +73,7 @@ def default_config() -> ConfigDict:
     config.model.critic_head = "linear"  # linear, minibatch_discrimination (Salimans 2016; refused together with a penalty)
     config.model.normalize_first = False  # dcgan: the critic's first layer too (the anime-face report; not Radford 2016)
     config.model.classes = 0  # a logit of the critic for each class of the data, the score that of "real" in K + 1; 0 for none
+    config.model.temperature = 0.2  # table: of the Gumbel-softmax that categories are drawn by (CTGAN: .2)
     config.model.remat = False  # resnet: blocks are computed again in backward passes, which takes time and saves memory
 
     config.objective = "adversarial"  # adversarial; imle (Li & Malik 2018), which has no critic and reads nothing of one
@@ -263,6 +269,20 @@ def _array(config: ConfigDict) -> None:
     set_optimizers(config, learning_rate=5e-4)
 
 
+def _table(config: ConfigDict) -> None:
+    """Rows of a table, after CTGAN (Xu 2019), of which `paper=True` has the packs of 10 and more; tuned for seconds."""
+    config.latent.dim = 128
+    config.model.update({"width": 256, "depth": 2, "critic_activation": "leaky_relu"})
+    config.model.update({"generator_normalization": "batch", "critic_normalization": "layer"})
+    config.batch_size, config.n_critic = 480, 1
+    config.steps = 4000
+    decay_to_the_end(config)
+    config.eval_every = config.sample_every = config.checkpoint_every = 2000
+    config.eval.metrics = "wasserstein,copying,columns,associations,detection,utility"
+    config.eval.feature_samples = 2000
+    set_optimizers(config, learning_rate=1e-3, beta1=0.0)
+
+
 TOYS = {
     "gaussian": _gaussian,
     "ring8": _toy,
@@ -277,7 +297,7 @@ IMAGES = {
     "faces64": _faces64,
     "folder": _folder,
 }
-PRESETS = {"digits": _digits, **TOYS, **IMAGES, "array": _array}
+PRESETS = {"digits": _digits, **TOYS, **IMAGES, "array": _array, "table": _table}
 
 
 def paper(config: ConfigDict) -> None:
@@ -288,6 +308,7 @@ def paper(config: ConfigDict) -> None:
     2 x 128. MNIST and Fashion-MNIST: DCGAN of width 64, batch 50, Adam 1e-4 (.5, .9), 200,000 steps (Gulrajani 2017, MNIST
     code). CIFAR-10: ResNet of width 128, Adam 2e-4 (0, .9) falling to 0 over 100,000 steps, dequantised (Gulrajani 2017,
     appendix F). Folders: width 64, batch 128, Adam 1e-4 (.5, .9), 15,000 steps (anime-face report: 50 epochs).
+    Tables: CTGAN's numbers (Xu 2019), for what 300 epochs are of 50,000 rows.
     """
     name = config.preset.split(",", maxsplit=1)[0]
     config.steps, config.decay_steps = 100_000, 0
@@ -304,5 +325,13 @@ def paper(config: ConfigDict) -> None:
         decay_to_the_end(config)
         config.data.dequantise = True
         set_optimizers(config, learning_rate=2e-4, beta1=0.0, beta2=0.9)
+    elif name == "table":
+        config.batch_size, config.steps, config.data.numbers = 500, 30_000, "modes"
+        config.data.balance = 1.0
+        config.model.critic_normalization = "none"
+        if config.objective == "adversarial" and config.model.classes == 0:
+            config.packing, config.conditioning.name = 10, "embedding"
+        set_optimizers(config, learning_rate=2e-4)
+        config.generator.weight_decay = 1e-6
     elif name in ("faces64", "folder"):
         config.model.width, config.batch_size, config.steps = 64, 128, 15_000

@@ -16,5 +16,5 @@ def get_config(preset: str = "digits") -> ConfigDict:
     config.loss = "wasserstein"
     if paper:
         default.paper(config)
-    config.model.update({"critic_kernel": "orthogonal", "critic_activation": "maxmin"})
+    config.model.update({"critic_kernel": "orthogonal", "critic_activation": "maxmin", "critic_normalization": "none"})
     return config

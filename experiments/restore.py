@@ -18,6 +18,7 @@ from wgan_jax.places import check_data as check_data_of
 from wgan_jax.training.workdir import MAY_CHANGE, check_same_data, chunk_size, identity, kind_of, read_config
 
 if TYPE_CHECKING:
+    from wgan_jax.data.columns import Columns
     from wgan_jax.data.dataset import Dataset
     from wgan_jax.data.scaling import Scaling
     from wgan_jax.types import Networks, Params, TrainState
@@ -46,7 +47,7 @@ class Restored(NamedTuple):
     config: ConfigDict
     folder: Path
     networks: "Networks"
-    scaling: "Scaling"  # of the examples that it makes
+    scaling: "Scaling | Columns"  # of the examples that it makes
     step: int
     state: "TrainState"  # NumPy arrays
     info: dict[str, Any]  # saved with the checkpoint: the examples' shape, the data's fingerprint and class_counts, ...
@@ -140,6 +141,7 @@ def restore_run(model: Model, step: str) -> Restored:
     runtime.configure_jax(config)
     import jax
 
+    from wgan_jax.data.columns import Columns
     from wgan_jax.data.scaling import Scaling
     from wgan_jax.training.budget import check_state
     from wgan_jax.training.checkpoint import Checkpoints, DamagedError
@@ -149,9 +151,11 @@ def restore_run(model: Model, step: str) -> Restored:
 
     def read(number: int) -> Restored:
         info = checkpoints.info(number, "shape", "scaling", "data")
-        scaling = Scaling.of_json(info["scaling"])
+        scaling = (Columns if "columns" in info["scaling"] else Scaling).of_json(info["scaling"])
         classes = len(info.get("class_counts", ()))
-        networks, steps = make_parts(config, tuple(info["shape"]), classes=classes, bounded=scaling.bounded)
+        networks, steps = make_parts(
+            config, tuple(info["shape"]), classes=classes, bounded=scaling.bounded, layout=scaling.layout
+        )
         fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
         at: Callable[[int], TrainState] = functools.partial(checkpoints.restore, target=fresh)
         if model.point:

@@ -2,6 +2,7 @@
 
     python -m experiments.sample --workdir=DIR [--point=ID] [--num=64] [--out=FILE.png|FILE.npz|FILE.gif|FOLDER/] [--seed=0]
         [--step=latest|best|N] [--raw] [--label=CLASS|all|CLASS:CLASS] [--export=FILE]
+    python -m experiments.sample --workdir=DIR --out=FILE.csv|FILE.parquet [--num=N] [--where=NAME=VALUE,...]      of a table
         [--interpolate=STEPS | --nearest=K [--config.data.path=DIR ...]]
 
 A .png is a grid of images, or a plot of what is none; a folder gets an image per file, 000000.png and so on; in a .gif each
@@ -13,6 +14,10 @@ it, and their distances in network units. Sample, row and walk i depend on the s
 Of a conditional run --label is the class of all samples, by its name or number; all makes so many of each, from the same
 latents, a row per class; CLASS:CLASS goes with --interpolate and leads from one class to the other at a latent per row. Without
 it labels are drawn as the training data has them. The .npz then has `labels` too.
+
+Rows of a table come in its own columns, order, dtypes, categories and ranges, as .csv, .parquet or .npz, or as a .png of their
+marginals. --where=cut=Ideal,price<1000 gives rows that have all of it, by =, !=, <, <=, >, >=; nothing after the sign stands
+for a missing value. The generator is asked for the rarest of the categories, and of what it makes the rows that match are kept.
 
 --export writes the generator as FILE, StableHLO for CPU and CUDA that needs jax and flatbuffers alone, and what its user must
 know as FILE.json; see wgan_jax/export.py. Samples are then drawn only where --out, --interpolate or --nearest asks for them.
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from wgan_jax.types import Params
 
 FORMATS = (".png", ".npz", ".gif", "/")
+OF_TABLES = (".csv", ".parquet")
 NUM = {
     "samples": 64,
     "walks": 16,
@@ -64,6 +70,7 @@ def sample(argv: list[str]) -> None:
     parser.add_argument("--step", default="latest", help="latest, best, or a step with a checkpoint (default: latest)")
     parser.add_argument("--raw", action="store_true", help="the generator itself, not its average")
     parser.add_argument("--label", metavar="CLASS", help="of a conditional run: a class, all, or CLASS:CLASS to --interpolate")
+    parser.add_argument("--where", metavar="NAME=VALUE,...", help="of a table: what all rows have; see above")
     parser.add_argument("--interpolate", type=int, metavar="STEPS", help="images of each row from one latent to another")
     parser.add_argument("--nearest", type=int, metavar="K", help="training images beside each sample")
     parser.add_argument("--export", type=command.path, metavar="FILE", help="the generator for other programs, and FILE.json")
@@ -77,13 +84,26 @@ def sample(argv: list[str]) -> None:
         from wgan_jax.data.dataset import KINDS
 
         kind = f"{restored.scaling.dtype} {KINDS[len(restored.info['shape'])]}"
+        kind = "rows of a table" if restored.scaling.layout else kind
         raise UserError(f"{asked}: of uint8 images, and this run makes {kind}; a .png shows them, an .npz holds them")
+    rows = restored.scaling.layout is not None
+    if not rows and (asked := _for_tables(flags)):
+        raise UserError(f"{asked}: of tables, and this run is of {restored.config.data.name}")
+    if rows and flags.label is not None:
+        raise UserError(f"--label: {flags.label}: rows of a table are asked for with --where=NAME=VALUE")
     labels = _labels(flags, restored)
     variables = generator_of(restored.state, raw=flags.raw)
     if flags.export is not None:
         _export(flags, restored, variables)
     if flags.export is None or (flags.out, flags.interpolate, flags.nearest) != (None, None, None):
-        _draw(flags, restored, variables, labels)
+        (_draw_rows if rows else _draw)(flags, restored, variables, labels)
+
+
+def _for_tables(flags: argparse.Namespace) -> str | None:
+    """Returns the flag that asks for what is made of tables only, or None."""
+    if flags.where is not None:
+        return f"--where={flags.where}"
+    return f"--out={flags.out}" if _format(flags.out) in OF_TABLES else None
 
 
 def _labels(flags: argparse.Namespace, restored: Restored) -> list[int]:
@@ -139,8 +159,13 @@ def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     if of_run and flags.nearest is None:
         raise UserError(f"{of_run[0]}: the config is that of the run; only --nearest reads its data")
     form = _format(flags.out)
-    if form not in FORMATS:
-        raise UserError(f"--out: {flags.out} ends neither in .png nor in .npz, .gif or / (a folder)")
+    if form not in (*FORMATS, *OF_TABLES):
+        raise UserError(
+            f"--out: {flags.out} ends neither in .png nor in .npz, .gif or / (a folder), nor, of a table, in .csv or .parquet"
+        )
+    for name in ("interpolate", "nearest", "label"):
+        if flags.where is not None and getattr(flags, name) is not None:
+            raise UserError(f"--where and --{name}: rows of a table are no images; leave one out")
     for name in ("interpolate", "nearest"):
         if getattr(flags, name) is not None and form != ".png":
             raise UserError(f"--{name}: makes a .png, not --out={flags.out}")
@@ -290,6 +315,27 @@ def _check_size(flags: argparse.Namespace, samples: int, kind: str, form: str, n
         raise UserError(f"--num: {frame:,} images in one picture; it shows {SHOWN:,} at most, an .npz or a FOLDER/ holds more")
     if form != "/":  # which is written part by part
         check_bytes(f"--num: {samples:,} {kind}", 4 * samples * each * numbers)
+
+
+def _draw_rows(flags: argparse.Namespace, restored: Restored, variables: "Params", labels: list[int]) -> None:
+    from experiments.rows import draw_rows, parse_where, write_rows
+    from wgan_jax.data.columns import Columns
+    from wgan_jax.evaluation.figures import run_title
+
+    assert isinstance(restored.scaling, Columns)
+    assert not labels
+    wishes = parse_where(flags.where, restored.scaling)
+    num = flags.num or NUM["samples"]
+    name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{'_where' * bool(wishes)}.png"
+    out = Path(flags.out or restored.folder / "samples" / name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn = draw_rows(restored, variables, num, flags.seed, wishes)
+    whose = "generator itself" if flags.raw else "averaged generator"
+    where = f", {flags.where}" if wishes else ""
+    title = f"{run_title(restored.config, restored.step)}, {whose}, latents of seed {flags.seed}{where}"
+    write_rows(out, drawn, restored.scaling, title)
+    kept = f" (of {drawn.drawn:,} drawn)" if wishes else ""
+    print(f"{num:,} rows of step {restored.step}{kept}: {out}")
 
 
 def _training_data(restored: Restored, least: int) -> "Stored":

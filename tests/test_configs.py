@@ -1,8 +1,10 @@
 """Every config of every method builds, and configs/default.py has no key that nothing reads."""
 
 import ast
+import functools
 import importlib
 import inspect
+import tempfile
 from pathlib import Path
 
 import jax
@@ -15,12 +17,12 @@ from PIL import Image
 from configs import default
 from wgan_jax.config import flatten, mistakes
 from wgan_jax.data import load_dataset
-from wgan_jax.data.dataset import Law, Split, Stored
+from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.data.scaling import PLAIN
 from wgan_jax.data.source import Feed, make_feed
 from wgan_jax.errors import UserError
 from wgan_jax.keys import KEYS
-from wgan_jax.training.program import make_parts, make_run_updates
+from wgan_jax.training.program import make_run_updates, parts_of
 from wgan_jax.training.update import make_hyperparameters
 
 ROOT = Path(__file__).parent.parent
@@ -41,12 +43,24 @@ IMAGE_SHAPES = {
 }
 
 
+ROWS = "size,kind,sold\n" + "".join(f"{index / 10},{'abc'[index % 3]},{index % 2}\n" for index in range(60))
+
+
+@functools.cache
+def table_file():
+    path = Path(tempfile.mkdtemp()) / "table.csv"
+    path.write_text(ROWS)
+    return str(path)
+
+
 def dataset_of(config):
     """The dataset of a config; for what is not shipped, blank examples."""
     shape = IMAGE_SHAPES.get(config.preset.split(",", maxsplit=1)[0])
     if config.data.name == "array":
         series = Split(np.zeros((20, 6, 2), np.float32), np.zeros(20, np.int32))
         return Stored((6, 2), series, series, series, scaling=PLAIN)
+    if config.data.name == "table":
+        config.data.path = table_file()
     if shape is None:
         return load_dataset(config)
     blank = Split(np.zeros((20, *shape), np.uint8), np.zeros(20, np.int32))
@@ -56,9 +70,12 @@ def dataset_of(config):
 def build(config):
     """Traces init_state and one call of the program, without compiling or running either."""
     dataset = dataset_of(config)
-    _, steps = make_parts(config, dataset.shape)
+    _, steps = parts_of(config, dataset)
     state = jax.eval_shape(steps.init_state, jax.random.key(0))
-    feed = Feed() if isinstance(dataset, Law) else make_feed(dataset, dataset.train, 0, 0, 16, config.batch_size)
+    feed = Feed()
+    if isinstance(dataset, Stored):
+        resident = dataset.train._replace(images=dataset.scaling.for_device(dataset.train.images, 0))
+        feed = make_feed(dataset, resident, 0, 0, 16, config.batch_size)
     hyper = make_hyperparameters(config)
     new_state, metrics, done, _ = jax.eval_shape(
         make_run_updates(config, dataset), state, jnp.int32(1), hyper, jax.random.key(1), feed
@@ -259,6 +276,8 @@ def read_by_loaders(tmp_path):
         load_dataset(Recorder(config, read))
     config.data.update({"name": "array", "path": str(tmp_path / "array.npz")})
     np.savez(tmp_path / "array.npz", x=np.random.default_rng(0).normal(size=(60, 3)), y=np.arange(60) % 2)
+    load_dataset(Recorder(config, read))
+    config.data.update({"name": "table", "path": table_file()})
     load_dataset(Recorder(config, read))
     return read
 

@@ -24,6 +24,7 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
     aimed = registered("objectives/losses.py", "CRITERIA")
     targets = [f"config.targets.{name}" for name, value in config.targets.items() if value > 0]
     conditionings = described("models/embedding.py", "CONDITIONINGS")
+    packing = [name for name, told in conditionings.items() if told.get("packs", False)]
     matching = [name for name, told in conditionings.items() if told.get("matches", False)]
     checks = {
         f"{' and '.join(targets)}: loss={config.loss} has no targets; use one of {', '.join(aimed)}": (
@@ -59,7 +60,7 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
         "set penalty.name=none or critic_head=linear": penalised and mixing_head,
         f"config.batch_size: {config.model.critic_head} needs at least 2 examples": config.batch_size < 2 and mixing_head,
         f"config.conditioning.name: {config.conditioning.name} needs labels, and data.name={config.data.name} has none": (
-            config.conditioning.name != "none" and not {"images", "arrays"} & datasets[config.data.name].keys()
+            config.conditioning.name != "none" and not {"images", "arrays", "tables"} & datasets[config.data.name].keys()
         ),
         f"config.data.labels: {config.data.labels} are seen, and conditioning.name={config.conditioning.name} needs them "
         "all; leave it at 0": config.data.labels > 0 and config.conditioning.name != "none",
@@ -72,8 +73,12 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
         f"config.packing: batch_size={config.batch_size} is no whole number of packs of {config.packing} on each device": (
             config.batch_size % (max(config.devices, 1) * config.packing) != 0 and config.packing > 1
         ),
-        "config.packing: a pack of several labels has no label of its own; set packing=1, or conditioning.name=none and "
-        "model.classes=0": config.packing > 1 and (config.conditioning.name != "none" or config.model.classes > 0),
+        "config.packing: a pack of several labels has no label of its own; set packing=1, or conditioning.name to none or "
+        f"{' or '.join(packing)} and model.classes=0": config.packing > 1
+        and (config.conditioning.name not in ("none", *packing) or config.model.classes > 0),
+        "config.packing: a wrong label is one example's, not a pack's; set packing=1, or conditioning.mismatch=0": (
+            config.packing > 1 and config.conditioning.mismatch > 0
+        ),
         f"config.latent.low: {config.latent.low:g} is not below config.latent.high={config.latent.high:g}": (
             config.latent.name == "uniform" and config.latent.low >= config.latent.high
         ),

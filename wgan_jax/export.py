@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from wgan_jax.data.columns import Columns
 from wgan_jax.data.scaling import PIXELS, Scaling
 from wgan_jax.errors import UserError
 from wgan_jax.paths import write_whole
@@ -34,11 +35,11 @@ FORMAT, PLATFORMS = "jax.export", ("cpu", "cuda")
 TO_UINT8 = "round((clip(x, -1, 1) + 1) * 127.5)"  # data/dataset.py to_pixels
 
 
-def export_generator(networks: Networks, variables: Params, latent_dim: int, scaling: Scaling = PIXELS) -> bytes:
+def export_generator(networks: Networks, variables: Params, latent_dim: int, scaling: Scaling | Columns = PIXELS) -> bytes:
     """Returns the artefact of a generator's variables: latents z [b, latent_dim] float32 to [b, *shape] float32, any b.
 
-    Pixels come in [-1, 1], all else in the units of the data, which `scaling` is of. That of conditional networks takes labels
-    [b] int32 after the latents.
+    Pixels come in [-1, 1], all else in the units of the data, which `scaling` is of; rows of a table as a number per column.
+    That of conditional networks takes labels [b] int32 after the latents.
     """
 
     def generate(z: jax.Array, label: jax.Array | None = None) -> jax.Array:
@@ -85,7 +86,7 @@ def describe_generator(
     shape: tuple[int, ...],
     step: int,
     generator: str,
-    scaling: Scaling = PIXELS,
+    scaling: Scaling | Columns = PIXELS,
     labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns what the JSON beside an artefact says.
@@ -95,6 +96,8 @@ def describe_generator(
     latent = config.latent
     pixels = scaling == PIXELS
     output = {"range": [-1, 1] if pixels else None, "to_uint8": TO_UINT8 if pixels else None, "dtype": scaling.dtype}
+    table = {"columns": scaling._asdict()["columns"]} if isinstance(scaling, Columns) else {}
+    shape = (len(table["columns"]),) if table else shape
     bounds = {"low": latent.low, "high": latent.high} if latent.name == "uniform" else {}
     return {
         "format": FORMAT,
@@ -102,7 +105,7 @@ def describe_generator(
         "jax": jax.__version__,
         "platforms": list(PLATFORMS),
         "latent": {"law": latent.name, "dim": latent.dim, **bounds},
-        "output": {"shape": list(shape), **output},  # dtype: of the data; what was whole numbers is to be rounded
+        "output": {"shape": list(shape), **output, **table},  # dtype: of the data; what was whole numbers is to be rounded
         "labels": list(labels),
         "method": config.method,
         "preset": config.preset,

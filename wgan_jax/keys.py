@@ -112,6 +112,14 @@ def _is_colour(text: str) -> bool:
         return False
 
 
+def _is_columns(text: str) -> bool:
+    kinds = registered("data/columns.py", "KINDS")
+    parts = [part.partition(":") for part in text.split(",")]
+    return text == "" or all(
+        name and kind and (kind in kinds or "%" in kind or "<" in kind) and "\0" not in name for name, _, kind in parts
+    )
+
+
 LAYERS, PENALTIES = "models/layers.py", "objectives/penalties.py"
 TRUTH = Rule(bool, lambda _: True, "True or False")
 TEXT, PATH = (Rule(str, lambda v: "\0" not in v, wanted) for wanted in ("text", "a path"))
@@ -122,6 +130,10 @@ METHOD = Rule(str, lambda v: v != "" and "/" not in v and "\0" not in v, "a name
 PRESET = Rule(str, lambda v: "/" not in v and "\0" not in v, "a name without slashes")
 COLOUR = Rule(str, _is_colour, "a colour as CSS writes it, such as white or #ff8800")
 BUILDER = Rule(str, lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v) is not None, "name[/config][:version]")
+_kinds = ", ".join(registered("data/columns.py", "KINDS"))
+COLUMNS = Rule(
+    str, _is_columns, f"NAME:KIND,... with KIND one of {_kinds}, a date's format such as %d.%m.%Y, or an order such as low<high"
+)
 FAILURE = Rule(str, lambda v: re.fullmatch(CONDITIONS, v) is not None, "METRIC<VALUE or METRIC>VALUE, comma-separated")
 ACTIVATION, NORMALIZATION = (_one_of(registered(LAYERS, name)) for name in ("ACTIVATIONS", "NORMALIZATIONS"))
 OPTIMIZER = _one_of(registered("training/update.py", "OPTIMIZERS"))._replace(
@@ -149,6 +161,10 @@ KEYS: dict[str, Key] = {
     "data.x": Key("protocol", NAME, idle="x"),
     "data.y": Key("protocol", NAME, idle="y"),
     "data.scaling": Key("protocol", _one_of(("auto", "none", "standard", "minmax")), idle="auto"),
+    "data.columns": Key("protocol", COLUMNS, idle=""),
+    "data.numbers": Key("protocol", _one_of(registered("data/columns.py", "METHODS")), idle="quantile"),
+    "data.balance": Key("protocol", _real(0, 1), idle=0.0),
+    "data.target": Key("protocol", TEXT, idle=""),
     "data.label": Key("protocol", TEXT, idle=""),
     "data.image_size": Key("protocol", _whole(0, 4096), idle=0),
     "data.channels": Key("protocol", Rule(int, lambda v: v in (0, 1, 3), "0, 1 or 3"), idle=0),
@@ -176,6 +192,7 @@ KEYS: dict[str, Key] = {
     "model.critic_head": Key("static", _one_of(registered(LAYERS, "HEADS"))),
     "model.generator_dropout": Key("static", _real(0, 1, below=True)),
     "model.normalize_first": Key("static", TRUTH),
+    "model.temperature": Key("static", _real(FLOAT32_TINY)),
     "model.classes": Key("static", _whole(0)),
     "model.remat": Key("watch", TRUTH),
     "objective": Key("static", _one_of(registered("objectives/__init__.py", "OBJECTIVES"))),

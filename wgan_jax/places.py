@@ -7,6 +7,8 @@ from ml_collections import ConfigDict
 from wgan_jax.errors import UserError
 from wgan_jax.paths import absolute
 
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
+
 
 def image_folder(data: ConfigDict) -> Path:
     """Returns the folder of images that data.path names.
@@ -59,7 +61,21 @@ def array_file(data: ConfigDict) -> Path:
     return path
 
 
-FINDERS = {"array": array_file, "folder": image_folder, "tfds": prepared_builder}  # of the datasets that lie somewhere
+def table_file(data: ConfigDict) -> Path:
+    """Returns the table that data.path names.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = Path(data.path)
+    if not data.path or not path.is_file():
+        raise UserError(f"config.data.path: {data.path or 'empty'}: no such file; set --config.data.path=FILE.csv")
+    if path.suffix not in TABLES:
+        raise UserError(f"config.data.path: {path}: none of {', '.join(TABLES)}; save the table as one of them")
+    return path
+
+
+FINDERS = {"array": array_file, "folder": image_folder, "table": table_file, "tfds": prepared_builder}  # what lies somewhere
 
 
 def check_data(config: ConfigDict) -> None:

@@ -36,6 +36,6 @@ def get_sweep(preset: str = "ring8") -> list[Point]:
         {"critic.optimizer": "sgd", "critic.learning_rate": 10 * config.critic.learning_rate},
     ]
     _, name, _ = default.start("", preset)
-    if name not in (*default.TOYS, "array"):
+    if name not in (*default.TOYS, "array", "table"):
         settings.append({"inputs.augment": "color,translation,cutout"})
     return with_seeds(settings, preset)

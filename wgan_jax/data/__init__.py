@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data import array, digits, folder, synthetic, tfds
+from wgan_jax.data import array, digits, folder, synthetic, table, tfds
 from wgan_jax.data.cache import LEAST
 from wgan_jax.data.dataset import Dataset, Law, Split, Stored, in_one_line
 from wgan_jax.data.walk import printable
@@ -21,7 +21,8 @@ class Loader(NamedTuple):
 
     load: Callable[[ConfigDict], Dataset]
     images: bool = False  # whether it is stored images, which are augmented as config.data says
-    arrays: bool = False  # whether it is stored examples of any shape, as they are; without either it is a law
+    arrays: bool = False  # whether it is stored examples of any shape, as they are; without any of these it is a law
+    tables: bool = False  # whether it is stored rows of columns, of which conditions are drawn
     reads: tuple[str, ...] = ()  # the keys of config.data that `load` reads, but that of the cache's place
 
 
@@ -38,6 +39,9 @@ DATASETS: dict[str, Loader] = {
         reads=("path", "label", "image_size", "channels", "background", "skip_damaged", "holdout"),
     ),
     "array": Loader(array.load, arrays=True, reads=("path", "x", "y", "scaling", "skip_damaged", "holdout", "labels")),
+    "table": Loader(
+        table.load, tables=True, reads=("path", "columns", "numbers", "target", "balance", "skip_damaged", "holdout")
+    ),
     "gaussian": Loader(synthetic.gaussian, reads=("dim",)),
     "ring8": Loader(synthetic.ring8),
     "grid25": Loader(synthetic.grid25),
@@ -59,6 +63,9 @@ def load_dataset(config: ConfigDict) -> Dataset:
     if isinstance(dataset, Stored) and DATASETS[name].arrays:
         _check_classes(config, max(1, len(dataset.class_names)))
         return dataset._replace(labelled=config.data.labels)
+    if isinstance(dataset, Stored) and DATASETS[name].tables:
+        _check_classes(config, 1)  # a row is of several
+        return dataset if config.conditioning.name != "none" else _without_conditions(dataset)
     if not isinstance(dataset, Law):
         raise UserError(f"{here} no law; where it has images, write images=True in DATASETS")
     _check_classes(config, 1)
@@ -81,6 +88,12 @@ def stored(dataset: Dataset, config: ConfigDict, whose: str) -> Stored:
     labelled = dataset.labelled or config.data.labels
     augmented = dataset._replace(flip=flip, dequantise=dequantise, labelled=labelled)
     return augmented._replace(train=train, validation=validation, test=test)
+
+
+def _without_conditions(dataset: Stored) -> Stored:
+    """Returns a table whose rows have no labels, as networks that are told nothing of them take it."""
+    train, validation, test = (split._replace(labels=np.zeros_like(split.labels)) for split in dataset.splits.values())
+    return dataset._replace(train=train, validation=validation, test=test, class_names=(), conditions=None)
 
 
 def _check_classes(config: ConfigDict, classes: int) -> None:

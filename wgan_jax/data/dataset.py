@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from wgan_jax.data.columns import Columns
 from wgan_jax.data.scaling import PIXELS, PLAIN, Scaling
 from wgan_jax.data.walk import in_words
 
@@ -40,6 +41,15 @@ class Split(NamedTuple):
     labels: np.ndarray  # [N] int32
 
 
+class Conditions(NamedTuple):
+    """The labels of training rows of which each has several, one in every column of categories."""
+
+    labels: np.ndarray  # [N, M] int32
+    order: np.ndarray  # [N * M] places in `labels`, laid out row by row, by label
+    counts: np.ndarray  # [K], rows that have each label; those of a column follow each other and add up to N
+    weights: np.ndarray  # [K], how often each is drawn beside others of its column
+
+
 class Modes(NamedTuple):
     """The components of a mixture of Gaussians with equal weights."""
 
@@ -60,7 +70,10 @@ class Stored(NamedTuple):
     flip: bool = False  # whether training images are mirrored at random
     dequantise: bool = False  # whether they get uniform noise of one pixel level
     labelled: int = 0  # of the training images, how many have a label that training sees; 0 for all
-    scaling: Scaling = PIXELS
+    scaling: Scaling | Columns = PIXELS
+    conditions: Conditions | None = (
+        None  # of a table whose networks are told one category: drawn with a row, in place of labels
+    )
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -131,6 +144,10 @@ def in_one_line(name: str, dataset: Dataset) -> str:
         return f"data: {name}, points of {size} number{'s' * (size != '1')} drawn from a law without end{modes}"
     told = describe(dataset)
     counts = " / ".join(f"{count:,} {split}" for split, count in told["examples"].items())
+    if isinstance(dataset.scaling, Columns):
+        return f"data: {name}, {counts} rows of {len(dataset.scaling.columns)} columns: {dataset.scaling.told()}" + in_words(
+            dataset.left_out
+        )
     kind = KINDS[len(dataset.shape)] + (f" {dataset.scaling.dtype}" if dataset.scaling != PIXELS else "")
     return f"data: {name}, {counts} {kind} {size}, {_classes(told)}{in_words(dataset.left_out)}"
 

@@ -7,19 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax.batching import example_keys
-from wgan_jax.data.dataset import Dataset, Law
+from wgan_jax.data.dataset import Conditions, Dataset, Law
 from wgan_jax.errors import UserError
 
 LISTED = 20  # classes that a message names
 LABEL = 1  # folded into an example's key, which by itself is its latent's
 SEEN = 2**32 - 1  # beside a seed, in place of the epochs of its stream
+CONDITIONED = 2**32 - 2  # beside a seed, in place of the epochs of its stream
 UNSEEN = -1  # the label of an example whose own training does not see
 
 
 def class_counts(dataset: Dataset) -> tuple[int, ...]:
-    """Returns how many training examples each class has; () without classes."""
+    """Returns how many training examples each class has, one of a table in each of its columns; () without classes."""
     if isinstance(dataset, Law) or not dataset.class_names:
         return ()
+    if dataset.conditions is not None:
+        return tuple(dataset.conditions.counts.tolist())
     return tuple(np.bincount(dataset.train.labels, minlength=len(dataset.class_names)).tolist())
 
 
@@ -56,6 +59,38 @@ def draw_labels(counts: Sequence[int], key: jax.Array, count: int, first: int = 
 def _draw(keys: jax.Array, ends: jax.Array) -> jax.Array:
     rows = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, LABEL), (), 0, ends[-1], jnp.int32))(keys)
     return jnp.searchsorted(ends, rows, side="right").astype(jnp.int32)
+
+
+def conditions_of(labels: np.ndarray, count: int, balance: float = 0.0) -> Conditions:
+    """Returns the conditions of rows' labels [N, M], of `count` in all.
+
+    balance: 0 for drawing them as often as rows have them, 1 by the logarithm of that (Xu 2019, section 4.3), and between.
+    """
+    flat = labels.ravel()
+    counts = np.bincount(flat, minlength=count)
+    weights = counts ** (1 - balance) * np.log1p(counts) ** balance
+    return Conditions(labels, np.argsort(flat, kind="stable").astype(np.int32), counts, np.where(counts > 0, weights, 0))
+
+
+def draw_conditioned(conditions: Conditions, seed: int, first: int, positions: int, size: int) -> np.ndarray:
+    """Returns places in conditions.labels, laid out row by row: a condition and a row that has it, [positions, size] int32.
+
+    Training by sampling (Xu 2019, section 4.3): the column is drawn uniformly, its category by its weight, the row uniformly
+    among those that have it. A position's are a function of the seed and the position alone.
+    """
+    draws = [
+        np.random.default_rng((seed, CONDITIONED, position)).random((3, size)) for position in range(first, first + positions)
+    ]
+    u, column, row = np.stack(draws, axis=1)
+    _, columns = conditions.labels.shape
+    starts = np.cumsum([0, *conditions.counts])
+    of_column = starts[:-1] // len(conditions.labels)  # [K], as those of each column add up to N
+    totals = np.bincount(of_column.clip(max=columns - 1), conditions.weights, columns)
+    shares = conditions.weights / totals[of_column.clip(max=columns - 1)]
+    wanted = np.searchsorted(np.cumsum(shares), np.floor(column * columns) + u, side="right")
+    seen = np.flatnonzero(conditions.counts)
+    label = seen[np.searchsorted(seen, wanted).clip(max=len(seen) - 1)]  # rounding may end beside a category
+    return conditions.order[starts[label] + (row * conditions.counts[label]).astype(int)]
 
 
 def seen_labels(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

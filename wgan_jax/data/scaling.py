@@ -25,6 +25,16 @@ class Scaling(NamedTuple):
         return cls(told["dtype"], tuple(told["factor"]), tuple(told["shift"]), told["bounded"])
 
     @property
+    def layout(self) -> None:
+        """None: the entries of an example are all alike."""
+        return None
+
+    def for_device(self, examples: np.ndarray, seed: int) -> np.ndarray:
+        """Returns examples as a device takes them: in network units where it would round them."""
+        del seed
+        return self.decode(examples) if self.wide else examples
+
+    @property
     def wide(self) -> bool:
         """Whether a device would round the examples themselves: the host makes network units of them, in float64."""
         dtype = np.dtype(self.dtype)
@@ -52,6 +62,10 @@ class Scaling(NamedTuple):
         """Returns network units as examples, the inverse of `decode`: restored, and whole numbers rounded to the nearest."""
         restored = self.restore(np.asarray(x, np.float64 if self.wide else None))
         return (restored if np.dtype(self.dtype).kind == "f" else np.round(restored)).astype(self.dtype)
+
+    def is_broken(self, examples: np.ndarray) -> bool:
+        """Says whether examples are of network units that are not finite."""
+        return not bool(np.isfinite(examples).all())
 
 
 PIXELS = Scaling("uint8", (127.5,), (1.0,), bounded=True)  # 0..255 to [-1, 1]

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.batching import batches_per_update, example_keys
 from wgan_jax.data.dataset import Dataset, Law, Split, Stored
-from wgan_jax.data.labels import UNSEEN, seen_labels
+from wgan_jax.data.labels import UNSEEN, draw_conditioned, seen_labels
 from wgan_jax.types import Array, Batch
 
 ROWS_PER_FEED = 2**17  # examples; their permutations take about 5 ms to make
@@ -30,8 +30,8 @@ class Feed(NamedTuple):
 
     resident: Any = None  # Split on the device, replicated; None where pixels are streamed
     first: Any = None  # int32 [], position of the first batch of `rows`
-    # indices [positions, B] int32 into `resident`, ~index of one whose label is unseen, or a Split of [positions, B, ...]; B is
-    # sharded
+    # indices [positions, B] int32 into the labels of `resident`, of which an example may have several, ~index of one that is
+    # unseen, or a Split of [positions, B, ...]; B is sharded
     rows: Any = None
 
 
@@ -54,8 +54,9 @@ def make_draw(dataset: Dataset, size: int, axis_name: str | None = None, dtype: 
         if feed.resident is None:
             images, labels = rows
         else:
-            images, labels = jax.tree.map(lambda stored: stored[jnp.where(rows < 0, ~rows, rows)], feed.resident)
-            labels = jnp.where(rows < 0, UNSEEN, labels)
+            stored, at = feed.resident, jnp.where(rows < 0, ~rows, rows)
+            several = len(stored.labels) // len(stored.images)
+            images, labels = stored.images[at // several if several > 1 else at], jnp.where(rows < 0, UNSEEN, stored.labels[at])
         x = images.astype(dtype) if dataset.scaling.wide else dataset.decode(images, dtype)
         if dataset.flip:
             flips = jax.vmap(jax.vmap(jax.random.bernoulli))(keys)
@@ -88,17 +89,23 @@ def make_feed(dataset: Stored, resident: Split | None, seed: int, first: int, po
     resident: the training split on the device, for a feed of indices into it; None for one that carries the pixels of
     the same indices. `positions` is a constant of the config, so that the program is compiled once.
     """
-    rows, (images, labels) = stream_indices(seed, first, positions, size, len(dataset.train.images)), dataset.train
+    images, labels = dataset.train
+    if dataset.conditions is not None:
+        rows, (several, *_) = draw_conditioned(dataset.conditions, seed, first, positions, size), dataset.conditions
+        if resident is not None:
+            return Feed(resident, np.int32(first), rows)
+        gathered = Split(_gather(images, rows // several.shape[1]), several.ravel()[rows])
+        return Feed(None, np.int32(first), _for_device(dataset, gathered, first))
+    rows = stream_indices(seed, first, positions, size, len(images))
     seen = seen_labels(labels, dataset.labelled, seed)
     if resident is not None:
         return Feed(resident, np.int32(first), np.where(seen[rows], rows, ~rows))
     gathered = Split(_gather(images, rows), np.where(seen, labels, UNSEEN)[rows])
-    return Feed(None, np.int32(first), _for_device(dataset, gathered))
+    return Feed(None, np.int32(first), _for_device(dataset, gathered, first))
 
 
-def _for_device(dataset: Stored, split: Split) -> Split:
-    """Returns examples as a device takes them: in network units where it would round them."""
-    return Split(dataset.decode(split.images) if dataset.scaling.wide else split.images, split.labels)
+def _for_device(dataset: Stored, split: Split, seed: int = 0) -> Split:
+    return Split(dataset.scaling.for_device(split.images, seed), split.labels)
 
 
 def _expect_random_reads(images: np.ndarray) -> None:
@@ -149,7 +156,9 @@ def plan_feeds(
     if isinstance(dataset, Law):
         return Feeds(lambda position: shard(Feed()), math.inf, needed)
     streamed = dataset.train.images.nbytes > config.data.resident_mb * 2**20
-    resident = None if streamed else place(_for_device(dataset, Split(*map(np.asarray, dataset.train))))
+    images, labels = map(np.asarray, dataset.train)
+    labels = labels if dataset.conditions is None else dataset.conditions.labels.ravel()
+    resident = None if streamed else place(_for_device(dataset, Split(images, labels)))
     if streamed:
         _expect_random_reads(dataset.train.images)
     together = len(seeds) if seeds and streamed else 1  # whose pixels share the memory

@@ -148,7 +148,7 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         size = sizes(split)
         x, label = draw_batch(max(2 * size.points + many, size.features if network else 0))
         examples = np.asarray(x)
-        if not np.isfinite(examples).all():
+        if dataset.scaling.is_broken(examples):
             raise NonFiniteError("generated examples are not finite")
         reference = reference_of(split, draw, size)
         return compare(reference, generated_of(examples, label, size)), reference, Batch(examples, label[: size.points])

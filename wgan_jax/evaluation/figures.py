@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from ml_collections import ConfigDict
 
+from wgan_jax.data.columns import Columns
 from wgan_jax.data.dataset import Dataset, Law, Stored
 from wgan_jax.data.labels import class_counts
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import sheets
+from wgan_jax.evaluation.marginals import associations_figure, marginals_figure
 from wgan_jax.evaluation.points import examples_figure
 from wgan_jax.evaluation.sampling import draw_latents, every_label, make_draw, make_generate
 from wgan_jax.features import FeatureNetwork
@@ -81,7 +83,8 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
         if isinstance(dataset, Law):
             return np.asarray(dataset.draw(jax.random.key(10_001), TOY_POINTS))
         held_out = dataset.validation.images
-        rows = np.random.default_rng(0).permutation(len(held_out))[:GRID_IMAGES]
+        count = TOY_POINTS if isinstance(dataset.scaling, Columns) else GRID_IMAGES
+        rows = np.random.default_rng(0).permutation(len(held_out))[:count]
         return dataset.decode(held_out[np.sort(rows)])
 
     @functools.cache
@@ -96,6 +99,9 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
         if of_images:
             x = by_label(generator) if networks.classes else samples(generator, GRID_IMAGES)
             sheets.save_sheet(path, sheets.image_grid(images(x), *([ROW] if networks.classes else [])), title)
+        elif isinstance(dataset.scaling, Columns):
+            x = dataset.encode(samples(generator, TOY_POINTS))
+            save_figure(marginals_figure(dataset.scaling, title, x, dataset.encode(real())), path, DPI)
         else:
             critic, x = jax.device_get(critic), samples(generator, TOY_POINTS)
             unlabelled = lambda at: Batch(dataset.decode(at).astype(x.dtype), np.zeros(len(at), np.int32))  # noqa: E731
@@ -113,7 +119,14 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
             sheets.save_sheet(folder / "real.png", sheets.side_by_side(sides, of_data), of_data)
         else:
             draw(folder / "samples.png", step, generator, critic)
-            save_figure(examples_figure(None, of_data, dataset.encode(real())), folder / "real.png", DPI)
+            scaling, held_out = dataset.scaling, dataset.encode(real())
+            if isinstance(scaling, Columns):
+                x = dataset.encode(samples(generator, TOY_POINTS))
+                save_figure(associations_figure(scaling, title, x, held_out), folder / "associations.png", DPI)
+                alone = marginals_figure(scaling, of_data, None, held_out)
+            else:
+                alone = examples_figure(None, of_data, held_out)
+            save_figure(alone, folder / "real.png", DPI)
         if of_images and network is not None and isinstance(dataset, Stored) and dataset.class_names:
             x, asked = map(np.asarray, draw_generated(jax.device_get(generator), key, CLASS_IMAGES))
             stored = dataset.encode(x)

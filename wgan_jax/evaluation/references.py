@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.cluster import KMeans
 
+from wgan_jax.data.columns import Columns
 from wgan_jax.data.dataset import Dataset, Stored, flatten
 from wgan_jax.data.labels import class_counts, draw_labels
 from wgan_jax.evaluation.evaluator import Sizes, Values, make_evaluator
@@ -47,7 +48,8 @@ def _more_than(images: int) -> Callable[[Stored], bool]:
 
 
 def _has_classes(dataset: Stored) -> bool:
-    return dataset.class_names != () and bool(np.unique_counts(dataset.train.labels).counts.min() > 1)
+    rows = isinstance(dataset.scaling, Columns)
+    return dataset.class_names != () and not rows and bool(np.unique_counts(dataset.train.labels).counts.min() > 1)
 
 
 # name -> generator, and whether it applies to a dataset
@@ -68,7 +70,8 @@ class Row(NamedTuple):
 
 def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> Iterator[tuple[str, Row]]:
     """Yields the row of real data, of the GENERATORS that apply, and of an untrained network, each with its name."""
-    networks = build_networks(config, dataset.shape, classes=len(class_counts(dataset)), bounded=dataset.scaling.bounded)
+    classes, scaling = len(class_counts(dataset)), dataset.scaling
+    networks = build_networks(config, dataset.shape, classes=classes, bounded=scaling.bounded, layout=scaling.layout)
     evaluator = make_evaluator(config, dataset, networks)
     yield "real", Row([evaluator.of_real(split, draw) for draw in range(draws)], evaluator.real_sizes(split))
 

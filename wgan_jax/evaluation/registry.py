@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 from ml_collections import ConfigDict
 
+from wgan_jax.data.columns import Columns
 from wgan_jax.data.dataset import Dataset, Law, Stored
 from wgan_jax.evaluation.reference import Generated, Reference, distances_to_train
 from wgan_jax.metrics.divergences import histograms, jensen_shannon, total_variation
@@ -24,6 +25,7 @@ from wgan_jax.metrics.fidelity import (
 )
 from wgan_jax.metrics.kernels import energy_distance, kernel_distance, maximum_mean_discrepancy
 from wgan_jax.metrics.modes import mode_statistics
+from wgan_jax.metrics.tabular import association_difference, column_distances, detection_auc, utility
 from wgan_jax.metrics.transport import empirical_wasserstein, quantile_wasserstein, sliced_wasserstein, wasserstein_excess
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as torch-fidelity has them
@@ -50,6 +52,11 @@ LINE = Kind(
 CONDITIONAL = Kind(
     "networks that are conditioned on labels",
     lambda config, dataset: config.conditioning.name != "none" and _has_two_classes(dataset),
+)
+ROWS = Kind("tables", lambda config, dataset: isinstance(dataset.scaling, Columns))
+ASKED = Kind(
+    "tables with a condition",
+    lambda config, dataset: isinstance(dataset, Stored) and dataset.conditions is not None,
 )
 LOGITS = Kind(
     "features with classes (config.eval.features=classifier or inception)",
@@ -153,6 +160,48 @@ def _labels(reference: Reference[Stored], generated: Generated) -> dict[str, flo
     return {"label_agreement": share, "smallest_agreement": least}
 
 
+def _rows(reference: Reference[Stored], generated: Generated) -> tuple[np.ndarray, np.ndarray, Columns]:
+    """Returns the real and the generated rows of a table, and its columns."""
+    columns = reference.dataset.scaling
+    assert isinstance(columns, Columns)
+    return columns.encode(reference.features.vectors), columns.encode(generated.features.vectors), columns
+
+
+def _columns(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
+    real, rows, columns = _rows(reference, generated)
+    distances = column_distances(real, rows, columns.discrete)
+    return {"column_distance": float(distances.mean()), "worst_column": float(distances.max())}
+
+
+def _associations(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
+    real, rows, columns = _rows(reference, generated)
+    return {"association_difference": association_difference(real, rows, columns.discrete)}
+
+
+def _detection(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
+    real, rows, columns = _rows(reference, generated)
+    return {"detection_auc": detection_auc(real, rows, columns.discrete)}
+
+
+def _utility(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
+    """Trained on generated rows, and on as many of the training split's, and tried on the real ones."""
+    real, rows, columns = _rows(reference, generated)
+    train = reference.train[: len(rows)]
+    return {
+        "utility": utility(rows, real, columns.target, columns.discrete),
+        "utility_of_training_rows": utility(train, real, columns.target, columns.discrete),
+    }
+
+
+def _conditions(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
+    """The share of rows that have the category that was asked for; of real rows there is none."""
+    if not len(generated.asked):
+        return {"condition_agreement": math.nan}
+    _, rows, columns = _rows(reference, generated)
+    asked = generated.asked[: len(rows)]
+    return {"condition_agreement": float((columns.labels(rows) == asked[:, None]).any(axis=1).mean())}
+
+
 METRICS: dict[str, Metric] = {
     "wasserstein": Metric(
         ("wasserstein_empirical", "wasserstein_floor", "wasserstein_ratio", "wasserstein_excess"), "points", _wasserstein
@@ -174,8 +223,16 @@ METRICS: dict[str, Metric] = {
         ("smallest_class", "class_balance", "classes_covered"), "features", _classes, compares=False, kind=LABELLED
     ),
     "labels": Metric(("label_agreement", "smallest_agreement"), "features", _labels, compares=False, kind=CONDITIONAL),
+    "columns": Metric(("column_distance", "worst_column"), "features", _columns, kind=ROWS),
+    "associations": Metric(("association_difference",), "features", _associations, kind=ROWS),
+    "detection": Metric(("detection_auc",), "features", _detection, 6, kind=ROWS),
+    "utility": Metric(("utility", "utility_of_training_rows"), "features", _utility, 4, kind=ROWS),
+    "conditions": Metric(("condition_agreement",), "features", _conditions, compares=False, kind=ASKED),
 }
 
 
 def _has_two_classes(dataset: Dataset) -> bool:
-    return isinstance(dataset, Stored) and dataset.class_names != () and len(np.unique(dataset.train.labels)) > 1
+    """Says whether examples are of one of several classes each; rows of a table have one in every column of categories."""
+    if isinstance(dataset, Law) or dataset.class_names == () or isinstance(dataset.scaling, Columns):
+        return False
+    return len(np.unique(dataset.train.labels)) > 1

@@ -52,11 +52,20 @@ def draw_latents(networks: Networks, counts: Sequence[int], key: jax.Array, coun
 
     The i-th is a function of key and i alone; its z is the one that `make_sampler` draws.
     """
-    draw = jax.jit(
+    return make_draw_latents(networks, counts, key)(0, count)
+
+
+def make_draw_latents(networks: Networks, counts: Sequence[int], key: jax.Array) -> Callable[[int, int], Latents]:
+    """Returns (first, count) -> the latents first, ..., first + count - 1 of `draw_latents`; it compiles once."""
+    compiled = jax.jit(
         lambda first: networks.latents(example_keys(key, CHUNK, first=first), draw_labels(counts, key, CHUNK, first))
     )
-    parts = [draw(first) for first in range(0, count, CHUNK)]
-    return Latents(*(np.concatenate(leaves)[:count] for leaves in zip(*parts, strict=True)))
+
+    def draw(first: int, count: int) -> Latents:
+        parts = [compiled(start) for start in range(first, first + count, CHUNK)]
+        return Latents(*(np.concatenate(leaves)[:count] for leaves in zip(*parts, strict=True)))
+
+    return draw
 
 
 def make_generate(networks: Networks, variables: Params) -> Generate:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import example_keys
+from wgan_jax.data.columns import Layout
 from wgan_jax.errors import UserError
 from wgan_jax.models import dcgan, mlp, resnet
 from wgan_jax.models.embedding import CONDITIONINGS
@@ -61,10 +62,12 @@ def build_networks(
     *,
     classes: int = 0,
     bounded: bool | None = None,
+    layout: Layout | None = None,
 ) -> Networks:
     """Returns the networks that config.model names, for examples of a shape, with labels of so many classes.
 
-    bounded: whether these are of [-1, 1]; None where [H, W, C] are images that are, and no others.
+    bounded: whether these are of [-1, 1]; None where [H, W, C] are images that are, and no others. layout: of rows of a table,
+    which go without conditioning where they have no category.
 
     Raises:
       UserError: they are not for such examples, or for labels that there are not.
@@ -72,8 +75,8 @@ def build_networks(
     model, wide, architecture = config.model, param_dtype(config), ARCHITECTURES[config.model.name]
     if not architecture.accepts(shape):
         raise UserError(f"config.model.name: {model.name} is for {architecture.wanted}, not for examples of shape {shape}")
-    conditioning = CONDITIONINGS[config.conditioning.name]
-    conditional = config.conditioning.name != "none"
+    conditional = config.conditioning.name != "none" and (layout is None or classes > 1)
+    conditioning = CONDITIONINGS[config.conditioning.name if conditional else "none"]
     if conditional and classes < 2:
         raise UserError(
             f"config.conditioning.name: {config.conditioning.name} needs labels of at least 2 classes, and the data has "
@@ -93,6 +96,8 @@ def build_networks(
             dtype=jnp.dtype(config.dtype),
             param_dtype=wide,
             bounded=len(shape) == 3 if bounded is None else bounded,
+            layout=layout,
+            temperature=model.temperature,
             remat=model.remat,
             head=model.critic_head if player == "critic" else "linear",
             dropout=model.generator_dropout if player == "generator" else 0.0,
@@ -100,7 +105,7 @@ def build_networks(
             logits=model.classes if player == "critic" else 0,
             classes=classes,
             label_use=getattr(conditioning, player),
-            classifies=conditioning.classifies,
+            classifies=conditioning.classifies and layout is None,  # a row says itself which category it has
         )
 
     def joined(x: Array) -> Array:
@@ -114,20 +119,21 @@ def build_networks(
         generator = Referring(generator, lambda: sample_latents(keys(), config, wide))
     wide_critic = architecture.critic(style("critic")._replace(dtype=wide))
     penalty_critic = wide_critic if config.penalty.dtype == "parameters" else critic
-    no_label = jnp.zeros((1,), jnp.int32)
+    no_label, no_labels = (jnp.zeros(shape, jnp.int32) for shape in ((1,), (1, config.packing)))
+    of_critic = no_labels if config.packing > 1 else no_label
 
-    def init(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:
+    def init(module: nn.Module, key: jax.Array, shape: tuple[int, ...], label: jax.Array) -> Params:
         x = jnp.zeros(shape, wide)
-        variables = module.init(key, x, no_label, train=True)
+        variables = module.init(key, x, label, train=True)
         if axis_name is None:  # else batch statistics have no devices here to be shared over
-            jax.eval_shape(functools.partial(_deterministic, module), variables, x, no_label)
+            jax.eval_shape(functools.partial(_deterministic, module), variables, x, label)
         return jax.tree.map(lambda leaf: leaf.astype(wide), variables)  # flax makes batch statistics float32 at any dtype
 
     def refresh_critic(variables: Params) -> Params:
         if model.critic_kernel == "none":
             return variables
         x, moving = jnp.zeros((1, *critic_shape), wide), ["params", KERNEL_STATE]
-        _, refreshed = wide_critic.apply(variables, x, no_label, train=False, mutable=moving)
+        _, refreshed = wide_critic.apply(variables, x, of_critic, train=False, mutable=moving)
         return {**variables, **refreshed}
 
     def generate(variables: Params, latents: Latents) -> jax.Array:
@@ -140,8 +146,8 @@ def build_networks(
         return cast(jax.Array, cast(CriticOutput, wide_critic.apply(variables, *batch, train=False)).class_logits)
 
     return Networks(
-        init_generator=lambda key: init(generator, key, (1, config.latent.dim)),
-        init_critic=lambda key: init(critic, key, (1, *critic_shape)),
+        init_generator=lambda key: init(generator, key, (1, config.latent.dim), no_label),
+        init_critic=lambda key: init(critic, key, (1, *critic_shape), of_critic),
         generator=_train_apply(generator),
         critic=_train_apply(critic, joined),
         penalty_critic=_train_apply(penalty_critic, joined),

@@ -1,4 +1,4 @@
-"""Dropout whose mask is a function of the latent, so that the generator stays one: in training and in sampling alike."""
+"""Randomness that is a function of the latent, so that the generator stays one, in training and in sampling alike: dropout."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 CELLS = 2**12  # per unit: latents nearer than that share a mask, which then survives the rounding of another program
 
 
-def _key(z: jax.Array) -> jax.Array:
+def latent_key(z: jax.Array) -> jax.Array:
     """Hashes a latent [Z]: two sums modulo 2^32 of its cells' numbers, each times an odd constant of its own."""
     cells = jax.lax.bitcast_convert_type(jnp.round(z * CELLS).astype(jnp.int32), jnp.uint32)
     place = 2 * jnp.arange(z.size, dtype=jnp.uint32) + jnp.uint32(1)
@@ -23,6 +23,6 @@ def drop(x: jax.Array, latent: jax.Array, layer: int, rate: float) -> jax.Array:
         return x
 
     def kept(z: jax.Array) -> jax.Array:
-        return jax.random.bernoulli(jax.random.fold_in(_key(z), layer), 1 - rate, x.shape[1:])
+        return jax.random.bernoulli(jax.random.fold_in(latent_key(z), layer), 1 - rate, x.shape[1:])
 
     return jnp.where(jax.vmap(kept)(latent), x / (1 - rate), 0)

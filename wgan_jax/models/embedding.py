@@ -1,6 +1,7 @@
 """Conditioning on class labels by name: what each network does with the label of an example.
 
-A label is a class [B] int32, or the shares of all classes [B, K]: on the way from one to another.
+A label is a class [B] int32, or the shares of all classes [B, K]: on the way from one to another. Packs of m examples have m
+classes [B, m] int32.
 """
 
 import math
@@ -19,6 +20,7 @@ class Conditioning(NamedTuple):
     generator: LabelUse
     critic: LabelUse
     matches: bool = False  # whether the score says how well an example fits its label
+    packs: bool = False  # whether the critic takes the labels of a pack, one of each example
     classifies: bool = False  # whether the critic has class_logits, by which both players have a cross-entropy
 
 
@@ -36,16 +38,22 @@ class Embedding(nn.Module):
 
 
 def shares(label: jax.Array, style: Style) -> jax.Array:
-    """Returns labels as shares of the classes [B, K] in style.param_dtype."""
+    """Returns labels as shares of the classes [B, K], those of a pack as [B, m, K], in style.param_dtype."""
     dtype = style.param_dtype
-    return jax.nn.one_hot(label, style.classes, dtype=dtype) if label.ndim == 1 else label.astype(dtype)
+    is_class = jnp.issubdtype(label.dtype, jnp.integer)
+    return jax.nn.one_hot(label, style.classes, dtype=dtype) if is_class else label.astype(dtype)
 
 
 def _concatenate(x: jax.Array, label: jax.Array, style: Style) -> jax.Array:
-    """Vectors [B, D] beside as many numbers of their class; images beside an image of one channel (Mirza & Osindero 2014)."""
-    shape = (*x.shape[1:-1], 1) if x.ndim > 2 else x.shape[1:]
-    row = Embedding(math.prod(shape), style, nn.initializers.normal(1.0))(label)
-    return jnp.concatenate([x, row.reshape(-1, *shape).astype(x.dtype)], axis=-1)
+    """Vectors [B, D] beside as many numbers of their class; images beside an image of one channel (Mirza & Osindero 2014).
+
+    A pack is beside those of each of its examples, in their order.
+    """
+    packed = label.shape[1] if label.ndim == 2 and jnp.issubdtype(label.dtype, jnp.integer) else 1
+    shape = (*x.shape[1:-1], 1) if x.ndim > 2 else (x.shape[1] // packed,)
+    rows = Embedding(math.prod(shape), style, nn.initializers.normal(1.0))(label).reshape(-1, packed, *shape)
+    rows = jnp.moveaxis(rows, 1, -2).reshape(-1, *shape[:-1], packed * shape[-1])
+    return jnp.concatenate([x, rows.astype(x.dtype)], axis=-1)
 
 
 def _modulate(x: jax.Array, label: jax.Array, style: Style) -> jax.Array:
@@ -67,7 +75,7 @@ NONE, INPUT = LabelUse(), LabelUse(input=_concatenate)
 CONDITIONINGS: dict[str, Conditioning] = {
     "none": Conditioning(NONE, NONE),
     # an embedding of the label beside both networks' inputs: Mirza & Osindero 2014
-    "embedding": Conditioning(INPUT, INPUT, matches=True),
+    "embedding": Conditioning(INPUT, INPUT, matches=True, packs=True),
     # Miyato & Koyama 2018
     "projection": Conditioning(LabelUse(layer=_modulate), LabelUse(score=_project), matches=True),
     # AC-GAN: Odena 2017

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wgan_jax.data.columns import Layout
+from wgan_jax.models.dropout import latent_key
 from wgan_jax.models.kernels import KERNELS, Linear
 from wgan_jax.models.minibatch import Closeness, VirtualBatchNorm
 from wgan_jax.ops.convolution import convolve, convolve_transpose
@@ -38,6 +40,8 @@ class Style(NamedTuple):
     dtype: jax.typing.DTypeLike  # of the computation
     param_dtype: jax.typing.DTypeLike  # of parameters, normalisations and outputs
     bounded: bool = True  # whether examples are of [-1, 1], into which a generator ends then in tanh; else in a linear layer
+    layout: Layout | None = None  # of rows of a table, whose parts have an end each
+    temperature: float = 0.2  # of the ends of one-hot blocks
     logits: int = 0  # of a critic's score, one for each class of the data; 0 for a linear one
     remat: bool = False  # whether a residual block keeps its input alone for the backward pass, and computes the rest again
     classes: int = 0  # of labels
@@ -218,10 +222,34 @@ class TransposedConvolution(nn.Module):
         return _apply(self, y, shape, linear, 1 / self.stride**axes, swapped=True)
 
 
-def example(x: jax.Array, style: Style) -> jax.Array:
-    """Returns a generator's end."""
+GUMBEL = 2**16  # folded into a latent's key, which dropout's layers are folded into too
+ASKED = 100.0  # beside a logit: more than any noise
+
+
+def example(x: jax.Array, style: Style, latent: jax.Array | None = None, label: jax.Array | None = None) -> jax.Array:
+    """Returns a generator's end; of rows of a table, `latent` [B, Z] decides which categories are drawn.
+
+    A row has the category that its label asks for: the rest of it is what the generator learns to fit to that.
+    """
     x = x.astype(style.param_dtype)
+    if style.layout is not None:
+        assert latent is not None, "rows of a table are drawn by their latents"
+        if style.label_use.input is not None and label is not None:
+            asked = jax.nn.one_hot(jnp.array(style.layout.conditions), x.shape[1], dtype=x.dtype)
+            x = x + ASKED * (asked[label] if label.ndim == 1 else label.astype(x.dtype) @ asked)
+        return _row(x, latent, style.layout, style.temperature)
     return jnp.tanh(x) if style.bounded else x
+
+
+def _row(x: jax.Array, latent: jax.Array, layout: Layout, temperature: float) -> jax.Array:
+    """Returns rows [B, D]: tanh, linear, and of each one-hot block the Gumbel-softmax (Jang 2017; CTGAN: .2)."""
+    bounded, linear, logits = jnp.split(x, [layout.bounded, layout.bounded + layout.linear], axis=1)
+    if not layout.blocks:
+        return jnp.concatenate([jnp.tanh(bounded), linear], axis=1)
+    noise = jax.vmap(lambda z: jax.random.gumbel(jax.random.fold_in(latent_key(z), GUMBEL), logits.shape[1:], x.dtype))(latent)
+    ends = [sum(layout.blocks[: index + 1]) for index in range(len(layout.blocks) - 1)]
+    blocks = jnp.split((logits + noise) / temperature, ends, axis=1)
+    return jnp.concatenate([jnp.tanh(bounded), linear, *(jax.nn.softmax(block, axis=1) for block in blocks)], axis=1)
 
 
 def _minibatch_discrimination(features: jax.Array, style: Style, train: bool) -> jax.Array:

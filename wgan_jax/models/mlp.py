@@ -41,7 +41,7 @@ class Generator(nn.Module):
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
         h = Hidden(self.style)(with_label(latent, label, self.style), label, train)
         x = Dense(math.prod(self.shape), last(self.style))(h)
-        return example(x, self.style).reshape(-1, *self.shape)
+        return example(x, self.style, latent, label).reshape(-1, *self.shape)
 
 
 class Critic(nn.Module):

@@ -43,6 +43,13 @@ DIRECTIONS: dict[str, Direction] = {
     "classes_covered": "higher",
     "label_agreement": "higher",
     "smallest_agreement": "higher",
+    "column_distance": "lower",
+    "worst_column": "lower",
+    "association_difference": "lower",
+    "detection_auc": "lower",  # .5 for one law
+    "utility": "higher",
+    "utility_of_training_rows": "",
+    "condition_agreement": "higher",
     "estimate_train": "",
     "estimate_heldout": "",
     "lipschitz_q99": "",
@@ -53,7 +60,7 @@ DIRECTIONS: dict[str, Direction] = {
 # Metrics that a summary has, as far as they were measured.
 HEADLINE = (
     *(SCORE, "wasserstein_quantile", "modes", "good_share", "precision", "recall"),
-    *("smallest_class", "label_agreement", "classifier_error"),
+    *("smallest_class", "label_agreement", "classifier_error", "detection_auc", "utility"),
 )
 ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→": "->", "↓": "v", "↑": "^", "─": "-"})
 

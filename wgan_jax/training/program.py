@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
+from wgan_jax.data.columns import Layout
 from wgan_jax.data.dataset import Dataset
 from wgan_jax.data.labels import class_counts
 from wgan_jax.data.source import Feed, make_draw
@@ -111,16 +112,17 @@ def make_parts(
     *,
     classes: int = 0,
     bounded: bool | None = None,
+    layout: Layout | None = None,
 ) -> tuple[Networks, Steps]:
     """Returns the networks of a config, as `build_networks` does, and the pieces of its update."""
-    networks = build_networks(config, shape, axis_name, classes=classes, bounded=bounded)
+    networks = build_networks(config, shape, axis_name, classes=classes, bounded=bounded, layout=layout)
     return networks, make_steps(config, networks, make_objective(config, networks, axis_name), axis_name)
 
 
 def parts_of(config: ConfigDict, dataset: Dataset, axis_name: str | None = None) -> tuple[Networks, Steps]:
     """Returns `make_parts` for the examples of a dataset, with its labels."""
-    classes, bounded = len(class_counts(dataset)), dataset.scaling.bounded
-    return make_parts(config, dataset.shape, axis_name, classes=classes, bounded=bounded)
+    classes, scaling = len(class_counts(dataset)), dataset.scaling
+    return make_parts(config, dataset.shape, axis_name, classes=classes, bounded=scaling.bounded, layout=scaling.layout)
 
 
 def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") -> Program:
