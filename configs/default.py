@@ -35,15 +35,18 @@ def default_config() -> ConfigDict:
     # folder: of images; array: an .npy or .npz file, or a folder of .npy files, an example each; table: a .csv or .parquet file
     config.data.path = ""
     config.data.x = "x"  # array: the name of the examples in an .npz
-    config.data.y = "y"  # array: that of their classes, if it is there
+    config.data.y = "y"  # array: that of their classes or attributes, if it is there; or several, comma-separated
     config.data.scaling = "auto"  # array: none, standard, minmax (by feature or channel); auto: uint8 as pixels, else standard
     config.data.columns = ""  # table: what columns are, where not as inferred, NAME:KIND,...: see KINDS in data/columns.py
     config.data.numbers = "quantile"  # table: how they are scaled: quantile, normal, modes (CTGAN), standard, log
     config.data.balance = 0.0  # table: a condition is drawn as often as rows have it; 1: by the logarithm of that (CTGAN)
     config.data.target = ""  # table: the column that evaluation predicts from the others; empty for the last
-    config.data.label = ""  # folder: the column of metadata.csv that is the label; empty for subfolders' paths, none for none
-    config.data.image_size = 0  # height and width, by a centred square and antialiased resizing; 0 for as stored
-    config.data.channels = 0  # 1 or 3; 0 for as stored
+    # folder: the column of metadata.csv that is the label, or several; empty for subfolders' paths, none for none
+    config.data.label = ""
+    config.data.image_size = 0  # height, and width, to which images are cut and resized, antialiased; 0 for as stored
+    config.data.image_width = 0  # their width where that is another; 0 for squares
+    config.data.crop = True  # cut around the centre to that shape; False stretches
+    config.data.channels = 0  # 1, 3, or 4 with transparency; 0 for as stored, without it
     config.data.background = "white"  # colour behind transparent pixels, as CSS writes it
     config.data.skip_damaged = False  # leave out damaged images, or examples with NaN or infinity; else they stop the run
     config.data.holdout = 0.1  # share of the images that validation gets, and test where the source has none of its own
@@ -139,7 +142,8 @@ def default_config() -> ConfigDict:
     config.checkpoint_every = 1000
     config.keep = 3  # newest checkpoints kept, beside the best
     config.eval = ConfigDict()
-    config.eval.metrics = "wasserstein,precision_recall,copying,classes,labels,modes,quantile"  # comma-separated; or all
+    # comma-separated; or all
+    config.eval.metrics = "wasserstein,precision_recall,copying,classes,labels,label_numbers,modes,quantile"
     config.eval.samples = 500  # of metrics that compare points, real and generated (fewer where a split has fewer)
     config.eval.features = "pixels"  # what the other metrics compare: pixels, classifier (trained on the labels), inception
     config.eval.feature_samples = 500  # of these, real and generated; fewer where pixels would fill the memory

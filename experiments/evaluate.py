@@ -7,8 +7,9 @@ Every value is stored with its protocol: numbers of examples, split, features wi
 evaluation of the same protocol takes its place. --step=all evaluates every checkpoint, draws figures/evaluation.png, and
 prints how the critic's estimates rank the checkpoints against the other metrics. A run may go on meanwhile: of a checkpoint
 that it deletes the next is taken, or with --step=all it is left out. Metrics that the data does not allow are left out, and
-said. Overrides: config.eval.features, weights, samples, cache_dir, the places of the data, and cache_dir; a place that is not
-given is the default, not the one that DIR names. Of a sweep's directory --point names the model, whose own files are in
+said. Of a conditional run a second table compares each class, or each value of an attribute, with real examples of the same.
+Overrides: config.eval.features, weights, samples, cache_dir, the places of the data, and cache_dir; a place that is not given
+is the default, not the one that DIR names. Of a sweep's directory --point names the model, whose own files are in
 DIR/points/ID.
 """
 
@@ -117,6 +118,7 @@ def evaluate(argv: list[str]) -> None:
                     "seconds": time.perf_counter() - began,
                     "accuracy": evaluator.network.accuracy if evaluator.network else None,
                     "values": protocol(evaluator, flags.split, draws, real),
+                    "by_label": evaluator.by_label(generator, flags.split),
                 }
             )
     model.folder.mkdir(parents=True, exist_ok=True)
@@ -175,6 +177,8 @@ def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path
     generated = {name: Cell(value["mean"], value["std"], value["n_fake"]) for name, value in values.items()}
     real = {name: Cell(**value["real"]) for name, value in values.items() if value["real"]}
     print_metrics(console, title, {"generated": generated, "real data": real}, len(last["seeds"]))
+    if last["by_label"]:
+        _print_labels(console, last["by_label"])
     if evaluator.network:
         of = [name for name, value in values.items() if value["features"] == evaluator.network.name != "pixels"]
         if of:
@@ -189,6 +193,17 @@ def _report(entries: list[dict[str, Any]], evaluator: "Evaluator", workdir: Path
         print(f"curves: {path}")
     if len(entries) >= FEWEST_RANKED:
         _print_ranks(console, entries)
+
+
+def _print_labels(console: "Console", by_label: dict[str, dict[str, float]]) -> None:
+    """Prints what each label comes to by itself."""
+    from wgan_jax.report.tables import print_table
+
+    columns: dict[str, list[str]] = {name.replace("_", " "): [] for name in next(iter(by_label.values()))}
+    for values in by_label.values():
+        for column, (name, value) in zip(columns.values(), values.items(), strict=True):
+            column.append(f"{value:.0f}" if name == "n" else f"{value:.2f}")
+    print_table(console, "each label against real examples of it", list(by_label), columns)
 
 
 def _print_ranks(console: "Console", entries: Sequence[dict[str, Any]]) -> None:

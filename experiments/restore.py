@@ -18,6 +18,7 @@ from wgan_jax.places import check_data as check_data_of
 from wgan_jax.training.workdir import MAY_CHANGE, check_same_data, chunk_size, identity, kind_of, read_config
 
 if TYPE_CHECKING:
+    from wgan_jax.data.attributes import Attributes
     from wgan_jax.data.columns import Columns
     from wgan_jax.data.dataset import Dataset
     from wgan_jax.data.scaling import Scaling
@@ -53,6 +54,7 @@ class Restored(NamedTuple):
     info: dict[str, Any]  # saved with the checkpoint: the examples' shape, the data's fingerprint and class_counts, ...
     steps: list[int]  # that have a checkpoint
     at: Callable[[int], "TrainState"]  # the state of one of them
+    attributes: "Attributes | None"  # that labels are combinations of
 
 
 def generator_of(state: "TrainState", *, raw: bool) -> "Params":
@@ -141,6 +143,7 @@ def restore_run(model: Model, step: str) -> Restored:
     runtime.configure_jax(config)
     import jax
 
+    from wgan_jax.data.attributes import Attributes
     from wgan_jax.data.columns import Columns
     from wgan_jax.data.scaling import Scaling
     from wgan_jax.training.budget import check_state
@@ -152,9 +155,14 @@ def restore_run(model: Model, step: str) -> Restored:
     def read(number: int) -> Restored:
         info = checkpoints.info(number, "shape", "scaling", "data")
         scaling = (Columns if "columns" in info["scaling"] else Scaling).of_json(info["scaling"])
-        classes = len(info.get("class_counts", ()))
+        attributes = Attributes.of_json(info.get("attributes"))
         networks, steps = make_parts(
-            config, tuple(info["shape"]), classes=classes, bounded=scaling.bounded, layout=scaling.layout
+            config,
+            tuple(info["shape"]),
+            classes=len(info.get("class_counts", ())),
+            attributes=attributes,
+            bounded=scaling.bounded,
+            layout=scaling.layout,
         )
         fresh = jax.eval_shape(steps.init_state, jax.random.key(0))
         at: Callable[[int], TrainState] = functools.partial(checkpoints.restore, target=fresh)
@@ -165,7 +173,7 @@ def restore_run(model: Model, step: str) -> Restored:
         check_state(config, steps.init_state)
         state = at(number)
         reached = int(state.step) if model.point else number  # a point's best state is of a step before its checkpoint
-        return Restored(config, model.folder, networks, scaling, reached, state, info, checkpoints.steps(), at)
+        return Restored(config, model.folder, networks, scaling, reached, state, info, checkpoints.steps(), at, attributes)
 
     try:
         return checkpoints.reading("latest" if model.point and step == "best" else step, read)

@@ -1,19 +1,23 @@
 """Draws samples from a trained model, or exports it. Needs the run directory only; --nearest needs the data too.
 
     python -m experiments.sample --workdir=DIR [--point=ID] [--num=64] [--out=FILE.png|FILE.npz|FILE.gif|FOLDER/] [--seed=0]
-        [--step=latest|best|N] [--raw] [--label=CLASS|all|CLASS:CLASS] [--export=FILE]
+        [--step=latest|best|N] [--raw] [--label=CLASS|COLUMN:VALUE,...|all] [--export=FILE]
     python -m experiments.sample --workdir=DIR --out=FILE.csv|FILE.parquet [--num=N] [--where=NAME=VALUE,...]      of a table
         [--interpolate=STEPS | --nearest=K [--config.data.path=DIR ...]]
 
 A .png is a grid of images, or a plot of what is none; a folder gets an image per file, 000000.png and so on; in a .gif each
 image walks from latent to latent and back to the first; an .npz holds `samples`, in the data's units and dtype, and `latents`.
+Of arrays that are no uint8 images the pictures show channels, and slices of volumes, side by side.
 With --interpolate row i goes from sample 2i to sample 2i + 1; with --nearest it has sample i, the K training images nearest to
 it, and their distances in network units. Sample, row and walk i depend on the seed and i alone. Without --raw the averaged
 (EMA) generator is used. Of a sweep's directory --point names the model, whose own files are in DIR/points/ID.
 
 Of a conditional run --label is the class of all samples, by its name or number; all makes so many of each, from the same
-latents, a row per class; CLASS:CLASS goes with --interpolate and leads from one class to the other at a latent per row. Without
-it labels are drawn as the training data has them. The .npz then has `labels` too.
+latents, a row per class; CLASS:CLASS goes with --interpolate and leads from one class to the other at a latent per row. Of
+attributes it is COLUMN:VALUE, several comma-separated: hair_color:green,skin_color:tan. A column that is not named is drawn as
+the training examples have it that share the named values, or as all have it where none does; a combination may be new. One
+column may be COLUMN:all, a row per value, or with --interpolate COLUMN:VALUE:VALUE. Without --label labels are drawn as the
+training data has them. The .npz then has `labels` too, or `labels.COLUMN` of each column.
 
 Rows of a table come in its own columns, order, dtypes, categories and ranges, as .csv, .parquet or .npz, or as a .png of their
 marginals. --where=cut=Ideal,price<1000 gives rows that have all of it, by =, !=, <, <=, >, >=; nothing after the sign stands
@@ -24,34 +28,30 @@ know as FILE.json; see wgan_jax/export.py. Samples are then drawn only where --o
 """
 
 import argparse
-import functools
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import command
-from experiments.restore import Restored, check_data, find_model, generator_of, load_data, restore_run
+from experiments.restore import Restored, check_data, find_model, generator_of, restore_run
 from wgan_jax.errors import UserError
-from wgan_jax.paths import replacing
-from wgan_jax.sizes import check_bytes
 
 if TYPE_CHECKING:
-    from wgan_jax.data.dataset import Stored
+    from experiments.pictures import Order
+    from wgan_jax.evaluation.wanted import Wanted
     from wgan_jax.types import Params
 
 FORMATS = (".png", ".npz", ".gif", "/")
 OF_TABLES = (".csv", ".parquet")
-NUM = {
+NUM = {  # where the flag says nothing
     "samples": 64,
     "walks": 16,
     "interpolations": 8,
     "comparisons": 8,
     "samples of each class": 10,
-}  # where the flag says nothing
+}
 MOST, SHOWN = 1_000_000, 10_000  # samples, as the names in a folder have six digits; images of one picture
-STOPS, STEPS, MILLISECONDS = 4, 16, 80  # of a walk: latents, frames from each to the next, time of a frame
 
 
 def sample(argv: list[str]) -> None:
@@ -69,7 +69,7 @@ def sample(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the latents (default: 0)")
     parser.add_argument("--step", default="latest", help="latest, best, or a step with a checkpoint (default: latest)")
     parser.add_argument("--raw", action="store_true", help="the generator itself, not its average")
-    parser.add_argument("--label", metavar="CLASS", help="of a conditional run: a class, all, or CLASS:CLASS to --interpolate")
+    parser.add_argument("--label", metavar="CLASS", help="of a conditional run: a class, COLUMN:VALUE,..., all")
     parser.add_argument("--where", metavar="NAME=VALUE,...", help="of a table: what all rows have; see above")
     parser.add_argument("--interpolate", type=int, metavar="STEPS", help="images of each row from one latent to another")
     parser.add_argument("--nearest", type=int, metavar="K", help="training images beside each sample")
@@ -80,23 +80,18 @@ def sample(argv: list[str]) -> None:
     if flags.nearest is not None:
         check_data(model)
     restored = restore_run(model, flags.step)
-    if not _makes_pixels(restored) and (asked := _for_images(flags)):
-        from wgan_jax.data.dataset import KINDS
-
-        kind = f"{restored.scaling.dtype} {KINDS[len(restored.info['shape'])]}"
-        kind = "rows of a table" if restored.scaling.layout else kind
-        raise UserError(f"{asked}: of uint8 images, and this run makes {kind}; a .png shows them, an .npz holds them")
-    rows = restored.scaling.layout is not None
-    if not rows and (asked := _for_tables(flags)):
-        raise UserError(f"{asked}: of tables, and this run is of {restored.config.data.name}")
-    if rows and flags.label is not None:
-        raise UserError(f"--label: {flags.label}: rows of a table are asked for with --where=NAME=VALUE")
-    labels = _labels(flags, restored)
+    _check_kind(flags, restored)
+    wanted = _wanted(flags, restored)
     variables = generator_of(restored.state, raw=flags.raw)
     if flags.export is not None:
         _export(flags, restored, variables)
     if flags.export is None or (flags.out, flags.interpolate, flags.nearest) != (None, None, None):
-        (_draw_rows if rows else _draw)(flags, restored, variables, labels)
+        if restored.scaling.layout is not None:
+            _draw_rows(flags, restored, variables)
+            return
+        from experiments.pictures import draw
+
+        draw(_order(flags, wanted), restored, variables, wanted)
 
 
 def _for_tables(flags: argparse.Namespace) -> str | None:
@@ -106,21 +101,19 @@ def _for_tables(flags: argparse.Namespace) -> str | None:
     return f"--out={flags.out}" if _format(flags.out) in OF_TABLES else None
 
 
-def _labels(flags: argparse.Namespace, restored: Restored) -> list[int]:
-    """Returns the classes that --label asks for: one, two that a walk leads between, all, or none where it is not given."""
-    from wgan_jax.data.labels import find_class
+def _wanted(flags: argparse.Namespace, restored: Restored) -> "Wanted":
+    """Returns what --label asks for."""
+    from wgan_jax.evaluation.wanted import DRAWN, wanted
 
     if flags.label is None:
-        return []
-    names = restored.info.get("class_names", ())
+        return DRAWN
     if not restored.networks.classes:
         raise UserError(f"--label: {flags.label} asked for, but the run is not conditioned on labels; see config.conditioning")
-    if flags.label == "all":
-        return list(range(len(names)))
-    first, colon, last = flags.label.partition(":")
-    if flags.interpolate is None or not colon or flags.label in names:
-        return [find_class(flags.label, names)]
-    return [find_class(first, names), find_class(last, names)]
+    names, column = restored.info.get("class_names", ()), restored.config.data.label
+    asked = wanted(flags.label, names, restored.attributes, column, walks=flags.interpolate is not None)
+    if asked.each and (flags.interpolate is not None or flags.nearest is not None or _format(flags.out) == ".gif"):
+        raise UserError("--label: all makes a sheet, an .npz or a folder of samples, without --interpolate and --nearest")
+    return asked
 
 
 def _format(out: str | None) -> str:
@@ -129,22 +122,26 @@ def _format(out: str | None) -> str:
     return "/" if out.endswith("/") or Path(out).is_dir() else Path(out).suffix
 
 
-def _makes_pixels(restored: Restored) -> bool:
-    """Says whether a run's examples are images that a PNG holds as they are."""
+def _check_kind(flags: argparse.Namespace, restored: Restored) -> None:
+    """Raises UserError of a flag that asks for what the run's examples cannot be."""
+    from wgan_jax.data.dataset import KINDS
     from wgan_jax.data.scaling import PIXELS
 
-    shape = restored.info["shape"]
-    return restored.scaling == PIXELS and len(shape) == 3 and shape[2] in (1, 3)
-
-
-def _for_images(flags: argparse.Namespace) -> str | None:
-    """Returns the flag that asks for what is made of images only, or None."""
-    asked = {
-        f"--interpolate={flags.interpolate}": flags.interpolate is not None,
-        f"--nearest={flags.nearest}": flags.nearest is not None,
-        f"--out={flags.out}": _format(flags.out) in (".gif", "/"),
-    }
-    return next((flag for flag, wanted in asked.items() if wanted), None)
+    shape, form = restored.info["shape"], _format(flags.out)
+    asked = [f"--{name}={getattr(flags, name)}" for name in ("interpolate", "nearest") if getattr(flags, name) is not None] + [
+        f"--out={flags.out}"
+    ] * (form == ".gif")
+    kind = f"{restored.scaling.dtype} {KINDS[len(shape)]}"
+    if rows := restored.scaling.layout is not None:
+        kind = "rows of a table"
+    if not rows and (of_tables := _for_tables(flags)):
+        raise UserError(f"{of_tables}: of tables, and this run is of {restored.config.data.name}")
+    if rows and flags.label is not None:
+        raise UserError(f"--label: {flags.label}: rows of a table are asked for with --where=NAME=VALUE")
+    if asked and len(shape) < 3:
+        raise UserError(f"{asked[0]}: of images and volumes, and this run makes {kind}; a .png shows them, an .npz holds them")
+    if form == "/" and (restored.scaling != PIXELS or len(shape) != 3 or shape[2] not in (1, 3)):
+        raise UserError(f"--out={flags.out}: of uint8 images, and this run makes {kind}; a .png shows them, an .npz holds them")
 
 
 def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -169,8 +166,6 @@ def _check(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     for name in ("interpolate", "nearest"):
         if getattr(flags, name) is not None and form != ".png":
             raise UserError(f"--{name}: makes a .png, not --out={flags.out}")
-    if flags.label == "all" and (flags.interpolate is not None or flags.nearest is not None or form == ".gif"):
-        raise UserError("--label: all makes a sheet, an .npz or a folder of samples, without --interpolate and --nearest")
     _check_places(flags, form)
 
 
@@ -211,119 +206,28 @@ def _export(flags: argparse.Namespace, restored: Restored, variables: "Params") 
     config, path = restored.config, Path(flags.export)
     artefact = export_generator(restored.networks, variables, config.latent.dim, restored.scaling)
     generator = "raw" if flags.raw else "ema"
-    names = restored.info["class_names"] if restored.networks.classes else ()
+    names = (restored.attributes or restored.info.get("class_names", ())) if restored.networks.classes else ()
     shape = tuple(restored.info["shape"])
     save_generator(path, artefact, describe_generator(config, shape, restored.step, generator, restored.scaling, names))
     print(f"generator of step {restored.step}: {path}, {described_in(path)}")
 
 
-def _draw(flags: argparse.Namespace, restored: Restored, variables: "Params", labels: list[int]) -> None:
-    import jax
-    import numpy as np
+def _order(flags: argparse.Namespace, wanted: "Wanted") -> "Order":
+    from experiments.pictures import Order
 
-    from wgan_jax.evaluation import figures, points, sampling, sheets
-    from wgan_jax.report.drawing import save_figure
-    from wgan_jax.types import Latents
-
-    shape, law, form = tuple(restored.info["shape"]), restored.config.latent.name, _format(flags.out)
-    kind = "walks" if form == ".gif" else "samples"
+    form = _format(flags.out)
+    kind = "walks" if form == ".gif" else "samples of each class" if wanted.each else "samples"
     kind = "interpolations" if flags.interpolate else "comparisons" if flags.nearest else kind
-    every = flags.label == "all"
-    kind = "samples of each class" if every else kind
     num = flags.num or NUM[kind]
-    asked = f"_label_{'_to_'.join(map(str, labels))}" if labels and not every else ""
-    what = "" if kind == "samples" else f"_{kind.replace(' ', '_')}"
-    name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{what}{asked}.png"
-    _check_size(flags, num * max(1, len(labels) if every else 1), kind, form, math.prod(shape) + restored.config.latent.dim)
-    out = Path(flags.out or restored.folder / "samples" / name)
-    out.parent.mkdir(parents=True, exist_ok=True)  # a run directory of config and checkpoints alone has no samples/
-    count = num * {"interpolations": 1 if len(labels) == 2 else 2, "walks": STOPS}.get(kind, 1)
-    counts = restored.info.get("class_counts", ())
-    latents = sampling.draw_latents(restored.networks, counts, jax.random.key(flags.seed), count)
-    if every:
-        latents = sampling.every_label(latents, len(labels))
-    elif len(labels) == 1:
-        latents = latents._replace(label=np.full(count, labels[0], np.int32))
-    generate = sampling.make_generate(restored.networks, variables)
-
-    def whole(latents: Latents) -> np.ndarray:
-        return np.concatenate(list(generate(latents)))
-
-    def along(ways: Latents) -> np.ndarray:
-        """Returns the images [T, n, *shape] of latents [T, n]."""
-        z, label = ways
-        flat = Latents(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (z, label)))
-        return whole(flat).reshape(*z.shape[:2], *shape)
-
-    title = figures.run_title(restored.config, restored.step)
-    told = f"{title}, {'generator itself' if flags.raw else 'averaged generator'}, latents of seed {flags.seed}"
-    names = restored.info.get("class_names", ())
-    told += f", label {' to '.join(names[label] for label in labels)}" if labels and not every else ""
-    if kind == "interpolations":
-        between = len(labels) == 2
-        walk = functools.partial(sampling.label_walk, ends=labels, classes=len(names))
-        ways = (walk if between else functools.partial(sampling.interpolation, law))(latents, steps=flags.interpolate)
-        images = along(ways).swapaxes(0, 1)
-        header = [*(f"{share:.2g}" for share in np.linspace(0, 1, flags.interpolate)), "samples"]
-        rows = [f"{row}" if between else f"{2 * row} to {2 * row + 1}" for row in range(num)]
-        from_to = "one label to the other at one latent" if between else "the latent of one sample to that of another"
-        told += f". Each row goes from {from_to}; above, the share of the way."
-        sheet = sheets.table_of_images(images.reshape(-1, *shape), flags.interpolate, header, rows, told)
-        sheets.save_sheet(out, sheet, title)
-    elif kind == "comparisons":
-        dataset, samples = _training_data(restored, flags.nearest), whole(latents)
-        train = dataset.train.images
-        indices, distances = sampling.nearest_images(samples, train, flags.nearest)
-        images = np.concatenate([samples[:, None], dataset.decode(train[indices], samples.dtype)], axis=1)
-        header = ["sample", "nearest", *map(str, range(2, flags.nearest + 1)), "distances"]
-        rows = ["  ".join(f"{distance:.2f}" for distance in row) for row in distances]
-        told += (
-            f". To the right of each sample the nearest of {len(train):,} training images. Distances are Euclidean, over all"
-        )
-        told += " pixels in network units (black -1, white 1); of a copy 0."
-        sheet = sheets.table_of_images(images.reshape(-1, *shape), 1 + flags.nearest, header, rows, told)
-        sheets.save_sheet(out, sheet, title)
-    elif kind == "walks":
-        sheets.save_animation(out, along(sampling.closed_walk(law, latents, STOPS, STEPS)), MILLISECONDS)
-    elif form == "/":
-        out.mkdir(exist_ok=True)
-        for index, images in enumerate(generate(latents)):
-            sheets.save_images(out, images, index * sampling.CHUNK)
-    elif form == ".npz":
-        arrays = {"samples": np.concatenate([restored.scaling.encode(part) for part in generate(latents)])}
-        arrays["latents"] = np.asarray(latents.z, np.float32)
-        if restored.networks.classes:
-            arrays["labels"] = np.asarray(latents.label)
-        with replacing(out) as file:
-            np.savez(file, allow_pickle=False, **arrays)
-    elif len(shape) >= 3:
-        by_class = f"{told}. A row per class, a column per latent."
-        x = whole(latents)
-        images = sheets.as_images(x, (-1.0, 1.0) if restored.scaling.bounded else sheets.window(x))
-        sheet = sheets.table_of_images(images, num, (), names, by_class) if every else sheets.image_grid(images)
-        sheets.save_sheet(out, sheet, told)
-    else:
-        save_figure(points.examples_figure(restored.scaling.encode(whole(latents)), told), out, figures.DPI)
-    print(f"{num} {kind} of step {restored.step}: {out}")
+    return Order(kind, num, form, flags.out, flags.seed, flags.raw, flags.interpolate or 0, flags.nearest or 0, SHOWN)
 
 
-def _check_size(flags: argparse.Namespace, samples: int, kind: str, form: str, numbers: int) -> None:
-    """Raises UserError of more samples, each of so many numbers, than a picture shows or memory holds."""
-    each = {"walks": STOPS * STEPS, "interpolations": flags.interpolate, "comparisons": 1 + (flags.nearest or 0)}.get(kind, 1)
-    frame = samples * (1 if kind == "walks" else each)
-    if form in (".png", ".gif") and frame > SHOWN:
-        raise UserError(f"--num: {frame:,} images in one picture; it shows {SHOWN:,} at most, an .npz or a FOLDER/ holds more")
-    if form != "/":  # which is written part by part
-        check_bytes(f"--num: {samples:,} {kind}", 4 * samples * each * numbers)
-
-
-def _draw_rows(flags: argparse.Namespace, restored: Restored, variables: "Params", labels: list[int]) -> None:
+def _draw_rows(flags: argparse.Namespace, restored: Restored, variables: "Params") -> None:
     from experiments.rows import draw_rows, parse_where, write_rows
     from wgan_jax.data.columns import Columns
     from wgan_jax.evaluation.figures import run_title
 
     assert isinstance(restored.scaling, Columns)
-    assert not labels
     wishes = parse_where(flags.where, restored.scaling)
     num = flags.num or NUM["samples"]
     name = f"step_{restored.step:08d}_seed_{flags.seed}{'_raw' * flags.raw}{'_where' * bool(wishes)}.png"
@@ -336,16 +240,6 @@ def _draw_rows(flags: argparse.Namespace, restored: Restored, variables: "Params
     write_rows(out, drawn, restored.scaling, title)
     kept = f" (of {drawn.drawn:,} drawn)" if wishes else ""
     print(f"{num:,} rows of step {restored.step}{kept}: {out}")
-
-
-def _training_data(restored: Restored, least: int) -> "Stored":
-    from wgan_jax.data.dataset import Law
-
-    dataset = load_data(restored)
-    count = 0 if isinstance(dataset, Law) else len(dataset.train.images)
-    if isinstance(dataset, Law) or count < least:
-        raise UserError(f"--nearest: {least} asked for, but there are {count} training images")
-    return dataset
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from wgan_jax.data.dataset import Stored
 from wgan_jax.data.scaling import PIXELS, Scaling, fit
 from wgan_jax.data.source import make_draw, plan_feeds
 from wgan_jax.errors import UserError
+from wgan_jax.evaluation.sampling import nearest_images
 
 RNG = np.random.default_rng(0)
 SETS = {  # one of each shape, over dtypes; the vectors are about 1e6 from 0
@@ -220,7 +221,11 @@ BAD = {  # what is wrong -> a function of a path that makes it and gives its pat
         {},
         "config.data.y: y in {path} is int64 of shape (39,); wanted are whole",
     ),
-    "floating labels": (lambda p: npz(p, x=X, y=Y / 2), {}, "is float64 of shape (40,); wanted are whole numbers or text [40]"),
+    "labels of two rows each": (
+        lambda p: npz(p, x=X, y=np.ones((20, 2, 2))),
+        {},
+        "wanted are whole numbers, text",
+    ),
     "labels of one class": (lambda p: npz(p, x=X, y=0 * Y), {}, "has 1 values on 40 examples: no classes"),
     "labels all different": (lambda p: npz(p, x=X, y=np.arange(40)), {}, "has 40 values on 40 examples: no classes"),
     "an empty folder": (folder, {}, "x: no .npy files in this folder"),
@@ -281,3 +286,58 @@ def test_a_set_is_trained_sampled_in_its_units_and_exported(name, command, tmp_p
     code, _, error = command("sample", f"--workdir={workdir}", f"--out={tmp_path / 'folder'}/")
     assert (code, error.count("\n")) == (2, 1)
     assert f"of uint8 images, and this run makes {given.dtype} {name}" in error
+    np.save(tmp_path / "x.npy", given)
+    pictures = {"i.png": ["--interpolate=3"], "n.png": ["--nearest=2", f"--config.data.path={tmp_path / 'x.npy'}"], "w.gif": []}
+    for file, flags in pictures.items():
+        code, _, error = command("sample", f"--workdir={workdir}", f"--out={tmp_path / file}", "--num=2", *flags)
+        if given.ndim > 3:
+            assert (code, error) == (0, "")
+            assert (tmp_path / file).is_file()
+        else:
+            assert (code, error.count("\n")) == (2, 1)
+            assert f"of images and volumes, and this run makes {given.dtype} {name}" in error
+
+
+def test_nearest_examples_are_so_in_network_units():
+    """A channel of large numbers does not outweigh the others."""
+    train = np.array([[[[0.0, 0.0]]], [[[3.0, 0.0]]], [[[0.0, 2000.0]]]])
+    scaling = Scaling("float64", (1.0, 1000.0), (0.0, 0.0))
+    indices, distances = nearest_images(np.array([[[[0.5, 2.0]]]]), train, 3, scaling)
+    assert indices.tolist() == [[2, 0, 1]]
+    np.testing.assert_allclose(distances, [[0.5, np.hypot(0.5, 2), np.hypot(2.5, 2)]])
+
+
+def test_attributes_are_kept_where_examples_are_laid_out(tmp_path):
+    """Of a set that is streamed as of one in memory."""
+    y = np.stack([np.arange(60) % 7, -np.arange(60)], 1).astype(np.float64)
+    np.savez(tmp_path / "a.npz", x=SETS["series"], y=y, kind=np.arange(60) % 2)
+    options = {"y": "y,kind"}
+    resident = load(tmp_path / "a.npz", **options)
+    for _ in range(2):  # laid out, and found there
+        streamed = load(tmp_path / "a.npz", resident_mb=0, **options)
+        assert streamed.attributes.columns == resident.attributes.columns
+        assert [column.name for column in streamed.attributes.columns] == ["y0", "y1", "kind"]
+        np.testing.assert_array_equal(streamed.attributes.rows, resident.attributes.rows)
+        np.testing.assert_array_equal(streamed.test.labels, resident.test.labels)
+        assert streamed.fingerprint == resident.fingerprint
+
+
+def test_a_conditional_run_of_series(command, tmp_path):
+    rng = np.random.default_rng(0)
+    phase, kind = rng.uniform(0, 3, 80), rng.integers(0, 2, 80)
+    x = np.sin(np.arange(16) / 3 + phase[:, None])[..., None] * (1 + kind[:, None, None])
+    np.savez(tmp_path / "a.npz", x=x.astype(np.float32), phase=phase, kind=np.array(["low", "high"])[kind])
+    changes = {**FEW, "data.path": tmp_path / "a.npz", "data.y": "phase,kind", "model.name": "dcgan"}
+    changes |= {"conditioning.name": "projection", "eval.metrics": "wasserstein,labels,label_numbers"}
+    flags = [f"--config.{key}={value}" for key, value in changes.items()]
+    code, out, error = command("run", "--config=configs/wgan_gp.py:array", f"--workdir={tmp_path / 'run'}", *flags)
+    assert (code, error) == (0, "")
+    assert "series float32 16x1, attributes phase (numbers), kind (2 values)" in out
+    code, _, error = command(
+        "sample", f"--workdir={tmp_path / 'run'}", "--label=phase:1.5,kind:low", f"--out={tmp_path / 's.npz'}", "--num=3"
+    )
+    assert (code, error) == (0, "")
+    with np.load(tmp_path / "s.npz") as found:
+        assert found["samples"].shape == (3, 16, 1)
+        np.testing.assert_allclose(found["labels.phase"], 1.5, rtol=1e-6)
+        assert found["labels.kind"].tolist() == ["low"] * 3

@@ -260,7 +260,14 @@ def test_an_evaluation_compares_what_was_asked_for_with_what_a_classifier_tells(
     evaluator, own = values(0)
     assert own["label_agreement"] > 0.99
     assert evaluator.of_real("test", 0)["label_agreement"] > 0.95
-    assert values(1)[1]["label_agreement"] < 0.05
+    apart = evaluator.by_label({}, "test")
+    assert list(apart) == list(map(str, range(10)))
+    assert min(value["agreement"] for value in apart.values()) > 0.95
+    assert max(abs(value["wasserstein_ratio"] - 1) for value in apart.values()) < 0.5  # copies of 20 images
+    other, shifted = values(1)
+    assert shifted["label_agreement"] < 0.05
+    assert max(value["agreement"] for value in other.by_label({}, "test").values()) < 0.1
+    assert min(value["wasserstein_ratio"] for value in other.by_label({}, "test").values()) > 1.3
     assert np.isnan(evaluator.of_examples(lambda n: digits.test.images[np.arange(n) % 500], "test", 0)["label_agreement"])
 
 

@@ -188,6 +188,16 @@ COMBINATIONS = [
         {"penalty.name": "none"},
     ),
     ({"data.label": "hair"}, "config.data.label: read by data.name=folder, not by ring8; leave", {"data.name": "folder"}),
+    (
+        {"data.name": "folder", "data.image_width": 16},
+        "config.data.image_width: 16 needs a height too; set data.image_size",
+        {"data.image_size": 8},
+    ),
+    (
+        {"data.name": "folder", "data.crop": False},
+        "config.data.crop: False stretches images to data.image_size, which is 0",
+        {"data.image_size": 8},
+    ),
     ({"data.image_size": 16}, "config.data.image_size: read by data.name=tfds or folder, not by ring8", {"data.name": "tfds"}),
     (
         {"data.flip": True},

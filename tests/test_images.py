@@ -451,6 +451,41 @@ def test_what_takes_long_is_said_in_a_line_where_there_is_no_terminal(data, tmp_
     assert capsys.readouterr().out == "decoding 30 images, once\n"
 
 
+def test_images_are_cut_or_stretched_to_a_rectangle(tmp_path):
+    """Left and right thirds of a wide image are cut away, or pressed together."""
+    pixels = np.zeros((6, 18, 3), np.uint8)
+    pixels[:, :6], pixels[:, 6:12], pixels[:, 12:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    cut = decode_image(tmp_path / "a.png", FORM._replace(size=6, width=6))
+    np.testing.assert_array_equal(cut, pixels[:, 6:12])
+    wide = decode_image(tmp_path / "a.png", FORM._replace(size=3, width=9))
+    assert wide.shape == (3, 9, 3)
+    assert wide[1, [0, 4, 8]].argmax(1).tolist() == [0, 1, 2]
+    stretched = decode_image(tmp_path / "a.png", FORM._replace(size=6, width=6, crop=False))
+    assert stretched.shape == (6, 6, 3)
+    assert stretched[3].argmax(1).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_transparency_is_a_channel_where_it_is_asked_for(tmp_path):
+    pixels = np.full((4, 4, 4), 200, np.uint8)
+    pixels[0, 0, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.new("L", (4, 4), 9).save(tmp_path / "grey.png")
+    form = Form(0, 4, "white")
+    np.testing.assert_array_equal(decode_image(tmp_path / "a.png", form), pixels)
+    np.testing.assert_array_equal(decode_image(tmp_path / "grey.png", form)[0, 0], (9, 9, 9, 255))
+    assert decode_image(tmp_path / "a.png", form._replace(channels=0)).shape == (4, 4, 3)
+
+
+def test_a_folder_gives_rectangles_with_transparency(data, tmp_path):
+    fill(tmp_path / "images", size=(12, 7))
+    assert folder.load(data).shape == (7, 12, 3)
+    data.update({"image_size": 4, "image_width": 10, "channels": 4})
+    dataset = folder.load(data)
+    assert dataset.shape == (4, 10, 4)
+    assert dataset.train.images.shape[1:] == (4, 10, 4)
+
+
 def test_damaged_images_stop_the_run_or_are_left_out(data, tmp_path, caplog):
     fill(tmp_path / "images", 30)
     for index in range(5):

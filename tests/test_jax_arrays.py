@@ -44,6 +44,7 @@ CALLS = {
     fidelity.two_sample_accuracy: (X, Y),
     fidelity.nearest_distances: (X, Y),
     fidelity.copying_z: (X[:, 0], Y[:, 0]),
+    fidelity.label_correlation: (X[:, 0], Y[:, 0]),
     fidelity.class_shares: (LABELS, 3),
     fidelity.class_balance: (P,),
     divergences.total_variation: (P, Q),

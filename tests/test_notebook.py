@@ -9,7 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.wgan_gp import get_config
+from wgan_jax.data.array import from_arrays
 from wgan_jax.data.dataset import Law, Split, Stored
+from wgan_jax.data.scaling import Scaling
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation.figures import Artist
 from wgan_jax.training.notebook import train
@@ -37,6 +39,12 @@ def own(counts=(40, 20, 20), dtype=np.uint8, shape=(8, 8, 1)):
     rng = np.random.default_rng(0)
     splits = [Split(rng.integers(200, 256, (n, *shape)).astype(dtype), np.zeros(n, np.int32)) for n in counts]
     return Stored(shape, *splits)
+
+
+def _broken():
+    dataset = from_arrays(np.random.default_rng(0).normal(size=(60, 5, 2)))
+    dataset.validation.images[1, 2, 0] = np.inf
+    return dataset
 
 
 @pytest.fixture(autouse=True)
@@ -115,10 +123,41 @@ def test_without_a_dataset_it_is_the_configs(tmp_path, monkeypatch):
         train(config_of(), workdir=tmp_path / "run")
 
 
+@pytest.mark.parametrize("shape", [(7,), (9, 2), (5, 8, 3), (5, 8, 4), (4, 5, 6, 1)])
+def test_arrays_of_any_kind_train_in_their_units(shape, tmp_path):
+    x = 1000 + 10 * np.random.default_rng(0).normal(size=(60, *shape))
+    trained = train(config_of(), x, tmp_path / "run")
+    samples = trained.sample(5)
+    assert (samples.shape, samples.dtype) == ((5, *shape), np.float64)
+    assert 900 < samples.mean() < 1100
+    assert train(config_of(steps=6), x, tmp_path / "run").summary["step"] == 6
+    with pytest.raises(UserError, match="are not those that this run was trained on"):
+        train(config_of(steps=8), x + 1, tmp_path / "run")
+
+
+def test_labels_of_arrays_are_conditions(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(60, 4)), np.stack([np.arange(60), -np.arange(60)], 1) / 10
+    config = config_of(**{"conditioning.name": "projection", "eval.metrics": "wasserstein,label_numbers"})
+    trained = train(config, from_arrays(x, y), tmp_path / "run")
+    assert "eval/label_correlation" in trained.metrics[-1]
+    assert (trained.networks.classes, trained.networks.code) == (60, 2)
+
+
+@pytest.mark.parametrize("key", ["data.flip", "data.dequantise"])
+def test_what_is_of_images_is_refused_of_arrays(key, tmp_path):
+    with pytest.raises(UserError, match=f"config.{key}: is of uint8 images, and dataset has float64 vectors"):
+        train(config_of(**{key: True}), np.random.default_rng(0).normal(size=(60, 4)), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
         (own(dtype=np.float32), "dataset: has train images of float32 (40, 8, 8, 1); wanted are uint8"),
+        (own(dtype=np.float32)._replace(scaling=Scaling("float64")), "examples of float32 (40, 8, 8, 1); wanted are float64"),
+        (_broken(), "dataset: has validation examples that hold NaN or infinity"),
+        (np.ones((40, 3), complex), "complex128 of shape (40, 3); wanted are integers or floating numbers"),
+        (np.ones((9, 3)), "too few examples: 7 train, 1 validation, 1 test"),
+        (np.full((40, 3), np.nan), "40 of 40 examples hold NaN or infinity"),
         (own()._replace(shape=(9, 8, 1)), "dataset: has train images of (8, 8, 1), and the dataset's shape is (9, 8, 1)"),
         (own()._replace(test=None), "dataset: has no split test; give all three"),
         (own()._replace(test=Split(own().test.images, np.zeros(3, np.int32))), "dataset: has test labels of int32 (3,)"),

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from experiments import sample
+from experiments import pictures, sample
 from wgan_jax import runtime
 from wgan_jax.data.dataset import to_pixels
 from wgan_jax.data.labels import draw_labels
@@ -243,21 +243,21 @@ def test_interpolations_go_from_sample_to_sample(run, call, tmp_path):
 
 
 def test_a_walk_is_a_loop_through_samples(run, call, tmp_path):
-    images = _samples(call, run, tmp_path, f"--num={4 * sample.STOPS}")
+    images = _samples(call, run, tmp_path, f"--num={4 * pictures.STOPS}")
     call(run, f"--out={tmp_path / 'walk.gif'}", "--num=4")
     with Image.open(tmp_path / "walk.gif") as film:
         assert film.info["loop"] == 0
-        assert film.n_frames == sample.STOPS * sample.STEPS
-        for stop in range(sample.STOPS):
-            film.seek(stop * sample.STEPS)
-            assert film.info["duration"] == sample.MILLISECONDS
+        assert film.n_frames == pictures.STOPS * pictures.STEPS
+        for stop in range(pictures.STOPS):
+            film.seek(stop * pictures.STEPS)
+            assert film.info["duration"] == pictures.MILLISECONDS
             film.convert("RGB").save(tmp_path / "frame.png")
             cells = _cells(tmp_path / "frame.png", 2)
-            wanted = images[stop :: sample.STOPS].astype(int)
+            wanted = images[stop :: pictures.STOPS].astype(int)
             assert np.abs(cells - wanted).mean() < 6  # a palette of 256 colours
 
 
-@pytest.mark.parametrize(("flags", "count"), [(["--interpolate=5"], 3 * 5), ([], 3 * sample.STOPS * sample.STEPS)])
+@pytest.mark.parametrize(("flags", "count"), [(["--interpolate=5"], 3 * 5), ([], 3 * pictures.STOPS * pictures.STEPS)])
 def test_all_images_between_latents_are_generated_at_once(run, call, tmp_path, monkeypatch, flags, count):
     counts, make = [], sampling.make_generate
 
@@ -409,9 +409,9 @@ def test_a_mistake_is_one_line(run, call, mistake):
 def test_points_have_no_pictures_of_images(toy, call, flag):
     with pytest.raises(UserError, match="this run makes float32 vectors") as caught:
         call(toy, flag)
-    told = flag.replace("--out=", f"--out={Path.cwd()}/")
+    told, of = flag.replace("--out=", f"--out={Path.cwd()}/"), "uint8 images" if flag == "--out=x/" else "images and volumes"
     assert caught.value.lines == (
-        f"{told}: of uint8 images, and this run makes float32 vectors; a .png shows them, an .npz holds them",
+        f"{told}: of {of}, and this run makes float32 vectors; a .png shows them, an .npz holds them",
     )
 
 

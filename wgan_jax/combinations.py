@@ -67,6 +67,12 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
         f"config.conditioning.mismatch: is for a critic that is told labels, by conditioning.name={' or '.join(matching)}, "
         f"and this is {config.conditioning.name}": config.conditioning.mismatch > 0
         and config.conditioning.name not in matching,
+        f"config.data.image_width: {config.data.image_width} needs a height too; set data.image_size": (
+            config.data.image_width > 0 and config.data.image_size == 0
+        ),
+        "config.data.crop: False stretches images to data.image_size, which is 0; set it": (
+            not config.data.crop and config.data.image_size == 0
+        ),
         f"config.batch_size: {config.batch_size} is not divisible by config.devices={config.devices}": (
             config.devices > 0 and config.batch_size % config.devices != 0
         ),

@@ -9,7 +9,9 @@ The artefact is StableHLO with the parameters in it, for CPU and CUDA and any ba
     latents = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (dim,)))(jnp.arange(n))
     images = np.round((np.clip(generate(latents), -1, 1) + 1) * 127.5).astype(np.uint8)
 
-Of a conditional generator it is generate(latents, labels), int32 numbers of the classes that the JSON names under "labels".
+Of a conditional generator it is generate(latents, labels), int32 numbers of the classes that the JSON names under "labels"; or
+of attributes their codes, float32 [n, K]: of each column under "labels", side by side, 1 at its value and 0 at the others, or
+(number - mean) / std.
 
 It takes and gives float32; in between it computes in the run's own dtype, float64 or bfloat16 too.
 """
@@ -24,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from wgan_jax.data.attributes import Attributes, Column
 from wgan_jax.data.columns import Columns
 from wgan_jax.data.scaling import PIXELS, Scaling
 from wgan_jax.errors import UserError
@@ -39,7 +42,7 @@ def export_generator(networks: Networks, variables: Params, latent_dim: int, sca
     """Returns the artefact of a generator's variables: latents z [b, latent_dim] float32 to [b, *shape] float32, any b.
 
     Pixels come in [-1, 1], all else in the units of the data, which `scaling` is of; rows of a table as a number per column.
-    That of conditional networks takes labels [b] int32 after the latents.
+    That of conditional networks takes labels [b] int32 after the latents; of attributes codes [b, K] float32.
     """
 
     def generate(z: jax.Array, label: jax.Array | None = None) -> jax.Array:
@@ -49,6 +52,8 @@ def export_generator(networks: Networks, variables: Params, latent_dim: int, sca
 
     batch = jax.export.symbolic_shape("b")
     latents, label = jax.ShapeDtypeStruct((*batch, latent_dim), jnp.float32), jax.ShapeDtypeStruct(batch, jnp.int32)
+    if networks.code:
+        label = jax.ShapeDtypeStruct((*batch, networks.code), jnp.float32)
     arguments = (latents, label) if networks.classes else (latents,)
     return bytes(jax.export.export(jax.jit(generate), platforms=PLATFORMS)(*arguments).serialize())
 
@@ -87,11 +92,12 @@ def describe_generator(
     step: int,
     generator: str,
     scaling: Scaling | Columns = PIXELS,
-    labels: Sequence[str] = (),
+    labels: Sequence[str] | Attributes = (),
 ) -> dict[str, Any]:
     """Returns what the JSON beside an artefact says.
 
-    generator: "ema" or "raw"; shape: of an example; scaling: of the data; labels: the classes that it takes labels of.
+    generator: "ema" or "raw"; shape: of an example; scaling: of the data; labels: the classes, or the attributes, that it takes
+    labels of.
     """
     latent = config.latent
     pixels = scaling == PIXELS
@@ -106,10 +112,15 @@ def describe_generator(
         "platforms": list(PLATFORMS),
         "latent": {"law": latent.name, "dim": latent.dim, **bounds},
         "output": {"shape": list(shape), **output, **table},  # dtype: of the data; what was whole numbers is to be rounded
-        "labels": list(labels),
+        "labels": [_column(column) for column in labels.columns] if isinstance(labels, Attributes) else list(labels),
         "method": config.method,
         "preset": config.preset,
         "step": step,
         "generator": generator,
         "computes_in": config.dtype,
     }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    numbers = {"mean": column.mean, "std": column.std}
+    return {"column": column.name, **({"values": list(column.values)} if column.values else numbers)}

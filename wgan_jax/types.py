@@ -18,7 +18,8 @@ class Batch(NamedTuple):
     """Examples and their labels; stacked batches have further leading axes."""
 
     x: Array  # [B, ...] in network units
-    # [B] int32, 0 where the dataset has no labels, -1 where training does not see it; of a generated example the label that it
+    # [B] int32, of a class or a combination of attributes; 0 where the dataset has no labels, -1 where training does not see
+    # it; of a generated example the label that it
     # was made for
     label: Array
 
@@ -27,13 +28,17 @@ class Latents(NamedTuple):
     """What a generator is fed."""
 
     z: Array  # [B, Z]
-    label: Array  # [B] int32, of the example that is to become of it; or shares of the classes [B, classes], between some
+    # [B] int32, of the example that is to become of it; or shares of the classes [B, classes], between some; or codes of
+    # attributes [B, code], as data/attributes.py has them, of which the data need not have any
+    label: Array
 
 
 class CriticOutput(NamedTuple):
     score: jax.Array  # [B], unbounded: the critic's value or the discriminator's logit
     features: jax.Array  # [B, F], the last hidden layer
-    class_logits: jax.Array | None  # [B, classes], of a critic that tells them apart
+    class_logits: (
+        jax.Array | None
+    )  # [B, classes], of a critic that tells them apart; or [B, code], of one that tells attributes
 
 
 class Player(flax.struct.PyTreeNode):
@@ -87,4 +92,7 @@ class Networks(NamedTuple):
     generate: Callable[[Params, Latents], jax.Array]  # generator variables, latents -> [B, *shape], in evaluation mode
     score: Callable[[Params, Batch], jax.Array]  # critic variables, examples -> [B], in evaluation mode
     classify: Callable[[Params, Batch], jax.Array] | None = None  # the same -> class logits [B, classes]; None without classes
-    classes: int = 0  # of the labels that the networks look at; 0 where they do not
+    classes: int = 0  # different labels that the networks look at; 0 where they do not
+    code: int = 0  # entries of a label's code where labels are of attributes; 0 of classes
+    # class_logits [B, ...], label [B] -> what an auxiliary classifier minimises, [B]
+    label_loss: Callable[[jax.Array, Array], jax.Array] | None = None

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data import array, digits, folder, synthetic, table, tfds
 from wgan_jax.data.cache import LEAST
-from wgan_jax.data.dataset import Dataset, Law, Split, Stored, in_one_line
+from wgan_jax.data.dataset import KINDS, Dataset, Law, Split, Stored, in_one_line
+from wgan_jax.data.scaling import PIXELS
 from wgan_jax.data.walk import printable
 from wgan_jax.errors import UserError
 
@@ -31,12 +32,23 @@ DATASETS: dict[str, Loader] = {
     "tfds": Loader(
         tfds.load,
         images=True,
-        reads=("builder", "data_dir", "download", "image_size", "channels", "background", "skip_damaged", "holdout"),
+        reads=(
+            "builder",
+            "data_dir",
+            "download",
+            "image_size",
+            "image_width",
+            "crop",
+            "channels",
+            "background",
+            "skip_damaged",
+            "holdout",
+        ),
     ),
     "folder": Loader(
         folder.load,
         images=True,
-        reads=("path", "label", "image_size", "channels", "background", "skip_damaged", "holdout"),
+        reads=("path", "label", "image_size", "image_width", "crop", "channels", "background", "skip_damaged", "holdout"),
     ),
     "array": Loader(array.load, arrays=True, reads=("path", "x", "y", "scaling", "skip_damaged", "holdout", "labels")),
     "table": Loader(
@@ -73,7 +85,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
 
 
 def stored(dataset: Dataset, config: ConfigDict, whose: str) -> Stored:
-    """Returns a dataset of stored images with int32 labels, augmented as it says itself or config.data does.
+    """Returns a dataset of stored examples with int32 labels, its images augmented as it says itself or config.data does.
 
     whose: begins the message of what is wrong, such as "dataset: has".
 
@@ -84,6 +96,8 @@ def stored(dataset: Dataset, config: ConfigDict, whose: str) -> Stored:
         raise UserError(f"{whose} no split train; give all three")
     train, validation, test = (_vetted(dataset, which, split, whose) for which, split in dataset.splits.items())
     _check_classes(config, max(1, len(dataset.class_names)))
+    if dataset.scaling != PIXELS or len(dataset.shape) != 3:
+        _check_unaugmented(dataset, config, whose)
     flip, dequantise = dataset.flip or config.data.flip, dataset.dequantise or config.data.dequantise
     labelled = dataset.labelled or config.data.labels
     augmented = dataset._replace(flip=flip, dequantise=dequantise, labelled=labelled)
@@ -102,19 +116,39 @@ def _check_classes(config: ConfigDict, classes: int) -> None:
         raise UserError(f"config.model.classes: {given}; set it to their number, or to 0")
 
 
+def _check_unaugmented(dataset: Stored, config: ConfigDict, whose: str) -> None:
+    """Raises UserError where what is of images alone is asked of other examples."""
+    asked = {f"data.{name}": getattr(dataset, name) or config.data[name] for name in ("flip", "dequantise")}
+    asked |= {"inputs.augment": config.inputs.augment, "eval.features": config.eval.features != "pixels"}
+    for key, wanted in asked.items():
+        if wanted:
+            kind = f"{dataset.scaling.dtype} {KINDS[len(dataset.shape)]}"
+            raise UserError(
+                f"config.{key}: is of uint8 images, and {whose.partition(':')[0]} has {kind}; leave it as it is by default"
+            )
+
+
 def _vetted(dataset: Stored, which: str, split: Split | None, whose: str) -> Split:
     if split is None:
         raise UserError(f"{whose} no split {which}; give all three")
     images, labels = split
     shape, most = tuple(getattr(images, "shape", ())), max(1, len(dataset.class_names)) - 1
-    if getattr(images, "dtype", None) != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
-        given = f"{getattr(images, 'dtype', type(images).__name__)} {shape}"
-        wanted = "uint8 [N, H, W, C] with 1 or 3 channels, 0 for black and 255 for white"
+    pixels, given = dataset.scaling == PIXELS, f"{getattr(images, 'dtype', type(images).__name__)} {shape}"
+    noun = "images" if pixels else "examples"
+    if pixels and (getattr(images, "dtype", None) != np.uint8 or len(shape) != 4 or 0 in shape):
+        wanted = "uint8 [N, H, W, C], 0 for black and 255 for white; of other numbers, say by which scaling they are"
         raise UserError(f"{whose} {which} images of {given}; wanted are {wanted}")
+    if getattr(images, "dtype", None) != np.dtype(dataset.scaling.dtype) or not 1 < len(shape) <= len(KINDS) or 0 in shape:
+        wanted = f"{dataset.scaling.dtype}, as its scaling says, [N, ...] of {' or '.join(KINDS[1:])}"
+        raise UserError(f"{whose} {which} examples of {given}; wanted are {wanted}")
     if shape[1:] != dataset.shape:
-        raise UserError(f"{whose} {which} images of {shape[1:]}, and the dataset's shape is {dataset.shape}")
+        raise UserError(f"{whose} {which} {noun} of {shape[1:]}, and the dataset's shape is {dataset.shape}")
     if len(images) < LEAST:
-        raise UserError(f"{whose} {len(images)} {which} images; each split needs {LEAST}")
+        raise UserError(f"{whose} {len(images)} {which} {noun}; each split needs {LEAST}")
+    if images.dtype.kind == "f" and not all(
+        np.isfinite(part).all() for part in np.array_split(images, 1 + images.size // 2**24)
+    ):
+        raise UserError(f"{whose} {which} examples that hold NaN or infinity; leave them out")
     labels = np.asarray(labels)
     whole = labels.shape == shape[:1] and labels.dtype.kind in "iu"
     if not whole or not 0 <= labels.min() <= labels.max() <= most:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from numpy.lib.npyio import NpzFile
 
 from wgan_jax.data.arrays import open_arrays
+from wgan_jax.data.attributes import Attributes, of_columns
 from wgan_jax.data.cache import BUILDING, LEAST, SPLITS, UNFINISHED, end_cache, hold_out, open_cache, stamp
 from wgan_jax.data.dataset import KINDS, Split, Stored
 from wgan_jax.data.scaling import Scaling, fit
@@ -25,7 +26,7 @@ from wgan_jax.errors import UserError
 from wgan_jax.paths import cache_folder, delete_stale, naming, temporary_folder
 from wgan_jax.places import array_file
 
-VERSION = 1  # of the layout: another one makes all caches anew
+VERSION = 2  # of the layout: another one makes all caches anew
 CHUNK_BYTES = 2**26  # of examples read at once
 
 
@@ -37,7 +38,7 @@ class Source(NamedTuple):
     shape: tuple[int, ...]  # of one example
     dtype: np.dtype  # in the byte order of this machine
     read: Callable[[np.ndarray], np.ndarray]  # rows [n] -> examples [n, *shape]
-    labels: np.ndarray | None  # [N], as the file has them
+    labels: dict[str, np.ndarray]  # by name [N] or [N, A], as the file has them; {} for none
 
     def parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Yields the examples of rows, CHUNK_BYTES at a time."""
@@ -49,8 +50,10 @@ class Source(NamedTuple):
 def load(config: ConfigDict) -> Stored:
     """Returns the examples that config.path holds: an .npy file, an .npz file, or a folder of .npy files, an example each.
 
-    An .npz has the examples as config.x, or as its only array, and may have their classes as config.y, whole numbers or text.
-    Numbers [N] are vectors of one. Fixed shares (config.holdout) are validation and test. They are scaled by config.scaling.
+    An .npz has the examples as config.x, or as its only array, and may have their labels as config.y: whole numbers or text [N]
+    are classes; floating numbers, arrays [N, A], and several arrays, whose names are comma-separated, are attributes, a column
+    of names or numbers each. Numbers [N] are vectors of one. Fixed shares (config.holdout) are validation and test. They are
+    scaled by config.scaling.
 
     Raises:
       UserError: nothing there that can be read or that memory holds, pickled objects, examples that are not finite, labels that
@@ -90,7 +93,8 @@ def _load(path: Path, config: ConfigDict) -> Stored:
         told = {
             "shape": dataset.shape,
             "counts": [len(split.images) for split in splits.values()],
-            "classes": dataset.class_names,
+            "classes": () if dataset.attributes else dataset.class_names,
+            "attributes": dataset.attributes.told() if dataset.attributes else None,
             "fingerprint": dataset.fingerprint,
             "left_out": dict(dataset.left_out),
             "scaling": dataset.scaling._asdict(),
@@ -134,8 +138,10 @@ def _cached(folder: Path) -> Stored | None:
     examples = np.memmap(folder / "examples.bin", scaling.dtype, "r", shape=shape)
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     train, validation, test = _cut(examples, labels, told["counts"])
-    classes, left_out = tuple(told["classes"]), told["left_out"]
-    return Stored(shape[1:], train, validation, test, classes, told["fingerprint"], left_out, scaling=scaling)
+    attributes, left_out = Attributes.of_json(told["attributes"]), told["left_out"]
+    classes = attributes.names() if attributes else tuple(told["classes"])
+    splits = Stored(shape[1:], train, validation, test, classes, told["fingerprint"], left_out)
+    return splits._replace(scaling=scaling, attributes=attributes)
 
 
 def _cut(examples: np.ndarray, labels: np.ndarray, counts: list[int]) -> list[Split]:
@@ -144,24 +150,25 @@ def _cut(examples: np.ndarray, labels: np.ndarray, counts: list[int]) -> list[Sp
 
 
 def _of_file(path: Path, config: ConfigDict) -> Source:
-    labels = None
+    labels: dict[str, np.ndarray] = {}
     with open_arrays(path, mapped=path.suffix == ".npy") as loaded:
         if isinstance(loaded, np.ndarray):
             if wrong := [name for name in ("x", "y") if config[name] != name]:
                 raise UserError(f"config.data.{wrong[0]}: {path} is an .npy file, whose one array has no name")
             array = loaded
         else:
-            array = np.asarray(_named(loaded, path, "x", config))  # bytes, where it is no array
+            array = np.asarray(_named(loaded, path, "x", config.x, config.y.split(",")))  # bytes, where it is no array
+            names = [config.y] if config.y in loaded else config.y.split(",")
             if config.y != "y" or "y" in loaded:
-                labels = np.asarray(_named(loaded, path, "y", config))
+                labels = {name: np.asarray(_named(loaded, path, "y", name, names)) for name in names}
     array = array[:, None] if array.ndim == 1 else array
     dtype, shape = _vetted(path, array, 1), array.shape[1:]
     return Source([path], len(array), shape, dtype, lambda rows: array[rows], labels)
 
 
-def _named(loaded: NpzFile, path: Path, key: str, config: ConfigDict) -> Any:
-    """Returns the array that config names; where it says nothing of the examples, the only one beside labels."""
-    name, others = config[key], [name for name in loaded.files if name != config.y]
+def _named(loaded: NpzFile, path: Path, key: str, name: str, labels: list[str]) -> Any:
+    """Returns the array of a name that the key has; where it says nothing of the examples, the only one beside labels."""
+    others = [other for other in loaded.files if other not in labels]
     if key == "x" and name == "x" and len(others) == 1:
         name = others[0]
     if name not in loaded:
@@ -195,7 +202,7 @@ def _of_folder(root: Path) -> Source:
             into[...] = example
         return examples
 
-    return Source(files, len(files), first.shape, dtype, read, None)
+    return Source(files, len(files), first.shape, dtype, read, {})
 
 
 def _vetted(path: Path, array: np.ndarray, leading: int) -> np.dtype:
@@ -229,7 +236,10 @@ def _laid_out(source: Source, path: Path, config: ConfigDict, make: Callable[[tu
         told = ", ".join(f"{len(part)} {name}" for name, part in zip(SPLITS, kept, strict=True))
         raise UserError(f"{path}: too few examples: {told}; each split needs {LEAST}, see config.data.holdout")
     order = np.concatenate(kept)
-    classes, labels = _classes(source, order, path, config.y)
+    attributes, labels = _attributes(source, order, len(kept[0]), path)
+    classes = attributes.names() if attributes else ()
+    if attributes and len(attributes.of_names) == len(attributes.columns) == 1:  # one column of names is classes
+        attributes = None
     scaling = fit(config.scaling, source.dtype, source.parts(kept[0]))
     examples, filled, digest = make((len(order), *source.shape)), 0, hashlib.sha256()
     for part in source.parts(order):
@@ -237,30 +247,48 @@ def _laid_out(source: Source, path: Path, config: ConfigDict, make: Callable[[tu
         digest.update(np.ascontiguousarray(part))
         filled += len(part)
     counts = [len(part) for part in kept]
-    digest.update(json.dumps([counts, source.shape, source.dtype.name, classes]).encode() + labels.tobytes())
+    of = attributes.told() if attributes else list(classes)
+    digest.update(json.dumps([counts, source.shape, source.dtype.name, of]).encode() + labels.tobytes())
     train, validation, test = _cut(examples, labels, counts)
     left_out = {"with NaN or infinity": source.total - len(rows)} if len(rows) < source.total else {}
-    return Stored(source.shape, train, validation, test, classes, digest.hexdigest(), left_out, scaling=scaling)
+    splits = Stored(source.shape, train, validation, test, classes, digest.hexdigest(), left_out)
+    return splits._replace(scaling=scaling, attributes=attributes)
 
 
-def _classes(source: Source, order: np.ndarray, path: Path, name: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns the names of the classes, () without labels, and each row's number among them.
+def _attributes(source: Source, order: np.ndarray, trained: int, path: Path) -> tuple[Attributes | None, np.ndarray]:
+    """Returns what labels are of, None without any, and the label of each row; the first `trained` rows are training ones.
 
     Raises:
-      UserError: the labels are no classes.
+      UserError: labels that are neither classes nor attributes.
     """
-    if source.labels is None:
-        return (), np.zeros(len(order), np.int32)
-    labels = source.labels.reshape(-1) if source.labels.size == source.total else source.labels
-    if labels.shape != (source.total,) or labels.dtype.kind not in "iubUS":
-        given = f"{source.labels.dtype} of shape {source.labels.shape}"
-        raise UserError(
-            f"config.data.y: {name} in {path} is {given}; wanted are whole numbers or text [{source.total}], one per example"
-        )
-    values, numbers = np.unique(labels[order], return_inverse=True)
-    if not 2 <= len(values) <= len(order) / 2:
-        raise UserError(f"config.data.y: {name} in {path} has {len(values)} values on {len(order)} examples: no classes")
-    words = tuple(
-        value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value) for value in values.tolist()
-    )
-    return words, numbers.astype(np.int32)
+    columns: dict[str, np.ndarray] = {}
+    for name, given in source.labels.items():
+        flat = given.reshape(source.total, 1) if given.shape[:1] == (given.size,) == (source.total,) else given
+        if flat.ndim != 2 or len(flat) != source.total or 0 in flat.shape or flat.dtype.kind not in "fiubUS":
+            raise UserError(
+                f"config.data.y: {name} in {path} is {given.dtype} of shape {given.shape}; wanted are whole numbers, text or "
+                f"numbers [{source.total}] or [{source.total}, A], a row per example"
+            )
+        several = flat.shape[1] > 1
+        columns |= {f"{name}{index}" if several else name: own for index, own in enumerate(flat[order].T)}
+    if not columns:
+        return None, np.zeros(len(order), np.int32)
+    return of_columns(columns, np.arange(trained), "config.data.y", f" in {path}")
+
+
+def from_arrays(
+    x: np.ndarray, y: np.ndarray | Mapping[str, np.ndarray] | None = None, config: ConfigDict | None = None
+) -> Stored:
+    """Returns a dataset of examples in memory, as `load` reads them: x as config.x, and their labels y, or several by name.
+
+    config: config.data, of which scaling, holdout and skip_damaged are read; without one these are as by default.
+
+    Raises:
+      UserError: as `load`.
+    """
+    options = config or ConfigDict({"scaling": "auto", "holdout": 0.1, "skip_damaged": False})
+    array = x[:, None] if x.ndim == 1 else x
+    named = dict(y) if isinstance(y, Mapping) else {} if y is None else {"y": y}
+    labels, given = {name: np.asarray(own) for name, own in named.items()}, Path("dataset")
+    source = Source([], len(array), array.shape[1:], _vetted(given, array, 1), lambda rows: array[rows], labels)
+    return _laid_out(source, given, options, lambda shape: np.empty(shape, source.dtype))

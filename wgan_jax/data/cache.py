@@ -20,6 +20,7 @@ import rich
 from ml_collections import ConfigDict
 from rich.progress import track
 
+from wgan_jax.data.attributes import Attributes
 from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.errors import UserError
@@ -52,17 +53,25 @@ class Records(Protocol):
     def __getitem__(self, rows: slice, /) -> Sequence[Record]: ...
 
 
+class Content(NamedTuple):
+    """What a source has: records by split, and what their labels are numbers of."""
+
+    records: dict[str, Records]
+    classes: Sequence[str]  # names of the labels
+    attributes: Attributes | None = None  # that the labels are combinations of
+
+
 class Source(NamedTuple):
-    """Images on disk. `records` is called only where the cache is not there yet."""
+    """Images on disk. `content` is called only where the cache is not there yet."""
 
     identity: dict[str, Any]  # JSON; the content and everything that its decoding depends on
-    records: Callable[[], tuple[dict[str, Records], list[str]]]  # those of each split, names of the classes
+    content: Callable[[], Content]
     left_out: dict[str, int]  # reason -> number of files; found anew at every start, as it is no part of the identity
 
 
 def form_of(config: ConfigDict) -> Form:
     """Returns what config.data makes of every image."""
-    return Form(config.image_size, config.channels, config.background)
+    return Form(config.image_size, config.channels, config.background, config.image_width, config.crop)
 
 
 def hold_out(count: int, share: float, parts: int) -> list[np.ndarray]:
@@ -135,7 +144,9 @@ def load(source: Source, config: ConfigDict) -> Stored:
     bounds = zip(ends - [meta["counts"][name] for name in SPLITS], ends, strict=True)
     train, validation, test = (Split(images[a:b], labels[a:b]) for a, b in bounds)
     left_out = {**source.left_out, **({"damaged": len(meta["damaged"])} if meta["damaged"] else {})}
-    return Stored(shape, train, validation, test, tuple(meta["classes"]), meta["sha256"], left_out)
+    attributes = Attributes.of_json(meta["attributes"])
+    classes = attributes.names() if attributes else tuple(meta["classes"])
+    return Stored(shape, train, validation, test, classes, meta["sha256"], left_out, attributes=attributes)
 
 
 def _some(damaged: list[str]) -> str:
@@ -144,7 +155,7 @@ def _some(damaged: list[str]) -> str:
 
 
 def _build(source: Source, folder: Path, identity: dict[str, Any], config: ConfigDict) -> None:
-    records, classes = source.records()
+    records, classes, attributes = source.content()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         delete_stale(folder.parent, *UNFINISHED)
@@ -152,8 +163,11 @@ def _build(source: Source, folder: Path, identity: dict[str, Any], config: Confi
     except OSError as error:
         raise UserError(f"config.data.cache_dir: {folder.parent}: {(error.strerror or str(error)).lower()}") from error
     try:
-        meta = _decode(records, building, config)
-        end_cache(building, {**meta, "classes": classes, "identity": identity})
+        told = (
+            {"classes": [], "attributes": attributes.told()} if attributes else {"classes": list(classes), "attributes": None}
+        )
+        meta = _decode(records, building, config, json.dumps(told) if attributes else "")
+        end_cache(building, {**meta, **told, "identity": identity})
         building.chmod(0o755)
         if open_cache(folder) is None:  # else another process was faster
             shutil.rmtree(folder, ignore_errors=True)  # an unfinished or damaged one
@@ -166,8 +180,11 @@ def _build(source: Source, folder: Path, identity: dict[str, Any], config: Confi
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _decode(records: dict[str, Records], building: Path, config: ConfigDict) -> dict[str, Any]:
-    """Decodes into images.bin and labels.npy, in the order of SPLITS; returns counts, shape and the damaged images."""
+def _decode(records: dict[str, Records], building: Path, config: ConfigDict, labelled: str) -> dict[str, Any]:
+    """Decodes into images.bin and labels.npy, in the order of SPLITS; returns counts, shape and the damaged images.
+
+    labelled: what labels are of, where their numbers alone do not tell one content from another.
+    """
     form, damaged = form_of(config), []
     counts, labels = dict.fromkeys(SPLITS, 0), []
     shape: tuple[int, ...] | None = None
@@ -212,7 +229,7 @@ def _decode(records: dict[str, Records], building: Path, config: ConfigDict) -> 
         raise UserError(f"config.data: too few images: {told}; each split needs {LEAST}, see config.data.holdout")
     stored = np.asarray(labels, np.int32)
     np.save(building / "labels.npy", stored, allow_pickle=False)
-    digest.update(json.dumps([counts, shape]).encode() + stored.tobytes())
+    digest.update(json.dumps([counts, shape]).encode() + stored.tobytes() + labelled.encode())
     return {"counts": counts, "shape": shape, "damaged": damaged, "sha256": digest.hexdigest()}
 
 

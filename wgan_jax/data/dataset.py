@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from wgan_jax.data import attributes as attribute_columns
+from wgan_jax.data.attributes import Attributes
 from wgan_jax.data.columns import Columns
 from wgan_jax.data.scaling import PIXELS, PLAIN, Scaling
 from wgan_jax.data.walk import in_words
@@ -38,7 +40,7 @@ class Split(NamedTuple):
     """Stored examples."""
 
     images: np.ndarray  # [N, *shape] as `decode` takes them: uint8 pixels [N, H, W, C], or what the dataset's scaling is of
-    labels: np.ndarray  # [N] int32
+    labels: np.ndarray  # [N] int32: of a class, or of a combination of attributes
 
 
 class Conditions(NamedTuple):
@@ -71,9 +73,8 @@ class Stored(NamedTuple):
     dequantise: bool = False  # whether they get uniform noise of one pixel level
     labelled: int = 0  # of the training images, how many have a label that training sees; 0 for all
     scaling: Scaling | Columns = PIXELS
-    conditions: Conditions | None = (
-        None  # of a table whose networks are told one category: drawn with a row, in place of labels
-    )
+    conditions: Conditions | None = None  # of a table, a category of which networks are told: drawn with a row, as its label
+    attributes: Attributes | None = None  # what labels are of, and class_names the names of; None for classes
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -125,14 +126,15 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     told = {"fingerprint": dataset.fingerprint, "shape": list(dataset.shape), "scaling": dataset.scaling._asdict()}
     if isinstance(dataset, Law):
         return {**told, "examples": {}, "classes": [], "class_counts": {}, "left_out": {}}
-    splits, classes = dataset.splits.items(), len(dataset.class_names)
+    splits, classes = dataset.splits.items(), 0 if dataset.attributes else len(dataset.class_names)
     counts = {name: np.bincount(split.labels, minlength=classes).tolist() for name, split in splits if classes}
     return {
         **told,
         "examples": {name: len(split.images) for name, split in splits},
-        "classes": list(dataset.class_names),
+        "classes": list(dataset.class_names[:classes]),
         "class_counts": counts,
         "left_out": dict(dataset.left_out),
+        **({"attributes": [column._asdict() for column in dataset.attributes.columns]} if dataset.attributes else {}),
     }
 
 
@@ -148,8 +150,9 @@ def in_one_line(name: str, dataset: Dataset) -> str:
         return f"data: {name}, {counts} rows of {len(dataset.scaling.columns)} columns: {dataset.scaling.told()}" + in_words(
             dataset.left_out
         )
+    labels = attribute_columns.in_words(dataset.attributes) if dataset.attributes else _classes(told)
     kind = KINDS[len(dataset.shape)] + (f" {dataset.scaling.dtype}" if dataset.scaling != PIXELS else "")
-    return f"data: {name}, {counts} {kind} {size}, {_classes(told)}{in_words(dataset.left_out)}"
+    return f"data: {name}, {counts} {kind} {size}, {labels}{in_words(dataset.left_out)}"
 
 
 def _classes(told: dict[str, Any]) -> str:

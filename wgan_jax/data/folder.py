@@ -2,13 +2,16 @@
 
 import csv
 import itertools
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data.cache import SPLITS, Record, Records, Source, hold_out, stamp
+from wgan_jax.data.attributes import Attributes, as_cells, asked_columns, of_columns
+from wgan_jax.data.cache import SPLITS, Content, Record, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Stored
 from wgan_jax.data.images import SUFFIXES
@@ -41,8 +44,10 @@ def load(config: ConfigDict) -> Stored:
 
     Subfolders named as SPLIT_NAMES says are the splits where one of them is train, at the top or in one folder that holds all;
     a fixed share (config.holdout) of the training images is held out for each of the other two that is not there. Labels: the
-    column config.label of metadata.csv (column file_name, paths relative to the file); by default the paths of the subfolders
-    that hold the images; none at config.label "none" or where the images lie in one folder.
+    column config.label of metadata.csv (column file_name, paths relative to the file), or several, comma-separated, as
+    attributes; by default the paths of the subfolders that hold the images; none at config.label "none" or where the images lie
+    in one folder. A column of numbers, more than a few different ones, is one attribute too; COLUMN:names and COLUMN:numbers
+    say which it is.
 
     Raises:
       UserError: no such folder, no images, folders whose meaning is not clear, or a metadata.csv that does not fit them.
@@ -58,26 +63,30 @@ def load(config: ConfigDict) -> Stored:
     return load_source(Source(identity, lambda: _records(root, files, tables, config), left_out), config)
 
 
-def _records(root: Path, files: list[Path], tables: list[Path], config: ConfigDict) -> tuple[dict[str, Records], list[str]]:
+def _records(root: Path, files: list[Path], tables: list[Path], config: ConfigDict) -> Content:
     layout = _lay_out(root, files)
-    names: dict[Path, str] = {}
-    if config.label == "":
-        names = _from_folders(layout)
-    elif config.label != NO_LABELS:
-        names = _from_tables(root, files, tables, config.label)
-        if not 2 <= len(values := set(names.values())) <= len(files) / 2:
-            raise UserError(f"config.data.label: {config.label} has {len(values)} values on {len(files)} images: no classes")
-    classes = sorted(set(names.values()))
-    number = {name: index for index, name in enumerate(classes)}
-
-    def record(path: Path) -> Record:
-        return Record(printable(str(path.relative_to(root))), path, number[names[path]] if names else 0)
-
     given = layout.splits
     missing = [split for split in SPLITS if split not in given]
     parts = hold_out(len(given["train"]), config.holdout, len(missing))
     held = {split: [given["train"][i] for i in part] for split, part in zip(["train", *missing], parts, strict=True)}
-    return {split: [record(path) for path in (given | held)[split]] for split in SPLITS}, classes
+    splits = given | held
+    number: dict[Path, int] = {}
+    classes: tuple[str, ...] = ()
+    attributes = None
+    if config.label == "":
+        names = _from_folders(layout)
+        classes = tuple(sorted(set(names.values())))
+        number = {path: classes.index(name) for path, name in names.items()}
+    elif config.label != NO_LABELS:
+        attributes, number = _from_tables(root, files, tables, splits["train"], config.label)
+        classes = attributes.names()
+        if len(attributes.of_names) == len(attributes.columns) == 1:  # one column of names is classes
+            attributes = None
+
+    def record(path: Path) -> Record:
+        return Record(printable(str(path.relative_to(root))), path, number.get(path, 0))
+
+    return Content({split: [record(path) for path in splits[split]] for split in SPLITS}, classes, attributes)
 
 
 def _lay_out(root: Path, files: list[Path]) -> Layout:
@@ -153,54 +162,66 @@ def _from_folders(layout: Layout) -> dict[Path, str]:
     return {path: printable("/".join(inside[path.parent])) for files in layout.splits.values() for path in files}
 
 
-def _from_tables(root: Path, files: list[Path], tables: list[Path], column: str) -> dict[Path, str]:
-    """Returns the label of every image.
+def _from_tables(
+    root: Path, files: list[Path], tables: list[Path], train: list[Path], spec: str
+) -> tuple[Attributes, dict[Path, int]]:
+    """Returns the attributes that config.label asks for, and the label of every image.
 
     Raises:
-      UserError: no table, or one that does not name every image once, each with a label.
+      UserError: no table, or one that does not name every image once, each with all attributes; no attributes.
     """
     if not tables:
-        raise UserError(f"config.data.label: {column!r} asked for, but there is no {METADATA} under {root}")
-    names: dict[Path, str] = {}
+        raise UserError(f"config.data.label: {spec!r} asked for, but there is no {METADATA} under {root}")
+    cells: dict[Path, list[str]] = {}
     lines: dict[Path, str] = {}
+    kinds: dict[str, str] = {}
     for table in tables:
-        for line, name, label in _rows(table, column):
+        for line, name, own in _rows(table, spec, kinds):
             path = table.parent / name
             if path in lines:
                 raise UserError(f"{line}: {name} is there twice, first in {lines[path]}; keep one of them")
-            names[path], lines[path] = label, line
+            cells[path], lines[path] = own, line
     known = set(files)
-    if missing := [path for path in names if path not in known]:
+    if missing := [path for path in cells if path not in known]:
         raise UserError(
             f"{METADATA} names {len(missing)} files that are not there or left out, first {missing[0].relative_to(root)}"
         )
-    if unnamed := [path for path in files if path not in names]:
+    if unnamed := [path for path in files if path not in cells]:
         raise UserError(f"{METADATA} lacks {len(unnamed)} images, first {unnamed[0].relative_to(root)}")
-    return names
+    where, row = "config.data.label", {path: index for index, path in enumerate(files)}
+    columns = {
+        name: as_cells(list(map(operator.itemgetter(index), map(cells.__getitem__, files))), kind, f"{where}: {name}")
+        for index, (name, kind) in enumerate(kinds.items())
+    }
+    attributes, labels = of_columns(columns, np.array([row[path] for path in train]), where)
+    return attributes, {path: int(labels[index]) for path, index in row.items()}
 
 
-def _rows(table: Path, column: str) -> Iterator[tuple[str, str, str]]:
-    """Yields where a row is, its file_name and its label, without the spaces around them."""
+def _rows(table: Path, spec: str, kinds: dict[str, str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yields where a row is, its file_name and its labels, without the spaces around them; fills in {column: kind}."""
     with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:  # as file names are read
         rows = csv.reader(file)
         try:
             columns = [name.strip() for name in next(rows, [])]
-            if columns.count("file_name") != 1 or columns.count(column) != 1:
-                wanted = f"wanted are file_name and {column}, each once"
+            asked = asked_columns(spec, columns)
+            if any(columns.count(name) != 1 for name in ("file_name", *asked)) or "file_name" in asked:
+                wanted = f"wanted are file_name and {' and '.join(asked)}, each once"
                 raise UserError(f"config.data.label: {table} has the columns {columns}; {wanted}")
+            kinds.update(asked)
             for cells in rows:
                 line = f"{table}, line {rows.line_num}"
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(columns):
                     raise UserError(f"{line}: too {'few' if len(cells) < len(columns) else 'many'} columns")
-                name, label = (cells[columns.index(key)].strip() for key in ("file_name", column))
-                if not name or not label:
-                    raise UserError(f"{line}: an empty {'file_name' if not name else column}; fill it in")
-                if printable(label) != label:
-                    raise UserError(f"{line}: {printable(label)} is not UTF-8; save the table as UTF-8")
+                own = {key: cells[columns.index(key)].strip() for key in ("file_name", *asked)}
+                if empty := [key for key, cell in own.items() if not cell]:
+                    raise UserError(f"{line}: an empty {empty[0]}; fill it in")
+                name = own.pop("file_name")
+                if odd := [cell for cell in own.values() if printable(cell) != cell]:
+                    raise UserError(f"{line}: {printable(odd[0])} is not UTF-8; save the table as UTF-8")
                 if ".." in Path(name).parts or Path(name).is_absolute():
                     raise UserError(f"{line}: {name!r} leads out of the folder")
-                yield line, name, label
+                yield line, name, list(own.values())
         except csv.Error as error:
             raise UserError(f"{table}: {error}") from error

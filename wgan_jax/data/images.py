@@ -30,9 +30,11 @@ class DamagedImageError(Exception):
 class Form(NamedTuple):
     """What all images are made."""
 
-    size: int  # height and width; 0 for as stored
-    channels: int  # 1 or 3; 0 for as stored
+    size: int  # height, and width where none is given; 0 for as stored
+    channels: int  # 1, 3, or 4 with transparency; 0 for as stored, without it
     background: str  # colour behind transparent pixels, as CSS writes it
+    width: int = 0  # 0 for that of a square
+    crop: bool = True  # whether images are cut to the shape of the size, around their centre; else they are stretched to it
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def bombs_refused() -> Iterator[None]:
 
 
 def decode_image(source: Path | bytes, form: Form) -> np.ndarray:
-    """Returns an image file's first frame as [H, W, C] uint8: turned upright, cut to a centred square, resized antialiased.
+    """Returns an image file's first frame as [H, W, C] uint8: turned upright, cut, resized antialiased, as the form has it.
 
     Raises:
       DamagedImageError: it is no image, truncated, damaged, or large enough to be a decompression bomb.
@@ -53,10 +55,11 @@ def decode_image(source: Path | bytes, form: Form) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as opened:
             image = _flat(_upright(opened), form)
-            grey = form.channels == 1 or (form.channels == 0 and image.mode == "L")
-            image = image.convert("L" if grey else "RGB")
-            if form.size and image.size != (form.size, form.size):
-                image = ImageOps.fit(image, (form.size, form.size), Image.Resampling.LANCZOS)
+            mode = {0: image.mode, 1: "L", 3: "RGB", 4: "RGBA"}[form.channels]
+            image, size = image.convert(mode), (form.width or form.size, form.size)
+            if form.size and image.size != size:
+                how = Image.Resampling.LANCZOS
+                image = ImageOps.fit(image, size, how) if form.crop else image.resize(size, how)
             pixels = np.asarray(image, np.uint8)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DamagedImageError("too many pixels: a decompression bomb?") from error
@@ -82,11 +85,13 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _flat(image: Image.Image, form: Form) -> Image.Image:
-    """Returns the image without palette, transparency or deep greys: mode L or RGB."""
+    """Returns the image in mode L, RGB or, where the form has a channel for transparency, RGBA."""
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L"):  # 16 bits: Pillow's own conversion would clip them at 255
         return Image.fromarray((np.clip(np.asarray(image, np.float64), 0, 65535) / 257).round().astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
+        if form.channels == 4:
+            return layer
         behind = Image.new("RGBA", layer.size, ImageColor.getrgb(form.background))
         return Image.alpha_composite(behind, layer).convert("RGB")
     return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")

@@ -1,16 +1,17 @@
 """Labels of examples that are to be made, of each class as large a share as in the training split; which labels are seen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax.batching import example_keys
+from wgan_jax.data.attributes import LISTED, Attributes
 from wgan_jax.data.dataset import Conditions, Dataset, Law
 from wgan_jax.errors import UserError
 
-LISTED = 20  # classes that a message names
 LABEL = 1  # folded into an example's key, which by itself is its latent's
 SEEN = 2**32 - 1  # beside a seed, in place of the epochs of its stream
 CONDITIONED = 2**32 - 2  # beside a seed, in place of the epochs of its stream
@@ -24,6 +25,18 @@ def class_counts(dataset: Dataset) -> tuple[int, ...]:
     if dataset.conditions is not None:
         return tuple(dataset.conditions.counts.tolist())
     return tuple(np.bincount(dataset.train.labels, minlength=len(dataset.class_names)).tolist())
+
+
+def label_info(dataset: Dataset) -> dict[str, Any]:
+    """Returns what a checkpoint says of a dataset's labels, as JSON takes it."""
+    attributes = attributes_of(dataset)
+    told = attributes.told() if attributes else None
+    return {"class_counts": class_counts(dataset), "class_names": class_names(dataset), "attributes": told}
+
+
+def attributes_of(dataset: Dataset) -> Attributes | None:
+    """Returns what labels are combinations of; None of classes, or without labels."""
+    return None if isinstance(dataset, Law) else dataset.attributes
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:

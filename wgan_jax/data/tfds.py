@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data.cache import SPLITS, Record, Records, Source, hold_out, stamp
+from wgan_jax.data.cache import SPLITS, Content, Record, Records, Source, hold_out, stamp
 from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Stored
 from wgan_jax.errors import UserError
@@ -76,7 +76,7 @@ def _download(config: ConfigDict) -> Path:
     return Path(builder.data_path)
 
 
-def _records(folder: Path, config: ConfigDict) -> tuple[dict[str, Records], list[str]]:
+def _records(folder: Path, config: ConfigDict) -> Content:
     import tensorflow_datasets as tfds
 
     try:
@@ -104,4 +104,4 @@ def _records(folder: Path, config: ConfigDict) -> tuple[dict[str, Records], list
     records: list[Records] = [_Rows("train", train, part, image, label) for part in parts]
     if test:
         records.append(_Rows("test", test, np.arange(len(test)), image, label))
-    return dict(zip(SPLITS, records, strict=True)), list(features[label].names) if label else []
+    return Content(dict(zip(SPLITS, records, strict=True)), list(features[label].names) if label else [])

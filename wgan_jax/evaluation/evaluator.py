@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from wgan_jax.data.dataset import Dataset, Law, Stored, flatten
 from wgan_jax.data.labels import class_counts
 from wgan_jax.errors import NonFiniteError, UserError
+from wgan_jax.evaluation.apart import labels_apart
 from wgan_jax.evaluation.critic import make_critic_statistics
 from wgan_jax.evaluation.reference import (
     NO_FEATURES,
@@ -35,7 +36,7 @@ from wgan_jax.types import Array, Batch, Networks, Params
 PIXEL_VALUES = 2**23  # compared as features at most where these are pixels: 10,000 images 28 x 28, 680 of 64 x 64 x 3
 
 # configs' default and all that it is extended by: what of these the data does not allow is left out without a word
-USUAL = ("wasserstein", "precision_recall", "copying", "classes", "labels", "modes", "quantile")
+USUAL = ("wasserstein", "precision_recall", "copying", "classes", "labels", "label_numbers", "modes", "quantile")
 
 type Values = dict[str, float]  # NaN for what does not exist
 type Draw = Callable[[int], np.ndarray]  # n -> n examples [n, *shape] as the dataset has them
@@ -55,6 +56,8 @@ class Evaluator(NamedTuple):
     of_generator: Callable[[Params, Params, str, int], Values]  # generator variables, critic variables, split, draw
     of_examples: Callable[[Draw, str, int], Values]  # of what a function draws, split, draw
     of_real: Callable[[str, int], Values]  # real data in the generator's place, split, draw
+    # generator variables, split -> of each class, or value of an attribute, its own comparison; {} without a condition
+    by_label: Callable[[Params, str], dict[str, Values]]
     sizes: Callable[[str], Sizes]  # of a split
     real_sizes: Callable[[str], Sizes]  # where real data is in the generator's place
     network: FeatureNetwork | None  # None where no metric compares features
@@ -115,7 +118,7 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     said: set[str] = set()
     compares_features = any(METRICS[name].source == "features" for name in names)
     network = FEATURES[config.eval.features](config, dataset) if compares_features else None
-    tells_classes = not {"classes", "labels"}.isdisjoint(names)
+    tells_classes = not {"classes", "labels", "label_numbers"}.isdisjoint(names)
     counts = class_counts(dataset)
     critic_statistics = make_critic_statistics(networks.score, networks.classify if counts else None)
     draw_generated = make_draw(networks, counts, dataset.shape)
@@ -179,10 +182,16 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
             more = flatten(np.asarray(dataset.draw(jax.random.key(40_000 + draw), many)))
         return compare(reference, Generated(reference.spare[: size.points], reference.again, features, labels, more, asked))
 
+    def by_label(generator: Params, split: str) -> dict[str, Values]:
+        if network is None or not networks.classes or "labels" not in names or not isinstance(dataset, Stored):
+            return {}
+        return labels_apart(dataset, split, networks, generator, network, sizes(split).points)
+
     return Evaluator(
         of_generator,
         of_examples,
         of_real,
+        by_label,
         sizes,
         functools.partial(sizes, real=True),
         network,

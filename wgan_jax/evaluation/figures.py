@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data.columns import Columns
 from wgan_jax.data.dataset import Dataset, Law, Stored
-from wgan_jax.data.labels import class_counts
+from wgan_jax.data.labels import attributes_of, class_counts
 from wgan_jax.data.walk import printable
 from wgan_jax.evaluation import sheets
 from wgan_jax.evaluation.marginals import associations_figure, marginals_figure
 from wgan_jax.evaluation.points import examples_figure
-from wgan_jax.evaluation.sampling import draw_latents, every_label, make_draw, make_generate
+from wgan_jax.evaluation.sampling import draw_latents, every_code, every_label, make_draw, make_generate
 from wgan_jax.features import FeatureNetwork
 from wgan_jax.objectives.penalties import AIMS
 from wgan_jax.report.drawing import (
@@ -65,7 +65,7 @@ class Artist(NamedTuple):
 
 def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Artist:
     """Returns the Artist of a run. Real images are held-out ones, of the validation split; real points are fresh."""
-    key, of_images = jax.random.key(10_000), len(dataset.shape) >= 3
+    key, of_images, attributes = jax.random.key(10_000), len(dataset.shape) >= 3, attributes_of(dataset)
     draw_generated, score = make_draw(networks, class_counts(dataset), dataset.shape), jax.jit(networks.score)
 
     def samples(generator: Params, count: int) -> np.ndarray:
@@ -73,10 +73,15 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
 
     @functools.cache
     def labelled() -> Latents:
+        if attributes is not None:
+            latents = draw_latents(networks, class_counts(dataset), key, ROW)
+            return every_code(
+                latents, attributes, [(column, entry) for _, column, entry in attributes.shown()[: sheets.CLASSES]]
+            )
         return every_label(draw_latents(networks, (), key, ROW), min(networks.classes, sheets.CLASSES))
 
     def by_label(generator: Params) -> np.ndarray:
-        """Returns images of every label, or of the first, ROW of each from the same latents."""
+        """Returns images of every label or value of an attribute, or of the first, ROW of each from the same latents."""
         return np.concatenate(list(make_generate(networks, generator)(labelled())))
 
     def real() -> np.ndarray:
@@ -134,10 +139,11 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
             if networks.classes:
                 told = f"{title}: a row for each label that was asked for, a column per latent; beside it of how many others "
                 told += "of that label a classifier tells it."
-                told_so = [(labels[asked == y] == y) for y in range(min(networks.classes, sheets.CLASSES))]
-                rows = [f"{dataset.class_names[y]}: {sum(agrees)} of {len(agrees)}" for y, agrees in enumerate(told_so)]
+                rows = _agreement(dataset, asked, labels)[: sheets.CLASSES]
                 sheet = sheets.table_of_images(images(by_label(generator)), ROW, (), rows, told)
                 sheets.save_sheet(folder / "labels.png", sheet, title)
+            if attributes is not None:
+                return
             told = f"{title}: {CLASS_IMAGES} samples by a classifier's label; in brackets the training split."
             sheet = sheets.images_by_class(images(x), labels, dataset.class_names, dataset.train.labels, told)
             sheets.save_sheet(folder / "classes.png", sheet, title)
@@ -148,6 +154,18 @@ def make_artist(config: ConfigDict, dataset: Dataset, networks: Networks) -> Art
         save_figure(wasserstein_figure(lines, config, n, units), folder / "wasserstein.png", DPI)
 
     return Artist(draw, draw_last, draw_curves)
+
+
+def _agreement(dataset: Stored, asked: np.ndarray, told: np.ndarray) -> list[str]:
+    """Returns for each row of a sheet by label its name, and of how many examples that were asked so a classifier tells it."""
+    if dataset.attributes is None:
+        named = [(name, asked == y, told == y) for y, name in enumerate(dataset.class_names)]
+    else:
+        rows = dataset.attributes.rows[asked]
+        named = [
+            (words, rows[:, column] == entry, told[:, column] == entry) for words, column, entry in dataset.attributes.shown()
+        ]
+    return [f"{name}: {np.sum(so[own])} of {np.sum(own)}" if own.any() else name for name, own, so in named]
 
 
 class Series(NamedTuple):

@@ -50,9 +50,9 @@ class Generated(NamedTuple):
     first: np.ndarray  # [n, D]
     second: np.ndarray  # [n, D]
     features: Features
-    labels: np.ndarray  # [N], classes as a classifier tells them; empty where no metric asks for them
+    labels: np.ndarray  # [N], classes as a classifier tells them, or [N, A], rows of attributes; empty where no metric asks
     many: np.ndarray  # [QUANTILE_SAMPLES, 1] for a 1-D law, else empty
-    asked: np.ndarray = NO_LABELS  # [N], classes that they were made for, of real ones their own; empty where nobody asked
+    asked: np.ndarray = NO_LABELS  # [N], labels that they were made for, of real ones their own; empty where nobody asked
 
 
 def make_reference[D: Dataset](dataset: D, split: str, samples: int, draw: int = 0) -> Reference[D]:

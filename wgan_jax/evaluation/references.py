@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 
 from wgan_jax.data.columns import Columns
 from wgan_jax.data.dataset import Dataset, Stored, flatten
-from wgan_jax.data.labels import class_counts, draw_labels
+from wgan_jax.data.labels import attributes_of, class_counts, draw_labels
 from wgan_jax.evaluation.evaluator import Sizes, Values, make_evaluator
 from wgan_jax.models import build_networks, make_sampler
 
@@ -71,7 +71,14 @@ class Row(NamedTuple):
 def reference_rows(config: ConfigDict, dataset: Dataset, split: str, draws: int) -> Iterator[tuple[str, Row]]:
     """Yields the row of real data, of the GENERATORS that apply, and of an untrained network, each with its name."""
     classes, scaling = len(class_counts(dataset)), dataset.scaling
-    networks = build_networks(config, dataset.shape, classes=classes, bounded=scaling.bounded, layout=scaling.layout)
+    networks = build_networks(
+        config,
+        dataset.shape,
+        classes=classes,
+        attributes=attributes_of(dataset),
+        bounded=scaling.bounded,
+        layout=scaling.layout,
+    )
     evaluator = make_evaluator(config, dataset, networks)
     yield "real", Row([evaluator.of_real(split, draw) for draw in range(draws)], evaluator.real_sizes(split))
 

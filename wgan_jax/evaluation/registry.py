@@ -1,7 +1,7 @@
 """METRICS by name, each a pure function of both sides of an evaluation; definitions and their traps are in wgan_jax.metrics."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data.columns import Columns
 from wgan_jax.data.dataset import Dataset, Law, Stored
+from wgan_jax.data.labels import attributes_of
 from wgan_jax.evaluation.reference import Generated, Reference, distances_to_train
 from wgan_jax.metrics.divergences import histograms, jensen_shannon, total_variation
 from wgan_jax.metrics.fidelity import (
@@ -19,6 +20,7 @@ from wgan_jax.metrics.fidelity import (
     frechet_distance,
     inception_score,
     label_agreement,
+    label_correlation,
     neighbourhoods,
     precision_recall,
     two_sample_accuracy,
@@ -40,7 +42,10 @@ class Kind(NamedTuple):
 
 ANY = Kind("any data", lambda config, dataset: True)
 STORED = Kind("stored images", lambda config, dataset: isinstance(dataset, Stored))
-LABELLED = Kind("images with labels of at least two classes", lambda config, dataset: _has_two_classes(dataset))
+LABELLED = Kind(
+    "images with labels of at least two classes",
+    lambda config, dataset: _has_two_classes(dataset) and not attributes_of(dataset),
+)
 PLANE = Kind("points in one or two dimensions", lambda config, dataset: math.prod(dataset.shape) <= 2)
 MIXTURE = Kind(
     "mixtures of Gaussians (ring8, grid25)", lambda config, dataset: isinstance(dataset, Law) and dataset.modes is not None
@@ -51,7 +56,19 @@ LINE = Kind(
 )
 CONDITIONAL = Kind(
     "networks that are conditioned on labels",
-    lambda config, dataset: config.conditioning.name != "none" and _has_two_classes(dataset),
+    lambda config, dataset: (
+        config.conditioning.name != "none"
+        and _has_two_classes(dataset)
+        and ((attributes := attributes_of(dataset)) is None or attributes.of_names != [])
+    ),
+)
+NUMBERED = Kind(
+    "networks that are conditioned on numbers",
+    lambda config, dataset: (
+        config.conditioning.name != "none"
+        and (attributes := attributes_of(dataset)) is not None
+        and attributes.of_numbers != []
+    ),
 )
 ROWS = Kind("tables", lambda config, dataset: isinstance(dataset.scaling, Columns))
 ASKED = Kind(
@@ -62,6 +79,9 @@ LOGITS = Kind(
     "features with classes (config.eval.features=classifier or inception)",
     lambda config, dataset: config.eval.features != "pixels",
 )
+
+
+type Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Metric(NamedTuple):
@@ -155,9 +175,28 @@ def _classes(reference: Reference[Stored], generated: Generated) -> dict[str, fl
 
 
 def _labels(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
-    del reference
-    share, least = label_agreement(generated.asked, generated.labels)
-    return {"label_agreement": share, "smallest_agreement": least}
+    """Of attributes the mean over columns of names, and the least over these and their values."""
+    attributes, pairs = reference.dataset.attributes, [(generated.asked, generated.labels)]
+    pairs = pairs if attributes is None else _by_column(reference, generated, attributes.of_names)
+    shares, least = zip(*(label_agreement(asked, told) for asked, told in pairs), strict=True)
+    return {"label_agreement": float(np.mean(shares)), "smallest_agreement": min(least)}
+
+
+def _label_numbers(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
+    """The mean over columns of numbers."""
+    assert reference.dataset.attributes is not None
+    pairs = _by_column(reference, generated, reference.dataset.attributes.of_numbers)
+    return {"label_correlation": float(np.mean([label_correlation(asked, told) for asked, told in pairs]))}
+
+
+def _by_column(reference: Reference[Stored], generated: Generated, columns: Sequence[int]) -> list[Pair]:
+    """Returns what was asked for and what a classifier tells, [N] each, of columns of attributes."""
+    attributes = reference.dataset.attributes
+    assert attributes is not None
+    if not len(generated.asked):
+        return [(generated.asked, generated.asked)] * len(columns)
+    asked = attributes.rows[generated.asked]
+    return [(asked[:, column], generated.labels[:, column]) for column in columns]
 
 
 def _rows(reference: Reference[Stored], generated: Generated) -> tuple[np.ndarray, np.ndarray, Columns]:
@@ -228,6 +267,7 @@ METRICS: dict[str, Metric] = {
     "detection": Metric(("detection_auc",), "features", _detection, 6, kind=ROWS),
     "utility": Metric(("utility", "utility_of_training_rows"), "features", _utility, 4, kind=ROWS),
     "conditions": Metric(("condition_agreement",), "features", _conditions, compares=False, kind=ASKED),
+    "label_numbers": Metric(("label_correlation",), "features", _label_numbers, compares=False, kind=NUMBERED),
 }
 
 

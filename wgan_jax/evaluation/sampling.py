@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import jax
@@ -10,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax.batching import example_keys
-from wgan_jax.data.dataset import Encode, to_pixels
+from wgan_jax.data.attributes import Attributes, filled
+from wgan_jax.data.columns import Columns
+from wgan_jax.data.dataset import Encode
 from wgan_jax.data.labels import draw_labels
+from wgan_jax.data.scaling import PIXELS, Scaling
 from wgan_jax.models import make_sampler
 from wgan_jax.types import Batch, Latents, Networks, Params
 
@@ -120,10 +124,30 @@ def every_label(latents: Latents, classes: int) -> Latents:
 
 def label_walk(latents: Latents, ends: Sequence[int], classes: int, steps: int) -> Latents:
     """Returns ways [steps, n] from one label to another at the z of n latents, both ends included, as shares of the classes."""
-    t, (first, last) = np.linspace(0, 1, steps, dtype=np.float32)[:, None, None], np.eye(classes, dtype=np.float32)[list(ends)]
-    count = len(latents.z)
-    label = np.broadcast_to((1 - t) * first + t * last, (steps, count, classes))
-    return Latents(np.broadcast_to(latents.z, (steps, *latents.z.shape)), label)
+    first, last = np.eye(classes, dtype=np.float32)[list(ends)]
+    shape = (len(latents.z), classes)
+    return code_walk(latents, np.broadcast_to(first, shape), np.broadcast_to(last, shape), steps)
+
+
+def code_walk(latents: Latents, first: np.ndarray, last: np.ndarray, steps: int) -> Latents:
+    """Returns ways [steps, n] from codes [n, K] to others at the z of n latents, both ends included."""
+    t = np.linspace(0, 1, steps, dtype=np.float32)[:, None, None]
+    return Latents(np.broadcast_to(latents.z, (steps, *latents.z.shape)), (1 - t) * first + t * last)
+
+
+def every_code(
+    latents: Latents,
+    attributes: Attributes,
+    entries: Sequence[tuple[int, float]],
+    fixed: Mapping[int, float] = MappingProxyType({}),
+) -> Latents:
+    """Returns latents [len(entries) * n]: the z of n latents, whose labels are combinations, with each (column, entry) in turn.
+
+    fixed: entries of other columns, of all.
+    """
+    rows = filled(attributes.rows[np.asarray(latents.label)], fixed)
+    codes = [attributes.encode(filled(rows, {column: entry})) for column, entry in entries]
+    return Latents(np.tile(latents.z, (len(entries), 1)), np.concatenate(codes))
 
 
 def closed_walk(law: str, latents: Latents, stops: int, steps: int) -> Latents:
@@ -141,28 +165,36 @@ def _every(latents: Latents, n: int, first: int) -> Latents:
 
 
 def _way(law: str, a: Latents, b: Latents, t: np.ndarray) -> Latents:
-    """Returns the way from latents a to b [n] at times t [T]: [T, n]. A label is that of the nearer end: none lie between."""
+    """Returns the way from latents a to b [n] at times t [T]: [T, n]. Codes go along a line, a class is the nearer end's."""
     z = PATHS[law](np.asarray(a.z, np.float64), np.asarray(b.z, np.float64), t)
-    return Latents(z.astype(a.z.dtype), np.where(t[:, None] < 0.5, a.label, b.label))
+    first, last = np.asarray(a.label), np.asarray(b.label)
+    label = np.where(t[:, None] < 0.5, first, last) if first.ndim == 1 else lerp(first, last, t).astype(first.dtype)
+    return Latents(z.astype(a.z.dtype), label)
 
 
-def nearest_images(samples: np.ndarray, train: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices [n, k] of the training images nearest to samples, nearest first, and the distances [n, k].
+def nearest_images(
+    samples: np.ndarray, train: np.ndarray, k: int, scaling: Scaling | Columns = PIXELS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices [n, k] of the training examples nearest to samples, nearest first, and the distances [n, k].
 
-    samples: [n, H, W, C] in [-1, 1], rounded as saving them would; train: [N, H, W, C] uint8, k of them at least. Distances are
-    Euclidean, over all pixels in network units. They are computed on uint8 levels, of which squared distances are whole
-    numbers and exact: of a copy it is 0.
+    samples: [n, *shape] in network units, rounded as saving them would; train: [N, *shape] as stored, k of them at least.
+    Distances are Euclidean, over all entries in network units. Those of pixels are computed on uint8 levels, of which squared
+    distances are whole numbers and exact: of a copy it is 0.
     """
     from sklearn.neighbors import NearestNeighbors
 
-    points = to_pixels(samples).reshape(len(samples), -1).astype(np.float64)
+    def units(stored: np.ndarray) -> np.ndarray:
+        x = stored if scaling == PIXELS else scaling.decode(stored, np.float64)
+        return x.reshape(len(x), -1).astype(np.float64)
+
+    points = units(scaling.encode(samples))
     step = max(1, COMPARED_VALUES // points.shape[1])
     distances: np.ndarray = np.empty((len(points), 0))
     indices: np.ndarray = np.empty((len(points), 0), np.int64)
     for first in range(0, len(train), step):
-        chunk = train[first : first + step].reshape(-1, points.shape[1]).astype(np.float64)
+        chunk = units(train[first : first + step])
         found = NearestNeighbors(n_neighbors=min(k, len(chunk)), algorithm="brute").fit(chunk).kneighbors(points)
         distances, indices = np.hstack([distances, found[0]]), np.hstack([indices, found[1] + first])
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         distances, indices = (np.take_along_axis(x, order, axis=1) for x in (distances, indices))
-    return indices, distances / 127.5
+    return indices, distances / (127.5 if scaling == PIXELS else 1.0)

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import in_chunks
+from wgan_jax.data.attributes import Attributes
 from wgan_jax.data.dataset import Dataset, Law, Stored, flatten
 from wgan_jax.errors import UserError
 from wgan_jax.metrics.fidelity import label_classifier
@@ -35,7 +36,8 @@ class FeatureNetwork(NamedTuple):
     resize: str  # how images come to its input size
     accuracy: float | None  # of a classifier, on the test split
     apply: Callable[[np.ndarray], Features]  # of examples [n, *shape] as the dataset has them
-    # examples and their features -> classes of the dataset [n], as a classifier tells them; for datasets that have some
+    # examples and their features -> classes of the dataset [n], as a classifier tells them; or rows of its attributes [n, A];
+    # for datasets that have some
     label: Callable[[np.ndarray, Features], np.ndarray]
 
 
@@ -61,7 +63,7 @@ def _classifier(config: ConfigDict, dataset: Dataset) -> FeatureNetwork:
         "none",
         network.accuracy,
         lambda images: Features(*in_chunks(network.apply, images, CHUNK)),
-        lambda images, features: features.logits.argmax(axis=1),
+        lambda images, features: _told(features.logits, dataset.attributes),
     )
 
 
@@ -98,6 +100,8 @@ def check_features(config: ConfigDict, dataset: Dataset) -> None:
         raise UserError(
             f"config.eval.features: classifier needs images with labels; {config.data.name} has none here, use pixels"
         )
+    if config.eval.features == "inception" and (len(dataset.shape) != 3 or dataset.shape[2] not in (1, 3)):
+        raise UserError(f"config.eval.features: inception sees grey or RGB images, not examples of {dataset.shape}; use pixels")
     if config.eval.features == "inception":
         from wgan_jax.features.inception import load_inception
 
@@ -105,14 +109,36 @@ def check_features(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def _label(dataset: Dataset) -> Callable[[np.ndarray, Features], np.ndarray]:
-    """Returns (examples, features) -> classes by `label_classifier`, which is fitted at the first call."""
+    """Returns (examples, features) -> classes by `label_classifier`, which is fitted at the first call.
+
+    Of attributes it is one for each column, and rows [n, A].
+    """
 
     @functools.cache
-    def machine() -> "Pipeline":
+    def machines() -> "list[Pipeline]":
         if isinstance(dataset, Law) or len(np.unique(dataset.train.labels)) < 2:
             raise UserError(
                 "config.data: the training images are all of one class, and `classes` tells them apart; see eval.metrics"
             )
-        return label_classifier(dataset.train.images, dataset.train.labels, dataset.decode)
+        images, labels = dataset.train
+        if dataset.attributes is None:
+            return [label_classifier(images, labels, dataset.decode)]
+        entries = zip(dataset.attributes.columns, dataset.attributes.rows[labels].T, strict=True)
+        return [label_classifier(images, own, dataset.decode, numbers=not column.values) for column, own in entries]
 
-    return lambda examples, features: machine().predict(flatten(dataset.decode(examples)))
+    def label(examples: np.ndarray, features: Features) -> np.ndarray:
+        del features
+        points = flatten(dataset.decode(examples))
+        told = np.stack([machine.predict(points) for machine in machines()], axis=1)
+        return told if isinstance(dataset, Stored) and dataset.attributes is not None else told[:, 0]
+
+    return label
+
+
+def _told(logits: np.ndarray, attributes: Attributes | None) -> np.ndarray:
+    """Returns what a classifier's logits [n, K] say: classes [n], or rows of attributes [n, A]."""
+    if attributes is None:
+        return logits.argmax(axis=1)
+    blocks = zip(attributes.columns, attributes.blocks, strict=True)
+    told = [logits[:, block].argmax(axis=1) if column.values else logits[:, block.start] for column, block in blocks]
+    return np.stack(told, axis=1).astype(np.float64)

@@ -217,22 +217,27 @@ def copying_z(test_distances: np.ndarray, generated_distances: np.ndarray) -> fl
 
 
 def label_classifier(
-    examples: np.ndarray, labels: np.ndarray, decode: Callable[[np.ndarray], np.ndarray] = np.asarray
+    examples: np.ndarray,
+    labels: np.ndarray,
+    decode: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    *,
+    numbers: bool = False,
 ) -> "Pipeline":
     """Returns a support vector machine (RBF, C = 10) of points [n, D], fitted to labelled examples [N, ...] of D entries each.
 
-    At most 5,000 of them are used, and their first 64 principal components where they have more values than that. decode: takes
-    the examples, as they are stored, to the units of the points.
+    numbers: whether labels are numbers, and the machine a regression. At most 5,000 of them are used, and their first 64
+    principal components where they have more values than that. decode: takes the examples, as they are stored, to the units of
+    the points.
     """
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
-    from sklearn.svm import SVC
+    from sklearn.svm import SVC, SVR
 
     examples, labels = np.asarray(examples), np.asarray(labels)
     chosen = np.random.default_rng(0).permutation(len(examples))[:CLASSIFIER_EXAMPLES]
     x = flatten(decode(examples[chosen]))
     project = [PCA(CLASSIFIER_COMPONENTS, random_state=0)] if min(x.shape) > CLASSIFIER_COMPONENTS else []
-    return make_pipeline(*project, SVC(gamma="scale", C=10.0)).fit(x, labels[chosen])
+    return make_pipeline(*project, (SVR if numbers else SVC)(gamma="scale", C=10.0)).fit(x, labels[chosen])
 
 
 def class_shares(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -249,6 +254,14 @@ def label_agreement(asked: np.ndarray, told: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     agrees = asked == told
     return float(agrees.mean()), min(float(agrees[asked == label].mean()) for label in np.unique(asked))
+
+
+def label_correlation(asked: np.ndarray, told: np.ndarray) -> float:
+    """Returns Pearson's r of asked and told numbers [N]; NaN where either are all the same."""
+    asked, told = np.asarray(asked, np.float64), np.asarray(told, np.float64)
+    if len(asked) < 2 or np.ptp(asked) == 0 or np.ptp(told) == 0:
+        return math.nan
+    return float(np.corrcoef(asked, told)[0, 1])
 
 
 def class_balance(shares: np.ndarray) -> ClassBalance:

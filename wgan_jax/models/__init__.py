@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import example_keys
+from wgan_jax.data.attributes import Attributes
 from wgan_jax.data.columns import Layout
 from wgan_jax.errors import UserError
 from wgan_jax.models import dcgan, mlp, resnet
-from wgan_jax.models.embedding import CONDITIONINGS
+from wgan_jax.models.embedding import CONDITIONINGS, label_loss
 from wgan_jax.models.kernels import KERNEL_STATE
 from wgan_jax.models.latent import sample_latents
 from wgan_jax.models.layers import NORMALIZATIONS, Style
@@ -61,13 +62,15 @@ def build_networks(
     axis_name: str | None = None,
     *,
     classes: int = 0,
+    attributes: Attributes | None = None,
     bounded: bool | None = None,
     layout: Layout | None = None,
 ) -> Networks:
     """Returns the networks that config.model names, for examples of a shape, with labels of so many classes.
 
-    bounded: whether these are of [-1, 1]; None where [H, W, C] are images that are, and no others. layout: of rows of a table,
-    which go without conditioning where they have no category.
+    attributes: those that labels are combinations of; then classes is the number of combinations. bounded: whether these are of
+    [-1, 1]; None where [H, W, C] are images that are, and no others. layout: of rows of a table, which go without conditioning
+    where they have no category.
 
     Raises:
       UserError: they are not for such examples, or for labels that there are not.
@@ -104,6 +107,7 @@ def build_networks(
             reference=config.batch_size if player == "generator" else 0,
             logits=model.classes if player == "critic" else 0,
             classes=classes,
+            attributes=attributes,
             label_use=getattr(conditioning, player),
             classifies=conditioning.classifies and layout is None,  # a row says itself which category it has
         )
@@ -159,6 +163,8 @@ def build_networks(
         score=score,
         classify=classify if model.classes else None,
         classes=classes if conditional else 0,
+        code=attributes.size if conditional and attributes is not None else 0,
+        label_loss=functools.partial(label_loss, attributes=attributes),
     )
 
 

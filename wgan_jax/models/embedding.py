@@ -1,7 +1,8 @@
-"""Conditioning on class labels by name: what each network does with the label of an example.
+"""Conditioning on labels by name: what each network does with the label of an example.
 
 A label is a class [B] int32, or the shares of all classes [B, K]: on the way from one to another. Packs of m examples have m
-classes [B, m] int32.
+classes [B, m] int32. Of attributes a label is the number of a combination that the data has [B] int32, or its code, or that of
+another, [B, K]; see data/attributes.py.
 """
 
 import math
@@ -10,7 +11,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
+from wgan_jax.data.attributes import Attributes
 from wgan_jax.models.layers import Dense, LabelUse, Style
 
 
@@ -25,7 +28,7 @@ class Conditioning(NamedTuple):
 
 
 class Embedding(nn.Module):
-    """A row of a table for each class: labels to [B, features] in style.param_dtype."""
+    """A row of a table for each class: labels to [B, features] in style.param_dtype. Those of attributes are added up."""
 
     features: int
     style: Style
@@ -33,15 +36,35 @@ class Embedding(nn.Module):
 
     @nn.compact
     def __call__(self, label: jax.Array) -> jax.Array:
-        shape, dtype = (self.style.classes, self.features), self.style.param_dtype
+        shape, dtype = (self.style.label_size, self.features), self.style.param_dtype
         return shares(label, self.style) @ self.param("table", self.initializer, shape, dtype)
 
 
 def shares(label: jax.Array, style: Style) -> jax.Array:
-    """Returns labels as shares of the classes [B, K], those of a pack as [B, m, K], in style.param_dtype."""
+    """Returns labels as shares of the classes or codes of the attributes, [B, K], of a pack [B, m, K], in style.param_dtype."""
     dtype = style.param_dtype
-    is_class = jnp.issubdtype(label.dtype, jnp.integer)
-    return jax.nn.one_hot(label, style.classes, dtype=dtype) if is_class else label.astype(dtype)
+    if not jnp.issubdtype(label.dtype, jnp.integer):
+        return label.astype(dtype)
+    if style.attributes is not None:
+        return jnp.asarray(style.attributes.codes, dtype)[label]
+    return jax.nn.one_hot(label, style.classes, dtype=dtype)
+
+
+def label_loss(logits: jax.Array, label: jax.Array, attributes: Attributes | None) -> jax.Array:
+    """Returns -log P(label) [B] of a classifier's logits; of attributes the sum over columns, of numbers the squared error.
+
+    label: [B] int32, also of attributes.
+    """
+    if attributes is None:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    rows = jnp.asarray(attributes.rows, logits.dtype)[label]
+    losses = [
+        optax.softmax_cross_entropy_with_integer_labels(logits[:, block], rows[:, index].astype(jnp.int32))
+        if column.values
+        else jnp.square(logits[:, block.start] - rows[:, index])
+        for index, (column, block) in enumerate(zip(attributes.columns, attributes.blocks, strict=True))
+    ]
+    return jnp.sum(jnp.stack(losses), axis=0)
 
 
 def _concatenate(x: jax.Array, label: jax.Array, style: Style) -> jax.Array:
@@ -57,16 +80,20 @@ def _concatenate(x: jax.Array, label: jax.Array, style: Style) -> jax.Array:
 
 
 def _modulate(x: jax.Array, label: jax.Array, style: Style) -> jax.Array:
-    """A scale and bias per class and channel (Dumoulin 2017; de Vries 2017); after no normalisation too (Perez 2018)."""
-    shape = (-1, *[1] * (x.ndim - 2), x.shape[-1])
-    scale = Embedding(x.shape[-1], style, nn.initializers.ones)(label).reshape(shape)
+    """A scale and bias per class and channel (Dumoulin 2017; de Vries 2017); after no normalisation too (Perez 2018).
+
+    Of attributes the scale is 1 and what their columns add to it, at the start nothing.
+    """
+    shape, added = (-1, *[1] * (x.ndim - 2), x.shape[-1]), style.attributes is not None
+    scale = Embedding(x.shape[-1], style, nn.initializers.zeros if added else nn.initializers.ones)(label).reshape(shape)
+    scale = 1 + scale if added else scale
     bias = Embedding(x.shape[-1], style, nn.initializers.zeros)(label).reshape(shape)
     return x * scale.astype(x.dtype) + bias.astype(x.dtype)
 
 
 def _project(features: jax.Array, label: jax.Array, style: Style) -> jax.Array:
     """<e(y), features> [B], added to the score (Miyato & Koyama 2018, equation 3)."""
-    every = Dense(style.classes, style, use_bias=False)(features).astype(style.param_dtype)
+    every = Dense(style.label_size, style, use_bias=False)(features).astype(style.param_dtype)
     return jnp.sum(every * shares(label, style), axis=1)
 
 

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wgan_jax.data.attributes import Attributes
 from wgan_jax.data.columns import Layout
 from wgan_jax.models.dropout import latent_key
 from wgan_jax.models.kernels import KERNELS, Linear
@@ -44,12 +45,18 @@ class Style(NamedTuple):
     temperature: float = 0.2  # of the ends of one-hot blocks
     logits: int = 0  # of a critic's score, one for each class of the data; 0 for a linear one
     remat: bool = False  # whether a residual block keeps its input alone for the backward pass, and computes the rest again
-    classes: int = 0  # of labels
+    classes: int = 0  # different labels
+    attributes: Attributes | None = None  # that labels are combinations of; None of classes
     label_use: LabelUse = LabelUse()
     classifies: bool = False  # whether a critic has class_logits
     head: str = "linear"  # of a critic
     dropout: float = 0.0  # rate of a generator's hidden units
     reference: int = 0  # examples, the first of a generator's batch, that virtual batch normalisation refers to
+
+    @property
+    def label_size(self) -> int:
+        """Returns the entries of what networks see of a label: its share of each class, or its code."""
+        return self.classes if self.attributes is None else self.attributes.size
 
     @property
     def mixes_examples(self) -> bool:
@@ -285,5 +292,5 @@ def score(features: jax.Array, label: jax.Array, style: Style, train: bool) -> C
     if style.label_use.score is not None:
         value = value + style.label_use.score(features, label, style)
     if style.classifies:
-        logits = Dense(style.classes, style)(features).astype(dtype)
+        logits = Dense(style.label_size, style)(features).astype(dtype)
     return CriticOutput(value, features.astype(dtype), logits)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import example_keys, pack
@@ -86,10 +85,14 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         return real._replace(label=(real.label + off) % networks.classes)
 
     def classified(hyper: Hyperparameters, *sides: tuple[CriticOutput, Array]) -> list[jax.Array]:
-        """-log P(label) by the auxiliary classifier, where there is one: both players minimise it (Odena 2017, section 3)."""
-        if not networks.classes or sides[0][0].class_logits is None:
+        """-log P(label) by the auxiliary classifier, where there is one: both players minimise it (Odena 2017, section 3).
+
+        Of attributes it has a part for each column.
+        """
+        loss = networks.label_loss
+        if not networks.classes or loss is None:
             return []
-        entropies = (optax.softmax_cross_entropy_with_integer_labels(output.class_logits, label) for output, label in sides)
+        entropies = [loss(output.class_logits, label) for output, label in sides if output.class_logits is not None]
         return [hyper["conditioning.weight"] * jnp.mean(entropy) for entropy in entropies]
 
     def added(player: str, label: Array, *outputs: CriticOutput, hyper: Hyperparameters) -> jax.Array | float:

@@ -50,6 +50,7 @@ DIRECTIONS: dict[str, Direction] = {
     "utility": "higher",
     "utility_of_training_rows": "",
     "condition_agreement": "higher",
+    "label_correlation": "higher",
     "estimate_train": "",
     "estimate_heldout": "",
     "lipschitz_q99": "",

@@ -17,7 +17,7 @@ from wgan_jax.config import flatten
 from wgan_jax.data import introduce, load_dataset, warn_of_data
 from wgan_jax.data.dataset import Dataset, in_one_line
 from wgan_jax.data.dataset import describe as describe_data
-from wgan_jax.data.labels import class_counts, class_names
+from wgan_jax.data.labels import label_info
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError
 from wgan_jax.evaluation.evaluator import Evaluator, check_evaluation, describe, make_evaluator
@@ -137,8 +137,7 @@ def _train(
                 values |= {name: float(value) for name, value in call.metrics.items()}
             info: dict[str, Any] = {"machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
             info |= {"seconds": values["seconds"]}
-            info |= {"class_counts": class_counts(dataset), "scaling": dataset.scaling._asdict()}
-            info["class_names"] = class_names(dataset)
+            info |= {**label_info(dataset), "scaling": dataset.scaling._asdict()}
             if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
                 with clock("evaluate"):

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.data import introduce, load_dataset, warn_of_data
 from wgan_jax.data.dataset import Dataset, describe
-from wgan_jax.data.labels import class_counts, class_names
+from wgan_jax.data.labels import label_info
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation.evaluator import make_evaluator
@@ -142,8 +142,7 @@ def _train(
                 display.state("training")
             if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
                 info = {**dataclasses.asdict(progress), "data": dataset.fingerprint, "shape": dataset.shape}
-                info |= {"class_counts": class_counts(dataset), "scaling": dataset.scaling._asdict()}
-                info["class_names"] = class_names(dataset)
+                info |= {**label_info(dataset), "scaling": dataset.scaling._asdict()}
                 checkpoints.save(step, {"states": on_host(state, count), "best": best}, info)
                 saved = step
             if ended or signals.received:

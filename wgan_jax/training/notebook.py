@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import override
 from wgan_jax.data import load_dataset, stored
+from wgan_jax.data.array import from_arrays
 from wgan_jax.data.dataset import Dataset, Law, Stored
 from wgan_jax.data.labels import class_counts, draw_labels
 from wgan_jax.errors import UserError
@@ -36,18 +37,19 @@ class Trained(NamedTuple):
     dataset: Dataset  # what it was trained on
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
-        """Returns examples [count, ...] of the averaged generator as the dataset has them: uint8 images, or points of a law."""
+        """Returns examples [count, ...] of the averaged generator as the dataset has them, in their units and dtype."""
         key = jax.random.key(seed)
         labels = draw_labels(class_counts(self.dataset), key, count)
         _, examples = make_sampler(self.networks)(self.state.ema, key, labels, 0)
         return self.dataset.encode(examples)
 
 
-def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Path | None = None) -> Trained:
+def train(config: ConfigDict, dataset: Dataset | np.ndarray | None = None, workdir: str | Path | None = None) -> Trained:
     """Trains a config on a dataset, by default that of config.data; prints its progress as experiments.run does.
 
-    workdir: the run directory; the same call again goes on where it was stopped or, with more steps, where it ended. Without
-    one it is a fresh temporary folder. JAX's own settings, such as float64, are the caller's.
+    An array of examples [N, ...] is split and scaled as config.data says of array; see `data.array.from_arrays`. workdir: the
+    run directory; the same call again goes on where it was stopped or, with more steps, where it ended. Without one it is a
+    fresh temporary folder. JAX's own settings, such as float64, are the caller's.
 
     Raises:
       UserError: a mistake in the config, the dataset or the run directory, a line each.
@@ -57,6 +59,8 @@ def train(config: ConfigDict, dataset: Dataset | None = None, workdir: str | Pat
     started, config = time.perf_counter(), override(config.copy_and_resolve_references, [])
     if config.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UserError('config.dtype: float64 needs jax.config.update("jax_enable_x64", True) before anything is computed')
+    if isinstance(dataset, np.ndarray):
+        dataset = from_arrays(dataset, config=config.data)
     dataset = load_dataset(config) if dataset is None else _own(dataset, config)
     folder = Path(absolute(str(workdir or tempfile.mkdtemp(prefix="wgan_jax-"))))
     with open_workdir(folder, config):

@@ -12,9 +12,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
+from wgan_jax.data.attributes import Attributes
 from wgan_jax.data.columns import Layout
 from wgan_jax.data.dataset import Dataset
-from wgan_jax.data.labels import class_counts
+from wgan_jax.data.labels import attributes_of, class_counts
 from wgan_jax.data.source import Feed, make_draw
 from wgan_jax.errors import UserError
 from wgan_jax.models import build_networks, param_dtype
@@ -111,18 +112,27 @@ def make_parts(
     axis_name: str | None = None,
     *,
     classes: int = 0,
+    attributes: Attributes | None = None,
     bounded: bool | None = None,
     layout: Layout | None = None,
 ) -> tuple[Networks, Steps]:
     """Returns the networks of a config, as `build_networks` does, and the pieces of its update."""
-    networks = build_networks(config, shape, axis_name, classes=classes, bounded=bounded, layout=layout)
+    networks = build_networks(config, shape, axis_name, classes=classes, attributes=attributes, bounded=bounded, layout=layout)
     return networks, make_steps(config, networks, make_objective(config, networks, axis_name), axis_name)
 
 
 def parts_of(config: ConfigDict, dataset: Dataset, axis_name: str | None = None) -> tuple[Networks, Steps]:
     """Returns `make_parts` for the examples of a dataset, with its labels."""
-    classes, scaling = len(class_counts(dataset)), dataset.scaling
-    return make_parts(config, dataset.shape, axis_name, classes=classes, bounded=scaling.bounded, layout=scaling.layout)
+    scaling = dataset.scaling
+    return make_parts(
+        config,
+        dataset.shape,
+        axis_name,
+        classes=len(class_counts(dataset)),
+        attributes=attributes_of(dataset),
+        bounded=scaling.bounded,
+        layout=scaling.layout,
+    )
 
 
 def make_program(config: ConfigDict, dataset: Dataset, mapping: str = "auto") -> Program:
