@@ -1,5 +1,6 @@
 """What every test shares: jax's settings, set before it starts a backend, and a few builders."""
 
+import gc
 import importlib
 import io
 import logging
@@ -34,6 +35,7 @@ from wgan_jax.data.scaling import Scaling
 from wgan_jax.training.interruption import SIGNALS
 
 ROOT = Path(__file__).parent.parent
+MAPS = 20_000  # pieces of memory that a worker may have; each compiled program takes some
 
 runtime.choose_matmul_library()  # as every command does
 jax.config.update("jax_num_cpu_devices", 8)
@@ -47,6 +49,16 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 def pytest_xdist_auto_num_workers() -> int:
     """A worker per core that this process may use; each takes up to 2 GiB."""
     return min(len(runtime.visible_cores()), 8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_maps() -> Iterator[None]:
+    """Gives compiled programs back before they are too many: past vm.max_map_count, 65530 by default, XLA ends in a crash."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

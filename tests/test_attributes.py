@@ -495,12 +495,12 @@ def test_an_evaluation_has_a_row_for_each_value(run, faces, command):
     assert entry["by_label"]["skin: dark"].keys() == set(VALUES)
 
 
-def test_a_label_that_a_run_cannot_have_ends_its_command(run, command):
+def test_a_label_that_a_run_cannot_have_ends_its_command(run, faces, command):
     for flags, words in (
         (("--label=hair:pink",), "--label: hair is not 'pink'; it is blond, green, red"),
         (("--label=all",), "--label: all combinations of numbers"),
         (("--label=hair:all", "--interpolate=3"), "--label: all makes a sheet, an .npz or a folder"),
-        (("--label=hair:all", "--nearest=2"), "--label: all makes a sheet, an .npz or a folder"),
+        (("--label=hair:all", "--nearest=2", f"--config.data.path={faces}"), "--label: all makes a sheet, an .npz or a folder"),
     ):
         code, _, error = command("sample", f"--workdir={run}", *flags)
         assert (code, error.count("\n")) == (2, 1)

@@ -102,7 +102,7 @@ FLOATS = np.full((8, 4, 4, 1), 0.5, np.float32)  # in [0, 1]
             r"own gives train images of float32 \(8, 4, 4, 1\); wanted are uint8 \[N, H, W, C\].* 255 for white",
         ),
         ({"images": (8, 4, 4)}, r"train images of uint8 \(8, 4, 4\); wanted are"),
-        ({"images": (8, 1, 4, 4)}, r"uint8 \(8, 1, 4, 4\); wanted are"),  # as PyTorch has them
+        ({"images": (8, 1, 4, 4)}, r"images of \(1, 4, 4\), and the dataset's shape is \(4, 4, 1\)"),  # as PyTorch has them
         ({"images": (0, 4, 4, 1), "labels": 0}, r"uint8 \(0, 4, 4, 1\); wanted are"),
         ({"images": (3, 4, 4, 1), "labels": 3}, "own gives 3 train images; each split needs 4"),
         ({"images": (8, 5, 4, 1)}, r"train images of \(5, 4, 1\), and the dataset's shape is \(4, 4, 1\)"),

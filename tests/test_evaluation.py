@@ -78,6 +78,7 @@ def compared(dataset, n=50):
 
 def test_metrics_apply_where_the_data_allows():
     everywhere = set(METRICS) - {"copying", "classes", "labels", "modes", "quantile", "inception_score", "divergences"}
+    everywhere -= {"label_numbers", "columns", "associations", "detection", "utility", "conditions"}
     beside = {"digits": {"copying", "classes"}, "ring8": {"modes", "divergences"}, "gaussian": {"quantile", "divergences"}}
     for preset, names in beside.items():
         config = load(f"configs/wgan_gp.py:{preset}")
@@ -286,7 +287,8 @@ def test_what_the_data_does_not_allow_is_said_once_unless_it_stands_there_by_def
         "is only of mixtures of Gaussians (ring8, grid25)",
         "is only of laws on the line (gaussian with config.data.dim=1)",
     )
-    assert left_out(config, DIGITS) == {"labels": labels, "modes": mixture, "quantile": line}
+    numbers = "is only of networks that are conditioned on numbers"
+    assert left_out(config, DIGITS) == {"labels": labels, "label_numbers": numbers, "modes": mixture, "quantile": line}
     assert left_out(asking(config, "all"), few(5))["density_coverage"].startswith("needs 6 images of each split")
     one_class = DIGITS._replace(train=DIGITS.train._replace(labels=np.zeros_like(DIGITS.train.labels)))
     assert left_out(asking(config, "wasserstein,classes"), one_class) == {

@@ -433,7 +433,7 @@ WRONG_FLAGS = {
     "--where=cut<Ideal": "has no order; write = or !=",
     "--where=price>1e9": "rows match, and --num=64 are asked for; ask for less",
     "--label=3": "rows of a table are asked for with --where=NAME=VALUE",
-    "--interpolate=3": "of uint8 images, and this run makes rows of a table",
+    "--interpolate=3": "of images and volumes, and this run makes rows of a table",
 }
 
 

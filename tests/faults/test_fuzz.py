@@ -237,8 +237,8 @@ def test_tags(lines):
 @given(cells | st.just("file_name,hair\na.png,red\n").flatmap(lambda head: cells.map(head.__add__)))
 def test_tables(content):
     with written("metadata.csv", b"file_name,hair\n" + content.encode()) as path, only_mistakes():
-        for _, name, label in folder._rows(path, "hair"):
-            assert label
+        for _, name, labels in folder._rows(path, "hair", {}):
+            assert all(labels)
             inside = (path.parent / name).resolve()
             assert inside.is_relative_to(path.parent.resolve())
 
