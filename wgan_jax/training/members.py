@@ -50,9 +50,8 @@ type Tell = Callable[[list[Row]], None]
 def train_task(points: Sequence[Point], folder: Path, title: str, started: float) -> None:
     """Trains the points of a task, which are one program, in a folder, resuming what is there.
 
-    What does not fit in memory together is trained in chunks, one after another. rows.jsonl has the rows so far; summary.json
-    with the hash of rows.jsonl, is
-    written when all is done. `started` is when the work began, on time.perf_counter's clock.
+    What does not fit in memory together is trained in chunks, one after another. rows.jsonl has the rows so far; summary.json,
+    with the hash of that, is written when all is done. `started` is when the work began, on time.perf_counter's clock.
 
     Raises:
       UserError: of the devices, the data or the checkpoints.
