@@ -15,6 +15,7 @@ from wgan_jax.data.scaling import PIXELS, Scaling, fit
 from wgan_jax.data.source import make_draw, plan_feeds
 from wgan_jax.errors import UserError
 from wgan_jax.evaluation.sampling import nearest_images
+from wgan_jax.training.program import parts_of
 
 RNG = np.random.default_rng(0)
 SETS = {  # one of each shape, over dtypes; the vectors are about 1e6 from 0
@@ -130,6 +131,29 @@ def test_labels_stay_with_their_examples_whatever_they_are_called(tmp_path):
     assert dataset.class_names == ("even", "odd")
     for images, labels in dataset.splits.values():
         np.testing.assert_array_equal(images[:, 0] % 2, labels)
+
+
+def test_a_critics_logits_are_as_many_as_the_classes(tmp_path):
+    np.savez(tmp_path / "x.npz", x=SETS["series"], y=np.arange(60) % 3)
+    config = default_config()
+    config.data.update({"name": "array", "path": str(tmp_path / "x.npz"), "cache_dir": str(tmp_path / "cache")})
+    config.model.classes = 3
+    assert load_dataset(config).class_names == ("0", "1", "2")
+    config.model.classes = 7
+    with pytest.raises(UserError, match=r"config\.model\.classes: 7, and the data has 3 classes"):
+        load_dataset(config)
+
+
+@pytest.mark.parametrize(("scaling", "bounded"), [("standard", False), ("minmax", True)])
+def test_a_generator_ends_as_the_scaling_of_its_images_does(scaling, bounded, make_config, tmp_path):
+    np.save(tmp_path / "x.npy", SETS["images"])
+    config = make_config("wgan_gp.py:array", {"model.width": 8, "data.path": str(tmp_path / "x.npy"), "data.scaling": scaling})
+    config.data.cache_dir = str(tmp_path / "cache")
+    networks, steps = parts_of(config, load_dataset(config))
+    state = steps.init_state(jax.random.key(0))
+    z = 1e3 * np.ones((2, config.latent.dim), np.float32)
+    x, _ = networks.generator(state.generator.params, state.generator.model_state, z, np.zeros(2, np.int32))
+    assert (np.abs(x).max() <= 1) == bounded
 
 
 def test_a_folder_has_an_example_in_each_file(tmp_path):

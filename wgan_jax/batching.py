@@ -15,6 +15,9 @@ from ml_collections import ConfigDict
 
 from wgan_jax.types import Array
 
+# Folded into an update's key for what is drawn beside its examples, whose own numbers are smaller; no two are one.
+REPLAY, INPUTS, TARGETS, MISMATCH, UNROLLED = range(2**32 - 1, 2**32 - 6, -1)
+
 
 def warmup_phases(config: ConfigDict, step: jax.Array | int) -> jax.Array | int:
     """Returns the number of critic phases before the generator update of a step: 1, or more where the warm-up asks."""

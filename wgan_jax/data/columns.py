@@ -26,11 +26,9 @@ KNOTS = 1000  # of a distribution function; with no more values than that a colu
 # over the edge would else become the extreme values of the table.
 EDGE = 0.9
 TAIL = 1e-4  # of probability on either side, in which a normal score stays where it is
-MODES, SEEN_MODE, FITTED_ROWS = (
-    10,
-    0.005,
-    10_000,
-)  # of a mixture: at most, the smallest weight (CTGAN), rows that it is fitted to
+MODES = 10  # of a mixture, at most (CTGAN)
+SEEN_MODE = 0.005  # the smallest weight of one that is kept (CTGAN)
+FITTED_ROWS = 10_000  # to which a mixture is fitted
 WIDTH = 4  # standard deviations of a mode that its entry of [-1, 1] spans on each side (CTGAN)
 MOST_DECIMALS = 10  # to which numbers may have been rounded
 TOLD = 12  # columns that the first line of a run names

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import example_keys, pack
+from wgan_jax.batching import MISMATCH, REPLAY, example_keys, pack
 from wgan_jax.objectives.constraints import clip_parameters
 from wgan_jax.objectives.imle import nearest_latents
 from wgan_jax.objectives.inputs import make_inputs
@@ -17,8 +17,6 @@ from wgan_jax.objectives.penalties import PENALTIES, SUMMED, make_points, safe_n
 from wgan_jax.objectives.targets import make_critic_loss
 from wgan_jax.objectives.terms import TERMS
 from wgan_jax.types import Array, Batch, CriticOutput, Hyperparameters, Latents, Metrics, Networks, Params, Player, TrainState
-
-REPLAY, MISMATCH = 2**32 - 1, 2**32 - 4  # folded into an update's key, of which smaller numbers are the examples' own
 
 # loss, (the player's model_state, memory, metrics)
 type Value = tuple[jax.Array, tuple[Params, Params, Metrics]]

@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import example_keys
+from wgan_jax.batching import INPUTS, example_keys
 from wgan_jax.types import Array, Batch, Hyperparameters
-
-INPUTS = 2**32 - 2  # folded into an update's key, of which smaller numbers are the examples' own
 
 # key, real, generated, generator updates done, hyper -> what is shown of both
 type Show = Callable[[jax.Array, Batch, Batch, jax.Array, Hyperparameters], tuple[Batch, Batch]]

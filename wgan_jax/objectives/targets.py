@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import example_keys
+from wgan_jax.batching import TARGETS, example_keys
 from wgan_jax.objectives.losses import CRITERIA, LOSSES
 from wgan_jax.types import Hyperparameters
-
-TARGETS = 2**32 - 3  # folded into an update's key, of which smaller numbers are the examples' own
 
 # key, scores of real and of generated examples, [B] each, hyper -> [B]
 type CriticLoss = Callable[[jax.Array, jax.Array, jax.Array, Hyperparameters], jax.Array]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from wgan_jax.batching import batch_mean, example_keys, warmup_phases
+from wgan_jax.batching import UNROLLED, batch_mean, example_keys, warmup_phases
 from wgan_jax.keys import keys_of
 from wgan_jax.models import param_dtype
 from wgan_jax.objectives import Objective, Value
@@ -31,7 +31,6 @@ DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 TINY = 1e-36  # a second moment that is as good as 0
-UNROLLED = 2**32 - 5  # folded into an update's key, beside objectives.REPLAY
 
 type Take = Callable[[jax.Array, jax.Array, int], Batch]  # position, key, count -> stacked batches [count, B, ...]
 type Updated = tuple[TrainState, Metrics]
