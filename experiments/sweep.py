@@ -25,7 +25,6 @@ from wgan_jax.paths import write_whole
 from wgan_jax.places import check_data
 from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
 from wgan_jax.report.statistics import parse_conditions
-from wgan_jax.runtime import choose_threads_of_sweep
 from wgan_jax.sizes import check_batches
 from wgan_jax.training.logging import read_metrics, write_lines
 from wgan_jax.training.workdir import open_workdir, provenance, vet_workdir, write_json
@@ -63,8 +62,6 @@ def sweep(argv: list[str]) -> None:
     workdir = Path(flags.workdir or command.path(f"runs/{name}"))
     vet_workdir(workdir, "sweep")
     parse_conditions(config.eval.fail)
-    if flags.launcher != "slurm":  # whose jobs have cores of their own
-        choose_threads_of_sweep(point.config for point in described.points)
     with open_workdir(workdir, config, "sweep"):
         print(f"sweep directory: {workdir}", flush=True)
         stages = [described.points]

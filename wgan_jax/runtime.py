@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +51,9 @@ def choose_matmul_library() -> None:
 
 def choose_threads(config: ConfigDict) -> None:
     """Gives XLA:CPU one thread where sharing out matmuls costs more than it brings; before jax starts a backend."""
-    if _multiplies_little(config) and config.devices <= 1:
+    small = config.model.name == "mlp" and config.batch_size * config.model.width**2 <= ONE_THREAD
+    if small and config.devices <= 1:
         os.environ.setdefault("NPROC", "1")  # the size of XLA's thread pools
-
-
-def choose_threads_of_sweep(configs: Iterable[ConfigDict]) -> None:
-    """Gives XLA:CPU, here and in the processes that are begun from here, as many threads as a sweep's points ask for.
-
-    Bits depend on their number: it is not left to the launcher, whose processes each have a share of the cores.
-    """
-    threads = 1 if all(map(_multiplies_little, configs)) else len(visible_cores())
-    os.environ.setdefault("NPROC", str(threads))
-
-
-def _multiplies_little(config: ConfigDict) -> bool:
-    return config.model.name == "mlp" and config.batch_size * config.model.width**2 <= ONE_THREAD
 
 
 def configure_jax(config: ConfigDict) -> None:
