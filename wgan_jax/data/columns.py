@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.stats
+import jax.scipy.special
 import numpy as np
 import scipy
 from jax.typing import DTypeLike
@@ -135,7 +135,7 @@ def _normal(x: np.ndarray, fitted: Fitted, share: Any) -> tuple[np.ndarray, None
 
 def _of_normal(entry: Any, mode: Any, fitted: Fitted, xp: Any) -> Any:
     del mode
-    return _at_level(scipy.special.ndtr(entry) if xp is np else jax.scipy.stats.norm.cdf(entry), fitted, xp)
+    return _at_level((scipy if xp is np else jax.scipy).special.ndtr(entry), fitted, xp)
 
 
 def _fit_standard(x: np.ndarray) -> Fitted:
