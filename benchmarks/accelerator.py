@@ -2,14 +2,14 @@
 
 Run it from the repository's root on a machine with one free GPU (under eight minutes; what that leaves out, it says):
 
-    python -m benchmarks.accelerator [--torch-python=PYTHON] [--out=FILE.json] [--minutes=8]
+    python -m benchmarks.accelerator [--torch-python=PYTHON] [--out=FILE.json] [--minutes=8] [--parts=updates,profile]
     python -m benchmarks.accelerator --tiny [--torch-python=PYTHON]     the same in small, on whatever is there
     python -m benchmarks.accelerator --torch-python=PYTHON --check      both sides' arithmetic, in float64
     python -m benchmarks.accelerator --dry-run                          lowers every update for CUDA and TPU; needs neither
 
 PYTHON is an interpreter with torch and numpy, of an environment of its own if need be; without it only JAX is measured. An
-update is five critic updates of WGAN-GP and a generator's. Sides take turns, medians of three: JAX in float32 products (TF32
-off), TF32 (the default), bfloat16 with the penalty apart from it, and with the penalty too, compiled four at a time; PyTorch as
+update is five critic updates of WGAN-GP and a generator's. Sides take turns, medians of three: JAX in TF32 (the default), in
+bfloat16 with the penalty apart from it, in float32 products (TF32 off), and in bfloat16 with the penalty too; PyTorch as
 benchmarks/accelerator_torch.py has it. `of peak` is of the rate of square matmuls in the same precision in the same run. For
 the other parts see benchmarks/accelerator_parts.py. Without a GPU the exit code is 2; a dry run or a check that finds a
 difference ends with 1.
@@ -22,8 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +36,23 @@ from wgan_jax.runtime import choose_matmul_library
 
 TORCH_SIDE = "benchmarks.accelerator_torch"
 ROUNDS, SECONDS = 3, 0.4  # turns of each side, and their length
-TOGETHER = 4  # programs compiled at a time
 TOLERANCE = 1e-9
-RESERVE = 150  # seconds of the whole that the updates leave to the other parts
+RESERVE = 180  # seconds of the whole that the updates leave to the other parts
+PARTS = (*FIRST, "updates", *THEN)
 
-# What is measured, most wanted first: one wave's programs are compiled together, and then take turns alone.
-WAVES = [
-    [Case("dcgan", 32, 64, 64), Case("dcgan", 32, 64, 256)],
-    [Case("mlp", 2, 64, 256), Case("mlp", 2, 512, 256)],
-    [Case("resnet", 32, 128, 64), Case("resnet", 32, 128, 256)],
-    [Case("dcgan", 64, 64, 64), Case("dcgan", 64, 64, 256)],
+# What is measured, most wanted first.
+CASES = [
+    Case("dcgan", 32, 64, 64),
+    Case("mlp", 2, 64, 256),
+    Case("resnet", 32, 128, 64),
+    Case("dcgan", 64, 64, 64),
+    Case("mlp", 2, 512, 256),
+    Case("dcgan", 32, 64, 256),
+    Case("resnet", 32, 128, 256),
+    Case("dcgan", 64, 64, 256),
 ]
-TINY_WAVES = [[Case("dcgan", 8, 4, 4)], [Case("mlp", 2, 16, 32)], [Case("resnet", 8, 8, 8)]]
+TINY_CASES = [Case("dcgan", 8, 4, 4), Case("mlp", 2, 16, 32), Case("resnet", 8, 8, 8)]
+COMPILED = 2  # cases whose first-order parts PyTorch compiles too, a sample: it takes long
 
 
 def make_side(case: Case, precision: Precision) -> JaxSide:
@@ -151,45 +155,47 @@ def has_tf32() -> bool:
     return major.isdigit() and int(major) >= 8
 
 
-def measure_updates(waves: Sequence[Sequence[Case]], torch: TorchSide | None, until: float, *, tiny: bool) -> Iterator[Row]:
-    """Yields a row per case, precision and side; a wave that would not end by `until`, on time's clock, is left out."""
-    peaks: dict[str, float] = {}
-    wanted = [name for name in PRECISIONS if tiny or name != "tf32" or has_tf32()]
+def measure_updates(cases: Sequence[Case], torch: TorchSide | None, until: float, *, tiny: bool) -> list[Row]:
+    """Returns a row per case, precision and side; a program that would not be done by `until`, on time's clock, is left out.
+
+    One program is compiled at a time: most of that is autotuning, which has the device to itself.
+    """
+    wanted = [name for name in ("tf32", "bfloat16", "float32", "bfloat16 penalty") if tiny or name != "tf32" or has_tf32()]
     if "tf32" not in wanted:
         print("  skipped: TF32, which this device has not")
+    rows: list[Row] = []
     longest = 0.0
-    with ThreadPoolExecutor(1 if tiny else TOGETHER) as pool:
-        for wave in waves:
+    for name in wanted:
+        peak = matmul_rate(PRECISIONS[name], 64 if tiny else 8192)
+        for number, case in enumerate(cases):
             began = time.perf_counter()
             if began + longest > until:
-                print(f"  skipped: {'; '.join(map(str, wave))}: no time is left", flush=True)
+                print(f"  skipped: {case}, {name}: no time is left", flush=True)
                 continue
-            jobs = [(case, name) for case in wave for name in wanted]
-            making = [pool.submit(make_side, case, PRECISIONS[name]) for case, name in jobs]
-            wait(making)  # nothing is measured beside a compilation, which tries kernels out on the device
-            for (case, name), made in zip(jobs, making, strict=True):
-                # of compilation by PyTorch a sample: it takes long
-                compiled = case == wave[0] and name == ("float32" if tiny else "tf32")
-                try:
-                    side = made.result()
-                    if name not in peaks:
-                        peaks[name] = matmul_rate(PRECISIONS[name], 64 if tiny else 8192)
-                    medians = turns(case, name, side, torch, compiled=compiled, rounds=1 if tiny else ROUNDS)
-                except Exception as error:  # out of memory, say: the others go on
-                    print(f"  skipped: {case}, {name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
-                    continue
-                for who, seconds in medians.items():
-                    yield {
-                        "what": str(case),
-                        "precision": name,
-                        "side": who if who == "jax" else f"torch {who}",
-                        "ms/update": 1e3 * seconds,
-                        "real/s": case.config().n_critic * case.batch / seconds,
-                        "of peak": f"{case.flops() / seconds / peaks[name]:.1%}",
-                        "/ jax": seconds / medians["jax"],
-                        "compiled in s": side.compile_seconds if who == "jax" else "",
-                    }
+            try:
+                side = make_side(case, PRECISIONS[name])
+                compiled = name == wanted[0] and number < COMPILED
+                medians = turns(case, name, side, torch, compiled=compiled, rounds=1 if tiny else ROUNDS)
+            except Exception as error:  # out of memory, say: the others go on
+                print(f"  skipped: {case}, {name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
+                continue
+            told = ", ".join(f"{who} {1e3 * seconds:.3g}" for who, seconds in medians.items())
+            print(f"  {case}, {name}, compiled in {side.compile_seconds:.1f} s, ms per update: {told}", flush=True)
+            rows += [
+                {
+                    "what": str(case),
+                    "precision": name,
+                    "side": who if who == "jax" else f"torch {who}",
+                    "ms/update": 1e3 * seconds,
+                    "real/s": case.config().n_critic * case.batch / seconds,
+                    "of peak": f"{case.flops() / seconds / peak:.1%}",
+                    "/ jax": seconds / medians["jax"],
+                    "compiled in s": side.compile_seconds if who == "jax" else "",
+                }
+                for who, seconds in medians.items()
+            ]
             longest = max(longest, time.perf_counter() - began)
+    return rows
 
 
 def compare(cases: Sequence[Case], torch: TorchSide) -> bool:
@@ -227,8 +233,8 @@ def compare(cases: Sequence[Case], torch: TorchSide) -> bool:
     return good
 
 
-def measure(torch: TorchSide | None, minutes: float, *, tiny: bool) -> dict[str, Any]:
-    """Returns everything measured, as it is written to --out, and prints it as it comes."""
+def measure(torch: TorchSide | None, minutes: float, out: Path | None, wanted: Sequence[str] | None, *, tiny: bool) -> None:
+    """Prints what is measured as it comes, and writes it to a file, after every part anew. wanted: parts, or None for all."""
     import jax
 
     from wgan_jax.training.workdir import machine
@@ -240,8 +246,11 @@ def measure(torch: TorchSide | None, minutes: float, *, tiny: bool) -> dict[str,
     here = {**machine(1), "jax": jax.__version__, "torch": about["torch"]}
     print(", ".join(f"{name} {value}" for name, value in here.items() if value), flush=True)
     report: dict[str, Any] = {"machine": here, "parts": {}}
-    updates = lambda _: list(measure_updates(TINY_WAVES if tiny else WAVES, torch, end - RESERVE, tiny=tiny))  # noqa: E731
+    until = end - RESERVE if wanted is None or set(wanted) & set(THEN) else end
+    updates = lambda _: measure_updates(TINY_CASES if tiny else CASES, torch, until, tiny=tiny)  # noqa: E731
     for name, part in {**FIRST, "updates": updates, **THEN}.items():
+        if wanted is not None and name not in wanted:
+            continue
         print(f"{name}:", flush=True)
         started = time.perf_counter()
         try:
@@ -255,9 +264,18 @@ def measure(torch: TorchSide | None, minutes: float, *, tiny: bool) -> dict[str,
             reason = str(error) if isinstance(error, Skip) else f"{type(error).__name__}: {error}"
             report["parts"][name] = {"skipped": reason}
             print(f"  skipped: {reason}", flush=True)
-    report["seconds"] = time.perf_counter() - began
+        report["seconds"] = time.perf_counter() - began
+        if out is not None:
+            out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"{report['seconds']:.0f} s", flush=True)
-    return report
+
+
+def _parts(text: str) -> list[str]:
+    """Returns the names in a list with commas."""
+    names = text.split(",")
+    if unknown := set(names) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: no part; there are {', '.join(PARTS)}")
+    return names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -266,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--torch-python", metavar="PYTHON", help="an interpreter with torch and numpy; without it, JAX alone")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="writes the measurements here too")
     parser.add_argument("--minutes", type=float, default=8.0, help="after which nothing new is begun; default: %(default)s")
+    parser.add_argument("--parts", type=_parts, metavar="PART,..", help=f"those alone, of {', '.join(PARTS)}; default: all")
     parser.add_argument("--tiny", action="store_true", help="tiny networks, on a CPU too")
     parser.add_argument("--check", action="store_true", help="compares the two sides' arithmetic and measures nothing")
     parser.add_argument("--dry-run", action="store_true", help="lowers every update for CUDA and TPU and measures nothing")
@@ -275,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch's side has the same card
     choose_matmul_library()
     if options.dry_run:
-        return 0 if dry_run([case for wave in WAVES for case in wave]) else 1
+        return 0 if dry_run(CASES) else 1
     import jax
 
     if jax.default_backend() != "gpu" and not (options.tiny or options.check):
@@ -285,10 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with open_torch(parser, options.torch_python, TORCH_SIDE) as torch:
         if options.check:
             assert torch is not None
-            return 0 if compare([case for wave in TINY_WAVES for case in wave], torch) else 1
-        report = measure(torch, options.minutes, tiny=options.tiny)
-    if options.out is not None:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            return 0 if compare(TINY_CASES, torch) else 1
+        measure(torch, options.minutes, options.out, options.parts, tiny=options.tiny)
     return 0
 
 

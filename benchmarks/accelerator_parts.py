@@ -4,11 +4,13 @@ Each takes a Scale and returns rows of plain numbers and words, or raises Skip w
 """
 
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from benchmarks.cases import Case
 from benchmarks.toy import JaxSide
 from wgan_jax.config import load
 from wgan_jax.plan import resolve
+from wgan_jax.runtime import visible_cores
 
 ROOT = Path(__file__).parent.parent
 type Row = dict[str, Any]
@@ -27,6 +30,7 @@ type Row = dict[str, Any]
 # The half of the tests that is fast and that a device may run: in float32 products of full precision, their own tolerances
 # (relative 1e-5 of a layer or a loss, 1e-4 of a normalisation or a penalty's gradient), in float64 as on a CPU.
 DEVICE_TESTS = ("losses", "penalties", "objectives", "models", "architectures", "convolution", "batching", "update")
+TESTS = 120  # seconds that they may take
 CPU_TESTS = {
     "test_program, test_members, test_distributed": "eight virtual devices, which only the CPU's backend has",
     "test_reference": "pinned numbers of a whole run in the CPU's order of sums",
@@ -55,7 +59,10 @@ TINY = Scale(Case("dcgan", 8, 4, 4), 2, 3, tests=False)
 
 
 def memory(scale: Scale) -> list[Row]:
-    """Peak bytes of vmapped members, with the copies that a sweep holds, against the estimate of `members_that_fit`."""
+    """Bytes of vmapped members, with the copies that a sweep holds, against the estimate of `members_that_fit`.
+
+    The peak is of the compilation, whose autotuning takes what is free to try kernels out and goes without where none is.
+    """
     import jax
     import numpy as np
 
@@ -77,10 +84,22 @@ def memory(scale: Scale) -> list[Row]:
     copies = [jax.tree.map(jax.numpy.copy, states) for _ in range(2)]  # one being checkpointed, and the best
     hyper = members.spread(jax.tree.map(lambda leaf: np.full(count, leaf), make_hyperparameters(config)))
     keys = members.spread(jax.random.split(jax.random.key(1), count))
-    jax.block_until_ready(members.run_updates(states, members.spread(np.full(count, 2, np.int32)), hyper, keys, feed))
-    del copies
+    arguments = (states, members.spread(np.full(count, 2, np.int32)), hyper, keys, feed)
+    held = (device.memory_stats() or {})["bytes_in_use"] - before
+    analysis = members.run_updates.lower(*arguments).compile().memory_analysis()
     peak = (device.memory_stats() or {})["peak_bytes_in_use"] - before
-    return [{"what": f"a member of {count}, {scale.image}", "MB": peak / count / 1e6, "estimated MB": estimate / 1e6}]
+    if analysis is None:
+        raise Skip(f"{device.device_kind} tells nothing of a program's memory")
+    del copies
+    return [
+        {
+            "what": f"a member of {count}, {scale.image}",
+            "MB held": held / count / 1e6,
+            "MB of the program": analysis.temp_size_in_bytes / count / 1e6,
+            "estimated MB of both": estimate / 1e6,
+            "MB at the peak": peak / count / 1e6,
+        }
+    ]
 
 
 def compilation(scale: Scale) -> list[Row]:
@@ -254,17 +273,23 @@ def tests(scale: Scale) -> list[Row]:
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0",  # which takes most of a small test
     }
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "--tb=line", "-p", "no:cacheprovider", *files]
+    workers = f"-n{max(1, min(12, len(visible_cores()) - 2))}"
+    command = [sys.executable, "-m", "pytest", workers, "-vv", "-Wdefault", "--tb=line", "-p", "no:cacheprovider", *files]
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False)
-        lines = done.stdout.splitlines()
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TESTS, check=False)
+        lines, end = done.stdout.splitlines(), f"ended with {done.returncode}"
     except subprocess.TimeoutExpired as ended:
         out = ended.stdout or b""
-        lines = [*(out.decode() if isinstance(out, bytes) else out).splitlines(), "cut after 90 s"]
-    if not lines:
-        raise Skip("pytest is not installed beside this interpreter, see requirements-dev.txt")
-    rows = [{"what": line} for line in lines if line.startswith("FAILED")] + [{"what": f"{', '.join(files)}: {lines[-1]}"}]
+        lines, end = (out.decode() if isinstance(out, bytes) else out).splitlines(), f"cut after {TESTS} s"
+    found = [re.search(r"\b(PASSED|FAILED|SKIPPED|ERROR)\b.*(tests/\S+)", line) for line in lines]
+    verdicts = {match[2]: match[1] for match in found if match}
+    if not verdicts:
+        raise Skip("no test ran: are pytest and pytest-xdist there, see requirements-dev.txt?")
+    rows = [{"what": f"{verdict} {test}"} for test, verdict in verdicts.items() if verdict in ("FAILED", "ERROR")]
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(verdicts.values()).items())
+    rows += [{"what": f"{', '.join(DEVICE_TESTS)}: {counts}, {end}"}]
     return rows + [{"what": f"not on a device: {names}: {why}"} for names, why in CPU_TESTS.items()]
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from benchmarks import accelerator
-from benchmarks.accelerator import WAVES
+from benchmarks.accelerator import CASES as MEASURED
 from benchmarks.accelerator_parts import idle_time, table
 from benchmarks.cases import PRECISIONS, Case, count, lower, problems
 from wgan_jax.models import build_networks
 
-CASES = {str(case): case for wave in WAVES for case in wave}
+CASES = {str(case): case for case in MEASURED}
 # the structures: neither the width nor the batch changes which operations there are
 SMALL = list({(case.network, case.size): case._replace(width=4, batch=4) for case in CASES.values()}.values())
 # Convolutions by hand, see Case.operations. DCGAN 32, 3 layers: the fakes' pass 3, a critic update 8 and 12, the generator's
@@ -116,3 +116,9 @@ def test_idle_time_is_between_kernels_of_all_streams():
 def test_a_table_is_in_columns():
     rows = [{"what": "a", "ms": 1.5, "n": 2}, {"what": "longer", "ms": 1234.6}]
     assert list(table(rows)) == ["  what       ms  n", "  a       1.500  2", "  longer  1,235"]
+
+
+def test_a_part_that_is_none_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        accelerator.main(["--parts=export,updats"])
+    assert "updats: no part; there are memory, compilation, updates" in capsys.readouterr().err
