@@ -81,8 +81,8 @@ def test_the_gradient_is_that_of_finite_differences(cell):
     networks = build_networks(config, (2,))
     steps, hyper = make_steps(config, networks, make_objective(config, networks)), make_hyperparameters(config)
     update, key = jax.jit(steps.generator_update), jax.random.key(1)
-    start = steps.init_state(jax.random.key(0))
-    start, _ = steps.critic_step(start, REAL, Batch(REAL.x[::-1] / 2, REAL.label), jax.random.key(2), hyper)
+    start = jax.jit(steps.init_state)(jax.random.key(0))
+    start, _ = jax.jit(steps.critic_step)(start, REAL, Batch(REAL.x[::-1] / 2, REAL.label), jax.random.key(2), hyper)
     gradient = gradient_of(start, update(start, REAL, key, hyper)[0])
     rng = np.random.default_rng(1)
     direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), start.generator.params)
@@ -95,20 +95,19 @@ def test_the_gradient_is_that_of_finite_differences(cell):
     derivative = sum(jnp.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
     np.testing.assert_allclose(derivative, (loss(h) - loss(-h)) / (2 * h), rtol=1e-6)
     fixed = make_steps(make_config({**CELLS[cell]}), networks, make_objective(config, networks))
-    frozen = gradient_of(start, fixed.generator_update(start, REAL, key, hyper)[0])
+    frozen = gradient_of(start, jax.jit(fixed.generator_update)(start, REAL, key, hyper)[0])
     parts = zip(*map(jax.tree.leaves, (frozen, gradient)), strict=True)
     assert any(np.max(np.abs(a - b)) > 1e-3 * np.max(np.abs(a)) for a, b in parts)
 
 
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("optimizer", "dtype"), [*((name, "float32") for name in sorted(OPTIMIZERS)), ("adam", "float64")])
 def test_a_dead_unit_leaves_the_gradient_finite(optimizer, dtype):
     """A ReLU that is never on has the gradient 0, of whose square an optimizer takes the root."""
     changes = {"unroll": 3, "critic.optimizer": optimizer, "model.critic_activation": "relu", "dtype": dtype}
     config = make_config(changes)
     networks = build_networks(config, (2,))
     steps, hyper = make_steps(config, networks, make_objective(config, networks)), make_hyperparameters(config)
-    start = steps.init_state(jax.random.key(0))
+    start = jax.jit(steps.init_state)(jax.random.key(0))
     first = start.critic.params["Hidden_0"]["Dense_0"]
     first["bias"] = first["bias"].at[0].set(-1000)
     real = REAL._replace(x=REAL.x.astype(dtype))

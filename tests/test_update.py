@@ -135,7 +135,7 @@ def test_an_optimizer_takes_three_steps_as_by_hand(player, by_hand, beta1, beta2
     other = {"critic": "generator", "generator": "critic"}[player]
     config = make_config(**{f"{player}__{name}": value for name, value in settings.items()}, **{f"{other}__optimizer": "sgd"})
     steps, hyper = toy_steps(config), make_hyperparameters(config)
-    state, key = steps.init_state(jax.random.key(0)), jax.random.key(1)
+    state, key = jax.jit(steps.init_state)(jax.random.key(0)), jax.random.key(1)
     batches = batches_of(GRADIENTS)
     if player == "critic":
         state, _ = steps.critic_phase(state, batches, key, hyper)
@@ -172,7 +172,7 @@ def test_learning_rates_fall_over_a_horizon_of_their_own(decay):
     config.critic.learning_rate, config.generator.learning_rate = 0.1, 0.2
     steps, hyper = toy_steps(config), make_hyperparameters(config)
     update = jax.jit(lambda state: steps.update(state, take_gradients, jax.random.key(0), hyper)[0])
-    state = steps.init_state(jax.random.key(0))
+    state = jax.jit(steps.init_state)(jax.random.key(0))
     critic, generator, position = WEIGHT, WEIGHT, 0
     for fraction in FALLS[decay]:
         gradients = np.sin(position + np.arange(4)[:, None] + np.arange(1, 5))
@@ -190,7 +190,7 @@ def test_parameters_decay_by_the_learning_rate_apart_from_the_gradients(by_hand)
     config = make_config(critic__optimizer=by_hand.__name__, critic__weight_decay=0.25, critic__learning_rate=0.1)
     config.decay_steps = 2
     steps, hyper = toy_steps(config), make_hyperparameters(config)
-    state, w = steps.init_state(jax.random.key(0)), WEIGHT
+    state, w = jax.jit(steps.init_state)(jax.random.key(0)), WEIGHT
     for count, rate in enumerate((0.1, 0.05), 1):
         batch = jax.tree.map(lambda x, i=count - 1: x[i : i + 1], batches_of(GRADIENTS))
         state, _ = steps.critic_phase(state.replace(step=jnp.int32(count - 1)), batch, jax.random.key(1), hyper)
@@ -205,7 +205,7 @@ def test_parameters_decay_by_the_learning_rate_apart_from_the_gradients(by_hand)
 def test_adam_with_decay_is_adamw():
     config = make_config(generator__weight_decay=0.25, generator__learning_rate=0.1, generator__beta1=0.5)
     steps, hyper = toy_steps(config), make_hyperparameters(config)
-    state, optimizer = steps.init_state(jax.random.key(0)), optax.adamw(0.1, b1=0.5, b2=0.9, weight_decay=0.25)
+    state, optimizer = jax.jit(steps.init_state)(jax.random.key(0)), optax.adamw(0.1, b1=0.5, b2=0.9, weight_decay=0.25)
     params = state.generator.params
     opt_state = optimizer.init(params)
     for g, batch in zip(GRADIENTS, zip(*batches_of(GRADIENTS), strict=True), strict=True):
@@ -276,7 +276,7 @@ def test_the_average_warms_up():
     networks, objective = build(config)
     steps, hyper = make_steps(config, networks, objective), make_hyperparameters(config)
     update = jax.jit(steps.generator_update)
-    state = steps.init_state(jax.random.key(0))
+    state = jax.jit(steps.init_state)(jax.random.key(0))
     ema = jax.device_get(state.ema)
     assert set(ema) == {"params", "batch_stats"}
     for t in range(9):
@@ -332,7 +332,7 @@ def test_warmup_equals_as_many_critic_phases():
     update = jax.jit(lambda state: steps.update(state, take_gradients, key, hyper))
     phase = jax.jit(lambda state, position: steps.critic_phase(state, take_gradients(position, key, 5), key, hyper))
     generator_update = jax.jit(steps.generator_update)
-    start = steps.init_state(jax.random.key(0))
+    start = jax.jit(steps.init_state)(jax.random.key(0))
     for step, phases in WARM.items():
         state = expected = start.replace(step=jnp.int32(step), critic_step=jnp.int32(7))
         state, metrics = update(state)
@@ -589,7 +589,7 @@ def test_memory_reaches_every_objective_and_is_not_averaged_over_devices():
         generator=remembering(objective.generator, 100),
     )
     steps, hyper = make_steps(config, networks, objective, "data"), make_hyperparameters(config)
-    start = steps.init_state(jax.random.key(0))
+    start = jax.jit(steps.init_state)(jax.random.key(0))
     assert start.memory == {"seen": 1}
 
     def both(seen, batches):
@@ -638,7 +638,7 @@ def test_what_is_looked_at_is_between_real_and_new_examples_of_this_generator(mo
         penalty_critic=critic, generator=generator, init_generator=lambda key: {"params": {"x": jnp.array([1.0, 2.0])}}
     )
     steps = make_steps(config, networks, make_objective(config, networks))
-    state = steps.init_state(jax.random.key(0))
+    state = jax.jit(steps.init_state)(jax.random.key(0))
     values = steps.look(state, batch_at(0), jax.random.key(2), make_hyperparameters(config))
     close(values["critic_input_gradient_norm"], 11 * 5)  # <w, (1, 2)> = 11
 
