@@ -1,6 +1,7 @@
 """The launchers, on tasks that only write files: in this process, in processes with shares of the machine, as jobs."""
 
 import argparse
+import contextlib
 import json
 import os
 import pickle
@@ -112,10 +113,25 @@ def launch(run_task, workdir, task_ids, *argv):
     launchers.choose(flags)(run_task, str(workdir), task_ids, flags)
 
 
-def start(run_task, workdir, task_ids, *argv):
+# A signal after each task that is handed out, as one may come on a busy machine, where its process runs before that returns.
+EARLY = """
+import os, signal, time
+from concurrent.futures import ThreadPoolExecutor
+submit = ThreadPoolExecutor.submit
+def submit_and_interrupt(pool, function, *arguments):
+    future = submit(pool, function, *arguments)
+    if function.__name__ == "_in_process":
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+    return future
+ThreadPoolExecutor.submit = submit_and_interrupt
+"""
+
+
+def start(run_task, workdir, task_ids, *argv, before=""):
     """Starts a launcher as a command of its own, the leader of a process group, as a terminal does."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    command = [sys.executable, "-c", DRIVER, run_task.__name__, str(workdir), ",".join(task_ids), *argv]
+    command = [sys.executable, "-c", before + DRIVER, run_task.__name__, str(workdir), ",".join(task_ids), *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
 
@@ -275,6 +291,17 @@ def test_a_terminals_interrupt_of_workers_that_only_start_ends_them_quietly(tmp_
     until(lambda: sum(len(path.read_text().split()) for path in tasks.glob("*/children")) == 3)  # a resource tracker too
     os.killpg(command.pid, signal.SIGINT)
     _, err = command.communicate(timeout=120)
+    assert command.returncode == 130
+    assert err == "interrupted by SIGINT; the same command goes on from the newest checkpoint\n"
+
+
+def test_an_interrupt_while_tasks_are_handed_out_reaches_those_that_run(tmp_path):
+    command = start(endless, tmp_path, ["a", "b"], "--launcher=processes", "--workers=2", before=EARLY)
+    try:
+        _, err = command.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)
     assert command.returncode == 130
     assert err == "interrupted by SIGINT; the same command goes on from the newest checkpoint\n"
 

@@ -47,9 +47,11 @@ def run(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argpa
     # A terminal sends its Ctrl-C and its end to all processes; workers, who inherit this mask, hear of it from here alone.
     block = (signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     resource_tracker.ensure_running()  # now, as who starts it loses the mask
-    with Signals(), ThreadPoolExecutor(workers, initializer=signal.pthread_sigmask, initargs=block) as threads:
+    with Signals() as signals, ThreadPoolExecutor(workers, initializer=signal.pthread_sigmask, initargs=block) as threads:
+        signals.deferred = True  # until every task is known to who tells them
         futures = {threads.submit(_in_process, shares, run_task, workdir, task_id): task_id for task_id in task_ids}
         try:
+            signals.obey()
             for done, future in enumerate(as_completed(futures), 1):
                 if report_failure(futures[future], future.result()):
                     failed.append(futures[future])
