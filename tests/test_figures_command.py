@@ -11,7 +11,9 @@ from scipy.stats import norm
 
 from experiments.figures import write_numbers
 from experiments.figures.registry import FIGURES
+from experiments.figures.stacked_digits import stack
 from experiments.figures.why_wgans_work import descend_exactly
+from wgan_jax.data import digits
 from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.models import build_networks, make_sampler
 
@@ -247,6 +249,54 @@ def test_the_exact_w1_is_descended_to_every_example(make_config):
     x = np.asarray(make_sampler(networks)(variables, jax.random.key(1), np.zeros(200, np.int32), 0)[1])
     assert np.abs(x).mean() > 0.8
     assert 0.3 < (x > 0).mean() < 0.7
+
+
+def test_small_data(made):
+    """Zhao 2020, Karras 2020: the critic's estimate on training images leaves that on held-out ones."""
+    found = made("small_data")
+    plain, augmented = found["overfitting"][..., 0]
+    assert plain[-1] > max(plain[0], augmented[-1])
+    on_train, heldout = found["values"][:2, 0, :, 0]
+    assert on_train[-1] > heldout[-1] > 0
+    train = digits.load(None).train.images[:300].reshape(300, -1).astype(float)
+    samples, nearest = np.moveaxis(found["samples"].reshape(2, 4, 2, 6, -1), 2, 0)
+    distances = np.linalg.norm(samples[..., None, :] - train, axis=-1)
+    np.testing.assert_allclose(np.linalg.norm(samples - nearest, axis=-1), distances.min(axis=-1))
+
+
+def test_budget(made):
+    """A GAN's updates take less time than a WGAN-GP's; both get better, and are compared at a time that both have reached."""
+    found = made("budget")
+    assert list(found["methods"]) == ["WGAN-GP", "GAN"]
+    assert (np.diff(found["seconds"], axis=1) > 0).all()
+    per_update = found["seconds"][:, -1] / found["updates"][:, -1]
+    assert per_update[0] > 1.5 * per_update[1]
+    excess = found["values"][0, ..., 0]
+    assert (excess[:, -1] < excess[:, 0]).all()
+    assert found["equal_seconds"] == found["seconds"][:, -1].min()
+    first_to_end = found["seconds"][:, -1].argmin()
+    assert found["at_equal"][first_to_end] == pytest.approx(excess[first_to_end, -1], rel=1e-5)
+    assert ((found["at_equal"] >= excess.min(axis=1)) & (found["at_equal"] <= excess.max(axis=1))).all()
+
+
+def test_stacked_digits(made):
+    """Stacks of digits that no network saw have nearly every mode, their KL is about (K - 1) / 2n; generators have fewer."""
+    found = made("stacked_digits")
+    modes, divergence = found["real"]
+    assert 950 < modes <= 1000
+    assert 999 / 8000 < divergence < 0.4  # (K - 1) / 2n, and what the classes' own shares add
+    assert (found["modes"] < modes).all()
+    assert (found["kl"] > divergence).all()
+    assert found["modes"][1, -1, 0] > found["modes"][1, 0, 0]
+    assert found["samples"].shape == (2, 20, 8, 8, 3)
+
+
+def test_a_stack_is_a_number_of_three_digits():
+    images = (np.arange(10, dtype=np.uint8) * 20)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    stacked = stack(Split(images, np.arange(10, dtype=np.int32)), 500)
+    assert stacked.images.shape == (500, 2, 2, 3)
+    np.testing.assert_array_equal(stacked.labels, stacked.images[:, 1, 0] // 20 @ [100, 10, 1])
+    assert len(np.unique(stacked.labels)) > 350  # of 1,000; 1,000 (1 - e^-.5) = 393 are expected
 
 
 def test_the_list_names_every_figure(command):

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.figures import (
+    budget,
     calibration,
     clipping,
     critic_vs_discriminator,
@@ -19,6 +20,8 @@ from experiments.figures import (
     mode_collapse,
     nash_spiral,
     penalty_barrier,
+    small_data,
+    stacked_digits,
     value_surfaces,
     vanishing_gradients,
     why_wgans_work,
@@ -55,4 +58,9 @@ FIGURES: dict[str, Entry] = {
     "many_paths": Entry("parallel lines, trained by six methods", many_paths.compute, many_paths.draw),
     "calibration": Entry("critics' estimates against known distances", calibration.compute, calibration.draw),
     "why_wgans_work": Entry("a lower W1 is no better generator", why_wgans_work.compute, why_wgans_work.draw),
+    "small_data": Entry(
+        "900 images: what a critic learns by heart, with and without augmentation", small_data.compute, small_data.draw
+    ),
+    "budget": Entry("quality against seconds of training, by method", budget.compute, budget.draw),
+    "stacked_digits": Entry("a thousand modes: three digits as channels", stacked_digits.compute, stacked_digits.draw),
 }
