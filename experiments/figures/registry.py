@@ -61,6 +61,6 @@ FIGURES: dict[str, Entry] = {
     "small_data": Entry(
         "900 images: what a critic learns by heart, with and without augmentation", small_data.compute, small_data.draw
     ),
-    "budget": Entry("quality against seconds of training, by method", budget.compute, budget.draw),
     "stacked_digits": Entry("a thousand modes: three digits as channels", stacked_digits.compute, stacked_digits.draw),
+    "budget": Entry("quality against seconds of training, by method", budget.compute, budget.draw),
 }
