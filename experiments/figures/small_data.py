@@ -25,7 +25,7 @@ AUGMENTATIONS = "color,translation,cutout"  # all that Zhao 2020 has
 SUFFIX = ", augmented"
 COLOURS = {"GAN": ORANGE, "WGAN-GP": BLUE}
 EXAMPLES, BATCH = 900, 50
-EPOCHS = (7, 21, 49, 147, 441, 1323)  # batches of critic and generator alike count
+EPOCHS: tuple[int, ...] = (7, 21, 49, 147, 441, 1323)  # batches of critic and generator alike count
 STAGES = (0, 1, 2, -1)  # of EPOCHS, of which samples are shown
 SHOWN = 6  # samples of a stage
 VALUES = ("estimate_train", "estimate_heldout", "wasserstein_excess", "copying_z")
@@ -40,7 +40,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     changes, epochs, count, size = {"model.width": 128}, EPOCHS, 2, EXAMPLES
     names = [name + suffix for name in METHODS for suffix in ("", SUFFIX)]
     if quick:
-        changes, epochs, count, size, names = {"model.width": 64}, EPOCHS[1:-1], 1, 300, names[2:]
+        changes, epochs, count, size, names = {"model.width": 64, "eval.samples": 200}, EPOCHS[1:-1], 1, 300, names[2:]
     data = digits.load(wgan_gp.get_config("digits").data)
     data = data._replace(train=Split(*(array[:size] for array in data.train)))
     told, shown = [], []
