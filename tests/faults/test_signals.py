@@ -16,6 +16,8 @@ import pytest
 
 from wgan_jax.errors import Interrupted
 from wgan_jax.plan import resolve
+from wgan_jax.records import parse_lines
+from wgan_jax.report.names import SCORE
 from wgan_jax.training import loop, members
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.interruption import Signals, is_handled, unless_interrupted
@@ -126,6 +128,29 @@ def test_a_signal_in_an_evaluation_is_answered_and_the_run_goes_on_with_that_eva
     trained("run")
     same_run(tmp_path / "run", whole)
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir() if "step_" not in path.name] == []
+
+
+def test_an_evaluation_that_was_waited_for_is_saved_though_it_is_no_better(trained, tmp_path, monkeypatch):
+    """Else each later kill would have it made again."""
+    evaluate, signalled = loop.results.on_validation, []
+
+    def rising(evaluator, state, **keywords):
+        if int(state.step) == 2 and not signalled:
+            signalled.append(True)
+            send()
+            never()
+        return evaluate(evaluator, state, **keywords) | {f"eval/{SCORE}": float(state.step)}
+
+    monkeypatch.setattr(loop.results, "on_validation", rising)
+    with pytest.raises(Interrupted):
+        trained("run", eval_every=1, keep=9)
+    checkpoints = Checkpoints(tmp_path / "run/checkpoints")
+    assert (checkpoints.steps(), "pending" in checkpoints.info(2)) == ([1, 2], True)
+    trained("run", eval_every=1, keep=9)
+    assert checkpoints.steps() == [1, 2, 4]
+    assert checkpoints.info(2)["score"] == 2.0
+    assert "pending" not in checkpoints.info(2)
+    assert [line["step"] for line in parse_lines(checkpoints.file(2, "metrics.jsonl"))[0]] == [1, 2]
 
 
 def test_a_signal_in_the_final_evaluation_is_answered(trained, tmp_path, monkeypatch):
