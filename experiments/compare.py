@@ -6,28 +6,28 @@ A workdir is a run's or a sweep's, finished or not. Runs that differ in their se
 shaded from the least to the greatest. Curves are on validation, against generator updates and seconds; the table is on test.
 """
 
-import json
-import logging
+import contextlib
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from experiments import command
-from experiments.launchers.task import read_task, task_names
+from experiments.launchers.task import read_task, summary_of, task_names
+from experiments.sweep import STAGES, rows_of
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.keys import keys_of
-from wgan_jax.plan import Row
+from wgan_jax.records import read_json, read_sealed
 from wgan_jax.report.comparison import CURVES, draw_comparison, shared_metrics, table_of, warnings_of
 from wgan_jax.report.drawing import save_figure
 from wgan_jax.report.settings import Origin, Run, gather, runs_of
 from wgan_jax.report.tables import print_table
 from wgan_jax.training.display import say
 from wgan_jax.training.logging import read_metrics
-from wgan_jax.training.workdir import kind_of, read_config
+from wgan_jax.training.workdir import identity, kind_of, leave_out, read_config, read_summary
 
 NOTE = (
     "on the test split, but `so far`, on validation; best is the state with the lowest excess on validation; ±: of one run "
@@ -76,22 +76,30 @@ def read_runs(folder: Path) -> list[Run]:
     Raises:
       UserError: it is neither, or a file of it cannot be read.
     """
-    stored = flatten(read_config(folder))
+    config = read_config(folder)
     try:
-        return _read_sweep(folder) if kind_of(folder) == "sweep" else [_read_run(folder, stored)]
+        return _read_sweep(folder) if kind_of(folder) == "sweep" else [_read_run(folder, config)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # files of another program, or damaged ones
-        raise UserError(
-            f"--workdir: {folder} cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
-        ) from error
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"--workdir: {folder} cannot be read: {why}; the command that trained it mends it") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def _provenance(folder: Path) -> dict[str, Any]:
+    path = folder / "provenance.json"
+    try:
+        return read_json(path) if path.exists() else {}
+    except (OSError, ValueError):
+        leave_out(path, "cannot be read")
+        return {}
 
 
-def _read_run(folder: Path, config: dict[str, Any]) -> Run:
-    lines = read_metrics(folder / "metrics.jsonl")
-    summary, made = (_read_json(folder / name) for name in ("summary.json", "provenance.json"))
+def _read_run(folder: Path, stored: ConfigDict) -> Run:
+    config, summary = flatten(stored), {}
+    with contextlib.suppress(FileNotFoundError):
+        summary = read_summary(folder, config["steps"], identity(stored))
+    lines, made = read_metrics(folder / "metrics.jsonl"), _provenance(folder)
+    if not all(_is_number(x) or (x is None and name != "seconds") for line in lines for name, x in line.items()):
+        raise ValueError("metrics.jsonl holds what is no number")
     evaluated = [(line, {name.removeprefix("eval/"): x for name, x in line.items() if OWN.fullmatch(name)}) for line in lines]
     validation = [{"step": line["step"], "seconds": line["seconds"], **values} for line, values in evaluated if values]
     step, status = max([line["step"] for line in lines[-1:]] + [summary.get("step", 0)]), summary.get("status", "unfinished")
@@ -122,13 +130,20 @@ def _read_run(folder: Path, config: dict[str, Any]) -> Run:
 
 
 def _read_sweep(folder: Path) -> list[Run]:
-    rows = _sweep_rows(folder)
+    tasks = [read_task(folder, name) for name in task_names(folder)]
+    for task in tasks:
+        with contextlib.suppress(FileNotFoundError):
+            summary_of(folder, task)  # that its rows are those that it ended with
+    points = {point.id: point for task in tasks for point in task.points}
+    if not (folder / STAGES).exists():
+        raise ValueError(f"it has no {STAGES}")
+    stages = [[points[name] for name in stage if name in points] for stage in read_sealed(folder / STAGES)["stages"]]
+    rows = rows_of(folder, stages)
     if not rows:
         raise UserError(f"--workdir: {folder} is a sweep of which nothing was evaluated yet")
-    points = [point for name in task_names(folder) for point in read_task(folder, name).points]
-    configs = {point.id: flatten(point.config) for point in points}
-    overridden = _overridden(_read_json(folder / "provenance.json"))
-    named = list(dict.fromkeys([*overridden, *(key for point in points for key in point.overrides)]))
+    configs = {name: flatten(point.config) for name, point in points.items()}
+    overridden = _overridden(_provenance(folder))
+    named = list(dict.fromkeys([*overridden, *(key for point in points.values() for key in point.overrides)]))
     runs = runs_of(rows, lambda row: configs[row["point"]], named)
     latest = max(run.stage for run in runs)
     clock = "of a device, shared by the members of a sweep's program"
@@ -139,31 +154,8 @@ def _read_sweep(folder: Path) -> list[Run]:
     ]
 
 
-def _sweep_rows(folder: Path) -> list[Row]:
-    """Returns the rows of results.jsonl, which a sweep writes when it ends or is stopped, and of tasks what they wrote since.
-
-    A point that is not in results.jsonl yet is of the latest stage that is.
-    """
-    results = folder / "results.jsonl"
-    found: dict[str, list[Row]] = {}
-    for row in read_metrics(results):
-        found.setdefault(row["point"], []).append(row)
-    written = results.stat().st_mtime_ns if found else 0
-    latest = max((own[0]["stage"] for own in found.values()), default=0)
-    newer: dict[str, list[Row]] = {}
-    older: Counter[str] = Counter()
-    for path in [folder / "tasks" / name / "rows.jsonl" for name in task_names(folder)]:
-        rows = read_metrics(path)
-        if not rows or path.stat().st_mtime_ns <= written:
-            older.update(row["point"] for row in rows)
-            continue
-        for row in rows:
-            stage = found[row["point"]][0]["stage"] if row["point"] in found else latest
-            newer.setdefault(row["point"], []).append({**row, "stage": stage})
-    if lacking := sum(older[point] > len(own) for point, own in found.items()):
-        told = "%s: lacks rows of %d point%s, which the tasks have; the same sweep writes it anew"
-        logging.getLogger(__name__).warning(told, results, lacking, "s" * (lacking > 1))
-    return [row for own in {**found, **newer}.values() for row in own]
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _compared(config: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from experiments import command
 from experiments.restore import check_data, find_model, generator_of, load_data, naming_places, restore_run
 from wgan_jax.errors import UserError
 from wgan_jax.keys import KEYS
+from wgan_jax.records import read_json
 from wgan_jax.training.workdir import write_json
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ def evaluate(argv: list[str]) -> None:
 
     with naming_places(model):
         evaluator = make_evaluator(run.config, dataset, run.networks)
+    model.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(model.folder / ".evaluation.lock")
+    with lock:
+        pass  # where nothing can be written, it is said now
     steps = sorted({*run.steps, run.step}) if flags.step == "all" else [run.step]
     what = f"step {run.step}" if len(steps) == 1 else f"{len(steps)} checkpoints"
     print(f"evaluating {what} and real data, {flags.repeats} draw{'s' * (flags.repeats > 1)} of each", flush=True)
@@ -121,8 +126,7 @@ def evaluate(argv: list[str]) -> None:
                     "by_label": evaluator.by_label(generator, flags.split),
                 }
             )
-    model.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(model.folder / ".evaluation.lock"):
+    with lock:
         both = {_protocol(entry): entry for entry in [*_stored(path), *entries]}
         write_json(path, {"evaluations": sorted(both.values(), key=lambda entry: entry["step"])})
     if deleted:
@@ -152,7 +156,7 @@ def _allowed(config: ConfigDict, dataset: "Dataset") -> str:
 def _stored(path: Path) -> list[dict[str, Any]]:
     """Returns the evaluations that are there already."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))["evaluations"] if path.exists() else []
+        stored = read_json(path)["evaluations"] if path.exists() else []
         _ = [(_protocol(entry), entry["step"]) for entry in stored]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is no evaluation.json of this program; move it away") from error

@@ -24,11 +24,13 @@ from wgan_jax.keys import keys_of
 from wgan_jax.paths import write_whole
 from wgan_jax.places import check_data
 from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
+from wgan_jax.records import sealed
 from wgan_jax.report.statistics import parse_conditions
 from wgan_jax.sizes import check_batches
 from wgan_jax.training.logging import read_metrics, write_lines
 from wgan_jax.training.workdir import open_workdir, provenance, vet_workdir, write_json
 
+STAGES = "stages.json"  # what the points of each stage are so far
 MEMBERS = 64  # of a task: what a kill loses since the last checkpoint, and the width of a vmapped program
 
 
@@ -69,6 +71,7 @@ def sweep(argv: list[str]) -> None:
             while stages[-1]:
                 points = [point for stage in stages for point in stage]
                 tasks = prepare(workdir, points, flags.members)
+                write_json(workdir / STAGES, sealed({"stages": [[point.id for point in stage] for stage in stages]}))
                 missing = [task.id for task in tasks if not is_done(workdir, task)]
                 print(
                     f"{_number(points, 'point')} in {_number(tasks, 'task')}, of which {len(missing)} are to be trained",

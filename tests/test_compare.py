@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,12 +12,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.compare import NOTE, compare, read_runs
-from experiments.launchers.task import write_task
+from experiments.launchers.task import read_task, task_names, write_task
+from experiments.sweep import STAGES
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
 from wgan_jax.plan import plan, resolve
+from wgan_jax.records import file_digest, read_sealed, sealed
 from wgan_jax.report.comparison import draw_comparison, shared_metrics, warnings_of
 from wgan_jax.report.settings import gather
+from wgan_jax.training.workdir import identity, write_json
 
 SCORES = {50: 0.9, 100: 0.4, 150: 0.5}
 loaded = functools.cache(load)
@@ -64,7 +66,8 @@ def write_run(tmp_path, root, monkeypatch):
                     "best": {"step": best, "metric": "x", "value": 0, "test": states[1]},
                     "real": real,
                 }
-            (folder / "summary.json").write_text(json.dumps(summary))
+                summary["files"] = {name: file_digest(folder / name) for name in ("metrics.jsonl", "provenance.json")}
+            write_json(folder / "summary.json", sealed(summary | {"run": identity(config)}))
         return folder
 
     return write
@@ -81,6 +84,13 @@ def told(capsys, monkeypatch):
         return capsys.readouterr().out
 
     return call
+
+
+def rewrite(folder, **changes):
+    """Writes a run's summary.json with those changes, and its files as they are now."""
+    summary = read_sealed(folder / "summary.json") | changes
+    files = {name: file_digest(folder / name) for name in summary["files"]}
+    write_json(folder / "summary.json", sealed(summary | {"files": files}))
 
 
 def rows(text):
@@ -192,8 +202,7 @@ def test_seconds_of_an_end_between_two_lines_follow_from_the_pace(write_run):
     folder = write_run("a", {50: 0.9, 100: 0.4, 130: 0.5}, steps=130)
     path = folder / "metrics.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))  # 130 is no multiple of log_every
-    summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps({**summary, "updates_per_second": 20.0}))
+    rewrite(folder, updates_per_second=20.0)
     (run,) = read_runs(folder)
     assert {state: (row["step"], row["seconds"]) for state, row in run.test.items()} == {
         "last": (130, 6.5),
@@ -227,10 +236,23 @@ def test_seconds_of_other_machines_and_a_seed_twice_are_said(write_run):
     folders = [write_run("a"), write_run("b"), write_run("c", method="gan")]
     path = folders[2] / "provenance.json"
     path.write_text(path.read_text().replace('"processor": "P"', '"processor": "Q"'))
+    rewrite(folders[2])
     assert warnings_of(gather([run for folder in folders for run in read_runs(folder)])) == [
         "seconds are not comparable: on 1 cpu, P (wgan_gp) and on 1 cpu, Q (gan)",
         "wgan_gp: seed 0 is there more than once; its runs are no new ones",
     ]
+
+
+def stage(folder, *stages):
+    write_json(folder / STAGES, sealed({"stages": stages}))
+
+
+def write_rows(folder, lines):
+    """Gives each line to the task that its point is of."""
+    for name in task_names(folder):
+        points = {point.id for point in read_task(folder, name).points}
+        own = "".join(json.dumps(line) + "\n" for line in lines if line["point"] in points)
+        (folder / "tasks" / name / "rows.jsonl").write_text(own)
 
 
 def write_sweep(folder, root):
@@ -242,9 +264,10 @@ def write_sweep(folder, root):
     (folder / "config.json").write_text(json.dumps(base.to_dict()))
     for task in plan(points, 8):
         write_task(folder, task)
+    stage(folder, [point.id for point in points])
     lines = []
     for index, point in enumerate(points):
-        told = {"stage": 0, "point": point.id, "seed": point.config.seed, "method": "wgan_gp", "status": "ok"}
+        told = {"point": point.id, "seed": point.config.seed, "method": "wgan_gp", "status": "ok"}
         dead = index == 3
         for step, score in ((50, 0.5), (100, 0.2 + index / 100)):
             spent = {
@@ -265,16 +288,9 @@ def write_sweep(folder, root):
     return lines
 
 
-@pytest.mark.parametrize("ended", [True, False])
-def test_a_sweep_and_a_run(write_run, told, tmp_path, root, ended):
+def test_a_sweep_and_a_run(write_run, told, tmp_path, root):
     write_run("run", {50: 0.5, 100: 0.4}, steps=100)
-    lines = write_sweep(tmp_path / "sweep", root)
-    tasks = list((tmp_path / "sweep" / "tasks").iterdir())
-    if ended:
-        path = tmp_path / "sweep" / "results.jsonl"
-    else:  # its command was killed, or is still running
-        path, lines = tasks[0] / "rows.jsonl", [{name: x for name, x in line.items() if name != "stage"} for line in lines]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:-4]))
+    write_rows(tmp_path / "sweep", write_sweep(tmp_path / "sweep", root)[:-4])
     text = told("--workdir=sweep", "--workdir=run", "--metric=wasserstein_excess")
     found = rows(text)
     assert found["width 8, 2 runs"]["last"] == ["100", "1", "0.305 ± 0.007"]
@@ -282,35 +298,25 @@ def test_a_sweep_and_a_run(write_run, told, tmp_path, root, ended):
     assert "seconds are not comparable" in text
 
 
-def test_of_a_sweep_of_several_stages_the_latest(write_run, tmp_path, root):
-    lines = write_sweep(tmp_path / "sweep", root)
-    lines[-4:] = [{**line, "stage": 1} for line in lines[-4:]]
-    (tmp_path / "sweep" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (run,) = read_runs(tmp_path / "sweep")
-    assert (run.config["seed"], run.config["model.width"], run.status) == (100, 8, "done")
-
-
-def test_of_a_sweep_that_goes_on_the_newer_rows(write_run, told, tmp_path, root):
-    lines = write_sweep(tmp_path / "sweep", root)
-    results, (task, *_) = tmp_path / "sweep" / "results.jsonl", (tmp_path / "sweep" / "tasks").iterdir()
-    stale = [{**line, "wasserstein_excess": 0.9} for line in lines[:1]]  # of the first point, which had just begun
-    results.write_text("".join(json.dumps({**line, "stage": 1}) + "\n" for line in [*stale, *lines[4:8]]))
-    unstaged = [{name: x for name, x in line.items() if name != "stage"} for line in (*lines[:4], *lines[8:12])]
-    (task / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in unstaged))
-    written = results.stat().st_mtime_ns
-    os.utime(task / "rows.jsonl", ns=(written + 1, written + 1))
-    runs = read_runs(tmp_path / "sweep")
-    assert [(run.config["seed"], run.status, run.stage) for run in runs] == [(0, "done", 1), (1, "done", 1), (0, "done", 1)]
-    assert runs[0].test["last"]["wasserstein_excess"] == pytest.approx(0.3)
-    os.utime(task / "rows.jsonl", ns=(written, written))  # the sweep's command has ended
-    assert [run.status for run in read_runs(tmp_path / "sweep")] == ["unfinished", "done"]
+def test_of_a_sweep_of_several_stages_the_latest_that_has_begun(write_run, tmp_path, root):
+    folder = tmp_path / "sweep"
+    lines = write_sweep(folder, root)
+    ids = list(dict.fromkeys(line["point"] for line in lines))
+    stage(folder, ids[:4], ids[4:])
+    write_rows(folder, lines)
+    (run,) = read_runs(folder)
+    assert (run.config["seed"], run.config["model.width"], run.status, run.stage) == (100, 8, "done", 1)
+    write_rows(folder, lines[:-4])
+    assert [(run.config["seed"], run.stage) for run in read_runs(folder)] == [(0, 0), (1, 0), (0, 0), (1, 0)]
+    stage(folder, ids[2:3])  # of a command that takes fewer points
+    assert [run.config["model.width"] for run in read_runs(folder)] == [16]
 
 
 def test_a_setting_all_of_which_became_non_finite_has_its_last_finite_evaluation(write_run, told, tmp_path, root):
     lines = write_sweep(tmp_path / "sweep", root)
     never = next(line for line in lines if line["seed"] == 100)  # of width 8: non-finite before it had any evaluation
     kept = [{**never, "status": "non-finite", "wasserstein_excess": None}, *lines[12:14]]
-    (tmp_path / "sweep" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    write_rows(tmp_path / "sweep", kept)
     found = rows(told("--workdir=sweep"))
     assert found == {
         "width 8, non-finite at step 50": {},
@@ -321,7 +327,7 @@ def test_a_setting_all_of_which_became_non_finite_has_its_last_finite_evaluation
 def test_a_swept_number_is_no_metric(write_run, tmp_path, root):
     lines = write_sweep(tmp_path / "sweep", root)
     measured = [{**{k: x for k, x in line.items() if k != "wasserstein_excess"}, "mmd": 0.5, "n_critic": 5} for line in lines]
-    (tmp_path / "sweep" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in measured))
+    write_rows(tmp_path / "sweep", measured)
     assert shared_metrics(gather(read_runs(tmp_path / "sweep")), None) == ["mmd"]
 
 
@@ -355,7 +361,11 @@ def test_the_table_has_as_many_metrics_as_fit(write_run, told, monkeypatch):
             ["--workdir=a", "--workdir=other"],
             "no common metric: HERE/a has precision, recall, wasserstein_excess; HERE/other has modes",
         ),
-        (["--workdir=damaged"], "--workdir: HERE/damaged cannot be read: "),
+        (
+            ["--workdir=damaged"],
+            "--workdir: HERE/damaged cannot be read: summary.json is damaged, or of an earlier version; the command that",
+        ),
+        (["--workdir=unstaged"], "--workdir: HERE/unstaged cannot be read: it has no stages.json; the command that"),
         (["--workdir=a", "--out=x.pdf"], "--out: HERE/x.pdf does not end in .png"),
         (["--workdir=a", "--out=nowhere/x.png"], "--out: no directory HERE/nowhere"),
         (["--workdir=a", "--out=dir.png"], "--out: HERE/dir.png: name a file, not a folder"),
@@ -371,7 +381,9 @@ def test_mistakes_are_one_line(write_run, tmp_path, root, flags, message):
     (write_run("damaged") / "summary.json").write_text("{")
     other = write_run("other", method="gan", status="unfinished") / "metrics.jsonl"
     other.write_text('{"step": 50, "seconds": 1.0, "eval/modes": 8.0}\n')
-    write_sweep(tmp_path / "sweep", root)
+    for name in ("sweep", "unstaged"):
+        write_sweep(tmp_path / name, root)
+    (tmp_path / "unstaged" / STAGES).unlink()
     with pytest.raises(UserError, match=re.escape(message.replace("HERE", str(tmp_path)))) as error:
         compare(flags)
     assert len(error.value.lines) == 1

@@ -8,10 +8,10 @@ import pytest
 from experiments import run as command
 from wgan_jax.config import load
 from wgan_jax.errors import UserError
-from wgan_jax.records import sealed, unsealed
+from wgan_jax.records import file_digest, sealed, unsealed
 from wgan_jax.training import loop
 from wgan_jax.training.loop import train
-from wgan_jax.training.workdir import is_finished, kind_of, open_workdir, trained_steps, write_json
+from wgan_jax.training.workdir import identity, is_finished, kind_of, open_workdir, trained_steps, write_json
 
 
 @pytest.fixture
@@ -105,15 +105,17 @@ def test_the_horizon_of_the_same_steps_does_not_change(begun, make_config):
     ],
 )
 def test_what_is_finished(begun, make_config, status, step, steps, finished):
-    folder = begun(steps=40)
+    folder, config = begun(steps=40), make_config("wgan_gp.py:ring8", {"steps": steps})
+    files = {"metrics.jsonl": file_digest(folder / "metrics.jsonl")}
     if status:
-        write_json(folder / "summary.json", {"status": status, "step": step})
-    assert is_finished(folder, make_config("wgan_gp.py:ring8", {"steps": steps})) == finished
+        write_json(folder / "summary.json", sealed({"status": status, "step": step, "run": identity(config), "files": files}))
+    assert is_finished(folder, config) == finished
 
 
-def test_a_finished_run_is_left_as_it_is(begun, root, capsys):
+def test_a_finished_run_is_left_as_it_is(begun, make_config, root, capsys):
     folder = begun(steps=40)
     summary = {"status": "done", "step": 40, "critic_step": 200, "updates_per_second": 7.5}
+    summary = sealed(summary | {"run": identity(make_config("wgan_gp.py:ring8"))})
     write_json(folder / "summary.json", summary)
     command.run([f"--config={root}/configs/wgan_gp.py:ring8", f"--workdir={folder}", "--config.steps=40"])
     assert capsys.readouterr().out.startswith("already done: 40 of 40 steps; ")

@@ -107,7 +107,7 @@ def delete_temporaries(folder: Path, *patterns: str) -> None:
     """Deletes what killed processes left in a folder that no other uses: `replacing`'s files and what patterns name."""
     named = [path for pattern in patterns for path in folder.glob(pattern)]
     for path in named + [path for path in folder.glob(".*.tmp") if is_temporary(path.name)]:
-        _delete(path)
+        delete(path)
 
 
 def delete_stale(folder: Path, *patterns: str) -> None:
@@ -116,10 +116,11 @@ def delete_stale(folder: Path, *patterns: str) -> None:
         with contextlib.suppress(OSError):  # another process was faster
             changed = max(part.lstat().st_mtime for part in (path, *path.glob("*")))
             if time.time() - changed > STALE:
-                _delete(path)
+                delete(path)
 
 
-def _delete(path: Path) -> None:
+def delete(path: Path) -> None:
+    """Deletes a folder, a file or a link, whose target stays; what is not there, or not whole, is no error."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

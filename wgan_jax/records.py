@@ -56,6 +56,32 @@ def unsealed(stored: Any) -> dict[str, Any]:
     return content
 
 
+def read_json(path: Path) -> Any:
+    """Returns what a file of JSON holds.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Returns what a file that holds a sealed dict says.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it does not say what was sealed.
+    """
+    try:
+        return unsealed(read_json(path))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is damaged, or of an earlier version") from error
+
+
 def parse_lines(content: bytes) -> tuple[list[dict[str, Any]], int]:
     """Returns the good lines of a file of JSON lines, dicts with a whole number as `step`, and how many others it has.
 

@@ -1,6 +1,5 @@
 """One task of a sweep, in whatever process a launcher runs it; and the sweep's folder of tasks."""
 
-import json
 import re
 import time
 from pathlib import Path
@@ -11,8 +10,8 @@ from filelock import FileLock, Timeout
 from wgan_jax import runtime
 from wgan_jax.errors import UserError
 from wgan_jax.plan import Task, resolve, task_of
-from wgan_jax.records import file_digest, unsealed
-from wgan_jax.training.workdir import delete_leftovers, leave_out, read_config, write_json
+from wgan_jax.records import read_json
+from wgan_jax.training.workdir import delete_leftovers, identity, leave_out, read_config, read_summary, write_json
 
 ID = re.compile("[0-9a-f]{12}")  # of a task
 
@@ -42,7 +41,7 @@ def read_task(workdir: Path, task_id: str) -> Task:
     path = workdir / "tasks" / task_id / "task.json"
     again = f"delete {path}: the same sweep writes it anew"
     try:
-        stored: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        stored: list[dict[str, Any]] = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{workdir}: task {task_id} cannot be read: {error}; {again}") from error
     if not isinstance(stored, list) or not all(isinstance(point, dict) for point in stored):
@@ -55,12 +54,16 @@ def read_task(workdir: Path, task_id: str) -> Task:
 
 def is_done(workdir: Path, task: Task) -> bool:
     """Says whether a task has trained to the end of its config's steps, and its rows are those that it ended with."""
-    folder = workdir / "tasks" / task.id
     try:
-        summary = unsealed(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
-        return summary["step"] >= task.points[0].config.steps and summary["rows"] == file_digest(folder / "rows.jsonl")
-    except (OSError, ValueError, KeyError):
+        return summary_of(workdir, task)["step"] >= task.points[0].config.steps
+    except (OSError, ValueError):
         return False
+
+
+def summary_of(workdir: Path, task: Task) -> dict[str, Any]:
+    """Returns what the summary.json of a task says; raises as `read_summary`."""
+    configs = [point.config for point in task.points]
+    return read_summary(workdir / "tasks" / task.id, configs[0].steps, identity(*configs))
 
 
 def run_task(workdir: str, task_id: str) -> None:

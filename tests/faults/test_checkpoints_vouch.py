@@ -187,14 +187,35 @@ def test_a_checkpoint_whose_arrays_are_not_what_was_to_be_written_is_not_called_
 
 
 def test_a_step_that_is_written_again_is_never_without_a_checkpoint(saved, monkeypatch):
-    there, rmtree = [], shutil.rmtree
-    monkeypatch.setattr(shutil, "rmtree", lambda path, **options: (rmtree(path, **options), there.append(saved.steps())))
+    there, delete = [], checkpoint_module.delete
+    monkeypatch.setattr(checkpoint_module, "delete", lambda path: (delete(path), there.append(saved.steps())))
     saved.save(3, TREE | {"b": TREE["b"] | {"c": np.int32(33)}}, {})
     saved.wait()
     assert len(there) > 2
     assert {tuple(steps) for steps in there} == {(1, 2, 3)}
     assert int(saved.restore(3, SHAPES)["b"]["c"]) == 33
     assert not list(saved.folder.glob("deleting*"))
+
+
+def test_a_checkpoint_that_is_a_link_is_deleted_as_one_and_its_target_stays(saved):
+    """As of somebody who moved it to where there is more room."""
+    elsewhere = saved.folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    for step in (1, 3):
+        folder_of(saved, step).rename(elsewhere / str(step))
+        folder_of(saved, step).symlink_to(elsewhere / str(step))
+    saved.discard_after(2)
+    for step in (4, 5):
+        saved.keep = 1
+        saved.save(step, TREE, {"score": -1.0 * step})
+        saved.wait()
+    assert saved.steps() == [5]
+    assert sorted(path.name for path in saved.folder.iterdir()) == ["step_00000005"]
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["1", "3"]
+    (saved.folder / "damaged_step_00000005").write_text("a file")
+    (folder_of(saved, 5) / "manifest.json").write_text("{")
+    assert saved.restore_newest(SHAPES) is None
+    assert [path.name for path in saved.folder.iterdir()] == ["damaged_step_00000005"]
 
 
 def test_values_that_are_equal_to_none_are_saved(tmp_path):

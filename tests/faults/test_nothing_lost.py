@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from experiments import sweep
 from experiments.launchers.task import is_done, read_task, task_names
 from wgan_jax import runtime
+from wgan_jax.records import sealed
 
 SMALL = {
     "batch_size": 8,
@@ -95,6 +97,55 @@ def test_so_is_that_of_a_run_that_had_ended(command, run, trained, damage):
     assert summaries[0]["final"] == summaries[1]["final"]
 
 
+def edit(path, change):
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def edited_lines(folder):
+    path = folder / "metrics.jsonl"
+    lines = [json.loads(line) | {"eval/wasserstein_excess": -1.0} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+ENDS = {
+    "a number": (lambda folder: edit(folder / "summary.json", lambda said: said | {"final": said["best"]}), "is damaged"),
+    "another run's": (
+        lambda folder: edit(
+            folder / "summary.json", lambda said: sealed({k: x for k, x in said.items() if k != "seal"} | {"run": "x"})
+        ),
+        "is of another config",
+    ),
+    "a line of the log": (edited_lines, "metrics.jsonl is not what it was when summary.json was written"),
+    "the machine": (lambda folder: edit(folder / "provenance.json", lambda said: said | {"machine": {}}), "provenance.json is"),
+    "a folder": (lambda folder: [(folder / "summary.json").unlink(), (folder / "summary.json").mkdir()], "is a directory"),
+}
+
+
+@pytest.mark.parametrize("damage", ENDS)
+def test_what_a_finished_run_says_is_believed_only_as_it_was_written(command, run, trained, damage):
+    table = compared(command, run)[1].replace(str(run.parent), "")
+    change, said = ENDS[damage]
+    change(run)
+    code, _, error = compared(command, run)
+    assert (code, error.count("\n")) == (2, 1), error
+    assert said in error
+    code, out, error = command("run", *WORDS, f"--workdir={run}")
+    if damage == "a folder":  # which holds somebody's files, perhaps
+        assert (code, error) == (2, f"error: {run / 'summary.json'}: is a directory\n")
+        return
+    assert (code, "already done" in out) == (0, False)
+    assert lines_of(run) == lines_of(trained)
+    assert "already done" in command("run", *WORDS, f"--workdir={run}")[1]
+    assert compared(command, run)[1].replace(str(run.parent), "") == table
+
+
+def test_a_damaged_provenance_is_left_out_of_a_comparison_of_what_goes_on(command, run):
+    without(run, 6)
+    (run / "provenance.json").write_text("{")
+    code, _, error = compared(command, run)
+    assert (code, error) == (0, f"WARNING: {run / 'provenance.json'}: cannot be read; it is left out\n")
+
+
 def test_swapped_checkpoints_are_no_others(command, run, trained):
     checkpoints = run / "checkpoints"
     (checkpoints / "step_00000002").rename(checkpoints / "aside")
@@ -118,6 +169,56 @@ def test_a_config_that_was_changed_is_not_that_of_the_checkpoints(command, run):
     assert (
         "step_00000006: is the checkpoint of another run, or of another config; choose another --step, or move it away" in error
     )
+
+
+def test_samples_are_of_the_data_that_the_run_was_trained_on_whatever_became_of_it(command, tmp_path):
+    """Scaling, labels and their shares are in the checkpoint; what reads the data itself refuses others."""
+    path, folder, rng = tmp_path / "x.npz", tmp_path / "run", np.random.default_rng(0)
+    words = [word for word in WORDS if not word.startswith(("--config=", "--config.steps="))]
+    words += ["--config=configs/wgan_gp.py:array", f"--config.data.path={path}", "--config.conditioning.name=projection"]
+    np.savez(path, x=rng.normal(5, 2, (90, 6, 6, 1)).astype(np.float32), y=rng.integers(0, 2, 90))
+    assert command("run", *words, "--config.steps=2", f"--workdir={folder}")[::2] == (0, "")
+
+    def sampled():
+        assert command("sample", f"--workdir={folder}", f"--out={tmp_path / 's.npz'}", "--num=9")[::2] == (0, "")
+        with np.load(tmp_path / "s.npz") as samples:
+            return [samples[name].tobytes() for name in ("samples", "labels")]
+
+    before = sampled()
+    np.savez(path, x=rng.normal(-900, 40, (90, 6, 6, 1)).astype(np.float32), y=rng.integers(0, 3, 90))
+    assert sampled() == before
+    place = [f"--workdir={folder}", f"--config.data.path={path}"]
+    for name, flags in (
+        ("sample", ["--nearest=1", *place]),
+        ("evaluate", ["--num=10", "--repeats=1", *place]),
+        ("run", [*words, "--config.steps=3", "--config.decay_steps=3", f"--workdir={folder}"]),
+    ):
+        code, _, error = command(name, *flags)
+        *_, said = error.splitlines()  # a run warns first that its rates go on falling
+        assert (code, said.startswith("error: config.data: the images, their ")) == (2, True), error
+        assert "labels or splits are not those that this run was trained on; name where those are, or choose another" in error
+    path.unlink()
+    assert sampled() == before
+
+
+def test_an_evaluation_that_cannot_be_written_is_not_begun(command, run, monkeypatch):
+    monkeypatch.setattr("wgan_jax.evaluation.evaluator.Evaluator.of_real", lambda *_: pytest.fail("it is begun"))
+    (run / ".evaluation.lock").mkdir()
+    code, _, error = command("evaluate", f"--workdir={run}", "--num=30")
+    assert (code, error) == (2, f"error: {run / '.evaluation.lock'}: is a directory\n")
+
+
+@pytest.mark.parametrize("damage", ["{", "", "[" * 100_000, "[1]", '{"steps": [[[', None])
+def test_a_run_whose_config_is_lost_goes_on_with_that_of_the_same_command(command, run, trained, damage):
+    (run / "config.json").unlink()
+    if damage is not None:
+        (run / "config.json").write_text(damage)
+    for name, words in (("run", [*WORDS, "--config.steps=7"]), ("sample", []), ("compare", [f"--out={run.parent / 'x.png'}"])):
+        code, _, error = command(name, *words, f"--workdir={run}")
+        assert (code, error.count("\n"), len(error) < 500) == (2, 1, True), error
+        assert error.endswith("; to go on here, copy config.json from another --workdir of the same command\n")
+    shutil.copy(trained / "config.json", run)
+    assert "already done" in command("run", *WORDS, f"--workdir={run}")[1]
 
 
 def test_strange_names_beside_the_checkpoints_are_left_out(command, run):
@@ -174,6 +275,13 @@ def claimed(path):
     path.write_text(json.dumps({**summary, "step": 7}))
 
 
+def swap_rows(folder):
+    one, other = sorted(folder.glob("tasks/*/rows.jsonl"))
+    texts = one.read_bytes(), other.read_bytes()
+    one.write_bytes(texts[1])
+    other.write_bytes(texts[0])
+
+
 ROWS = {
     "rows missing": ("rows.jsonl", lambda path: path.unlink()),
     "rows shortened": ("rows.jsonl", cut),
@@ -198,12 +306,13 @@ def test_a_task_whose_files_are_not_what_they_were_is_not_done(copied, damage):
 
 
 @pytest.mark.parametrize("damage", ["rows shortened", "a row's number changed", "no size of the chunks"])
-def test_a_sweep_has_all_its_rows_again_after_the_same_command(command, copied, swept, damage):
+def test_a_sweep_has_all_its_rows_again_after_the_same_command(command, copied, swept, damage, monkeypatch):
     (task, *_) = sorted((copied / "tasks").iterdir())
     if damage in ROWS:
         name, change = ROWS[damage]
         change(task / name)
-    else:
+    else:  # nor is there as much memory as there was
+        monkeypatch.setattr("wgan_jax.training.members.members_that_fit", lambda *_: 1)
         (task / "chunk.json").write_text("{")
         (task / "summary.json").unlink()
     code, out, error = command("sweep", *sweep_words(copied))
@@ -258,8 +367,53 @@ def test_strange_folders_beside_the_tasks_are_left_out(command, copied, swept):
     assert command("compare", f"--workdir={copied}", f"--out={copied.parent / 'x.png'}")[0] == 0
 
 
-def test_a_comparison_says_that_a_sweep_s_table_lacks_rows(command, copied):
-    cut(copied / "results.jsonl")
-    code, _, error = command("compare", f"--workdir={copied}", f"--out={copied.parent / 'x.png'}")
-    assert (code, error.count("\n")) == (0, 1), error
-    assert f"{copied / 'results.jsonl'}: lacks rows of 1 point, which the tasks have; the same sweep writes it anew" in error
+def compared(command, folder):
+    return command("compare", f"--workdir={folder}", f"--out={folder.parent / 'x.png'}")
+
+
+def other_stages(folder):
+    path = folder / "stages.json"
+    path.write_text(path.read_text().replace('"stages": [', '"stages": [[],'))
+
+
+def other_base(folder):
+    """Tasks under the config of another sweep, of which their ids, hashes of overrides, say nothing."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "batch_size": 16}))
+
+
+SPOILT = {
+    "a row's number changed": (lambda folder: changed(next((folder / "tasks").glob("*/rows.jsonl"))), "rows.jsonl is not what"),
+    "rows of another task": (swap_rows, "rows.jsonl is not what it was when summary.json was written"),
+    "other stages": (other_stages, "stages.json is damaged, or of an earlier version"),
+    "another config": (other_base, "summary.json is of another config, or of an earlier version"),
+}
+
+
+@pytest.mark.parametrize("damage", SPOILT)
+def test_a_comparison_believes_a_sweep_s_files_only_as_they_were_written(command, copied, damage):
+    assert compared(command, copied)[0] == 0
+    kept = (copied / "config.json").read_text()
+    change, said = SPOILT[damage]
+    change(copied)
+    code, _, error = compared(command, copied)
+    assert (code, error.count("\n")) == (2, 1), error
+    assert error.startswith(f"error: --workdir: {copied} cannot be read: {said}")
+    (copied / "config.json").write_text(kept)
+    assert command("sweep", *sweep_words(copied))[0] == 0
+    assert compared(command, copied)[::2] == (0, "")
+
+
+def test_a_sweep_s_table_is_for_its_reader_and_read_by_nothing(command, copied):
+    table = compared(command, copied)[1]
+    changed(copied / "results.jsonl")
+    assert compared(command, copied)[::2] == (0, "")
+    assert compared(command, copied)[1] == table
+    (copied / "results.jsonl").unlink()
+    assert compared(command, copied)[1] == table
+
+
+def test_a_task_s_folder_of_another_sweep_is_not_done(copied, make_config):
+    """Ids are hashes of overrides: those of a sweep of another base config are the same."""
+    other_base(copied)
+    assert [is_done(copied, read_task(copied, name)) for name in task_names(copied)] == [False, False]

@@ -10,7 +10,6 @@ written under another name and renamed when every array was read back and equals
 
 import contextlib
 import glob
-import json
 import logging
 import math
 import os
@@ -27,7 +26,8 @@ import jax
 import numpy as np
 
 from wgan_jax.errors import UserError
-from wgan_jax.records import file_digest, sealed, to_json, unsealed
+from wgan_jax.paths import delete
+from wgan_jax.records import file_digest, read_json, sealed, to_json, unsealed
 from wgan_jax.training.workdir import checkpoint_steps, leave_out, step_name
 
 BEFORE_SEALS = {"step", "info", "files"}  # the keys of a manifest as earlier versions wrote it
@@ -166,8 +166,10 @@ class Checkpoints:
                     raise
         raise NoCheckpoint(f"{self.folder}: no checkpoint of step {step}; there are: {_listed(self.steps())}")
 
-    def restore_newest(self, target: Any) -> tuple[int, Any] | None:
+    def restore_newest(self, target: Any, vet: Callable[[int], None] = lambda step: None) -> tuple[int, Any] | None:
         """Returns (step, tree) of the newest undamaged checkpoint, or None; the damaged ones are warned of and set aside.
+
+        vet: called with the step before its tree is read.
 
         Raises:
           UserError: it does not fit the target.
@@ -179,9 +181,10 @@ class Checkpoints:
                 earlier = "the checkpoint before it" if step > steps[0] else "the beginning, as no checkpoint is left"
                 logging.getLogger(__name__).warning("%s: %s; falling back to %s", path, damage, earlier)
                 aside = path.with_name(f"damaged_{path.name}")
-                shutil.rmtree(aside, ignore_errors=True)
+                delete(aside)
                 path.rename(aside)
             else:
+                vet(step)
                 return step, _load(path, target)
         return None
 
@@ -200,16 +203,16 @@ class Checkpoints:
         successor: takes its name before it is deleted, where the step has one already, so that a kill leaves one of them.
         """
         trash, path = self.folder / "deleting", self._path(step)
-        shutil.rmtree(trash, ignore_errors=True)  # of a process that was killed here
+        delete(trash)  # of a process that was killed here
         if path.exists():
             path.rename(trash)
         if successor is not None:
             successor.rename(path)
-        shutil.rmtree(trash, ignore_errors=True)
+        delete(trash)
 
     def _write(self, step: int, tree: Any, info: dict[str, Any], files: Mapping[str, bytes]) -> None:
         path, temporary = self._path(step), self.folder / f"writing_{step_name(step)}"
-        shutil.rmtree(temporary, ignore_errors=True)
+        delete(temporary)
         try:
             _check_space(self.folder, tree)
             # Orbax merges the files of an OCDBT database by an unescaped glob; without it, arrays are files of their own
@@ -224,7 +227,7 @@ class Checkpoints:
             _settle(temporary)
             self._delete(step, temporary)
         except Exception as error:  # Orbax and TensorStore report a full disk with classes of their own
-            shutil.rmtree(temporary, ignore_errors=True)
+            delete(temporary)
             cause = next((line for line in str(error).splitlines() if "No space left" in line), None)
             if cause is None and not isinstance(error, OSError):
                 raise
@@ -258,12 +261,12 @@ def _manifest(path: Path, run: str) -> dict[str, Any]:
       DamagedError: its manifest is missing or damaged, or it is of another step or run.
     """
     try:
-        stored = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        stored = read_json(path / "manifest.json")
         said = stored if isinstance(stored, dict) and stored.keys() == BEFORE_SEALS else unsealed(stored)
         whole = type(said["step"]) is int and isinstance(said["info"], dict) and isinstance(said["files"], dict)
     except FileNotFoundError as error:
         raise DamagedError(f"{path}: has no manifest") from error
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DamagedError(f"{path}: its manifest is damaged") from error
     if not whole:
         raise DamagedError(f"{path}: its manifest is damaged")

@@ -1,6 +1,7 @@
 """The loop: train(config, workdir). Straight, and the only place where a run's side effects meet."""
 
 import functools
+import hashlib
 import itertools
 import logging
 import math
@@ -21,6 +22,7 @@ from wgan_jax.data.labels import label_info
 from wgan_jax.data.source import plan_feeds
 from wgan_jax.errors import Interrupted, NonFiniteError
 from wgan_jax.evaluation.evaluator import Evaluator, check_evaluation, describe, make_evaluator
+from wgan_jax.records import file_digest, sealed
 from wgan_jax.report.names import SCORE
 from wgan_jax.training import processes, results
 from wgan_jax.training.budget import check_fits
@@ -65,7 +67,7 @@ def train(config: ConfigDict, workdir: Path, started: float, dataset: Dataset | 
         finally:
             summary["seconds"] = {"total": clock.total(), **clock.seconds}
             if summary["status"] != "running" and "step" in summary and processes.is_first():  # it got as far as to have one
-                write_json(workdir / "summary.json", summary)
+                write_json(workdir / "summary.json", sealed(summary))
     if rows:  # all is written before it is told
         results.tell(workdir, rows, summary)
     return summary
@@ -112,7 +114,7 @@ def _train(
     write_json(workdir / "provenance.json", record)
     state, seconds_before, pending = _restore(checkpoints, state, here, dataset.fingerprint)
     first, critic_step = reached(state)
-    summary |= {"step": first, "critic_step": critic_step}
+    summary |= {"step": first, "critic_step": critic_step, "run": checkpoints.run}
     summary |= {"updates_per_second": first / seconds_before} if seconds_before else {}
     best_score = checkpoints.best_score()
     with (
@@ -176,6 +178,8 @@ def _train(
         artist().draw_last(figures, int(state.step), state.ema, state.critic.variables, evaluator().network)
         artist().draw_curves(figures, log.lines(), evaluator().sizes("validation").points)
         write_json(workdir / "provenance.json", {**record, "evaluation": describe(evaluator()), "end": now()})
+        log_digest = hashlib.sha256(log.content()).hexdigest()
+        summary["files"] = {RECORD: log_digest, "provenance.json": file_digest(workdir / "provenance.json")}
         display.state("done")
     return rows
 
@@ -216,11 +220,13 @@ def _restore(
     Raises:
       UserError: the run was trained on other images.
     """
-    restored = checkpoints.restore_newest(jax.eval_shape(lambda: fresh))
+
+    def vet(step: int) -> None:
+        check_same_data(checkpoints.info(step, "data")["data"], fingerprint)
+
+    restored = checkpoints.restore_newest(jax.eval_shape(lambda: fresh), vet)
     step, state = restored or (0, fresh)
-    info = checkpoints.info(step, "data", "machine", "seconds") if restored else {}
-    if restored:
-        check_same_data(info["data"], fingerprint)
+    info = checkpoints.info(step, "machine", "seconds") if restored else {}
     checkpoints.discard_after(step)
     if restored is None:
         return fresh, 0.0, {}

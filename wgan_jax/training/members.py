@@ -75,8 +75,9 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
         checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}", run=whose)
         tell = lambda own, earlier=tuple(rows): write_lines(folder / "rows.jsonl", [*earlier, *own])  # noqa: E731
         rows += _train(chunk, dataset, checkpoints, f"{title}, {which}", clock, tell)
-    summary = {"step": config.steps, "members": len(points), "seconds": clock.seconds, "machine": here}
-    write_json(folder / "summary.json", sealed({**summary, "rows": file_digest(folder / "rows.jsonl")}))
+    summary = {"step": config.steps, "run": identity(*(point.config for point in points)), "members": len(points)}
+    summary |= {"seconds": clock.seconds, "machine": here, "files": {"rows.jsonl": file_digest(folder / "rows.jsonl")}}
+    write_json(folder / "summary.json", sealed(summary))
 
 
 def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
@@ -84,7 +85,7 @@ def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
     size = chunk_size(folder)
     if size is None or not any(map(checkpoint_steps, folder.glob("checkpoints/*"))):
         size = choose()
-        write_json(folder / "chunk.json", {"members": size})
+        write_json(folder / "chunk.json", sealed({"members": size}))
     return size
 
 
@@ -173,12 +174,15 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
     """
     count = len(fresh.step)
     best = jax.tree.map(np.copy, evaluated(fresh))
-    restored = checkpoints.restore_newest({"states": fresh, "best": best})
+
+    def vet(step: int) -> None:
+        check_same_data(checkpoints.info(step, "data")["data"], fingerprint, "sweep")
+
+    restored = checkpoints.restore_newest({"states": fresh, "best": best}, vet)
     if restored is None:
         return 0, Progress([True] * count, [0.0] * count, [None] * count, [0] * count, []), fresh, best
     step, tree = restored
-    info = checkpoints.info(step, "data", *PROGRESS)
-    check_same_data(info["data"], fingerprint, "sweep")
+    info = checkpoints.info(step, *PROGRESS)
     checkpoints.discard_after(step)
     return step, progress_of(info), tree["states"], tree["best"]
 

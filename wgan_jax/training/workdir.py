@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import platform
@@ -21,7 +20,7 @@ from wgan_jax import paths
 from wgan_jax.config import flatten
 from wgan_jax.errors import UserError
 from wgan_jax.keys import keys_of
-from wgan_jax.records import digest, parse_lines, to_json
+from wgan_jax.records import digest, file_digest, read_json, read_sealed, to_json
 
 # how long and how closely a run is watched, where it runs; the data itself is compared, see `check_same_data`
 MAY_CHANGE = keys_of("schedule", "watch", "place", "cache")
@@ -55,7 +54,8 @@ def vet_workdir(workdir: Path, kind: Kind) -> None:
         and not (workdir / "config.json").exists()
         and any(path.name != ".lock" and not paths.is_temporary(path.name) for path in workdir.iterdir())
     ):
-        raise UserError(f"--workdir: {workdir} is not empty and holds no {kind} (no config.json); choose another")
+        why = f"is not empty and holds no {kind} (no config.json); choose another"
+        raise UserError(f"--workdir: {workdir} {why}{_again(workdir)}")
     if (held := kind_of(workdir)) not in (None, kind):
         raise UserError(f"--workdir: {workdir} holds a {held}, and this is a {kind}; choose another")
 
@@ -101,13 +101,20 @@ def read_config(workdir: Path) -> ConfigDict:
     if not workdir.is_dir():
         raise UserError(f"--workdir: no directory {workdir}")
     try:
-        return ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
+        return ConfigDict(read_json(workdir / "config.json"))
     except FileNotFoundError as error:
         sweeps = [parent for parent in workdir.parents if kind_of(parent) == "sweep"]
-        hint = f"; it is of a sweep, whose models --workdir={sweeps[0]} --point=ID names" if sweeps else ""
+        hint = f"; it is of a sweep, whose models --workdir={sweeps[0]} --point=ID names" if sweeps else _again(workdir)
         raise UserError(f"--workdir: {workdir} holds no run (no config.json){hint}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"--workdir: {workdir / 'config.json'} cannot be read: {error}") from error
+        said = " ".join(str(error).split())
+        raise UserError(f"--workdir: {workdir / 'config.json'} cannot be read: {said}{_again(workdir)}") from error
+
+
+def _again(workdir: Path) -> str:
+    """Returns how a config.json that was lost is had again, where there is something that it is of."""
+    there = any((workdir / folder).is_dir() for folder in MADE.values())
+    return "; to go on here, copy config.json from another --workdir of the same command" if there else ""
 
 
 def check_same_data(stored: str, given: str, kind: Kind = "run") -> None:
@@ -117,7 +124,10 @@ def check_same_data(stored: str, given: str, kind: Kind = "run") -> None:
       UserError: they differ.
     """
     if stored != given:
-        raise UserError(f"config.data: the images, their labels or splits are not those that this {kind} was trained on")
+        raise UserError(
+            f"config.data: the images, their labels or splits are not those that this {kind} was trained on; "
+            "name where those are, or choose another --workdir"
+        )
 
 
 def identity(*configs: ConfigDict) -> str:
@@ -159,26 +169,48 @@ def trained_steps(folder: Path) -> int:
 
 
 def chunk_size(task: Path) -> int | None:
-    """Returns how many members of a sweep's task train together, in the order of its points; None before it was chosen."""
-    path = task / "chunk.json"
+    """Returns how many members of a sweep's task train together, in the order of its points; None before it was chosen.
+
+    Where chunk.json is lost, the checkpoints of the first members say how many these are.
+    """
+    path, first = task / "chunk.json", task / "checkpoints" / "from_00000"
     try:
-        size = json.loads(path.read_text(encoding="utf-8"))["members"] if path.exists() else None
-    except (OSError, ValueError, KeyError, TypeError):
-        size = 0
-    if size is None or (type(size) is int and size > 0):
-        return size
-    leave_out(path, "cannot be read")
+        return int(read_sealed(path)["members"])
+    except (OSError, ValueError, KeyError):
+        if path.exists():
+            leave_out(path, "is damaged, or of an earlier version")
+    for step in checkpoint_steps(first):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return len(read_sealed(first / step_name(step) / "manifest.json")["info"]["alive"])
     return None
 
 
+def read_summary(folder: Path, steps: int, run: str) -> dict[str, Any]:
+    """Returns what the summary.json of a run, or of a sweep's task, says, once all that it vouches for is as it says.
+
+    steps: of which it is the end; one of fewer is of a past end, and the files go on. run: whose it is, see `identity`.
+
+    Raises:
+      FileNotFoundError: there is none.
+      OSError: it cannot be read.
+      ValueError: it is damaged or of another config, or a file is not what it was at the end.
+    """
+    summary = read_sealed(folder / "summary.json")
+    if summary.get("run") != run:
+        raise ValueError("summary.json is of another config, or of an earlier version")
+    for name, written in summary.get("files", {}).items():
+        if summary["step"] >= steps and not ((folder / name).is_file() and file_digest(folder / name) == written):
+            raise ValueError(f"{name} is not what it was when summary.json was written")
+    return summary
+
+
 def is_finished(workdir: Path, config: ConfigDict) -> bool:
-    """Says whether a run directory holds all that a run of so many steps leaves, its record without a damaged line."""
+    """Says whether a run directory holds all that a run of so many steps leaves, as it left it."""
     try:
-        summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
-        _, lost = parse_lines((workdir / "metrics.jsonl").read_bytes())
-        ended = (summary["status"], summary["step"], lost) == ("done", config.steps, 0)
-    except (OSError, ValueError, KeyError, TypeError):
+        summary = read_summary(workdir, config.steps, identity(config))
+    except (OSError, ValueError):
         return False
+    ended = (summary.get("status"), summary["step"]) == ("done", config.steps)
     return ended and trained_steps(workdir / "checkpoints") == config.steps
 
 
