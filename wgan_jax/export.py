@@ -1,6 +1,6 @@
 """A generator as one file for other programs: a serialised `jax.export` artefact, and what its user must know as JSON.
 
-The JSON has the artefact's SHA-256; `load_generator` compares it.
+The JSON has the artefact's SHA-256, and one of all that it says; `load_generator` compares both.
 
 The artefact is StableHLO with the parameters in it, for CPU and CUDA and any batch size. jax and flatbuffers alone load it:
 
@@ -17,7 +17,6 @@ It takes and gives float32; in between it computes in the run's own dtype, float
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from wgan_jax.data.columns import Columns
 from wgan_jax.data.scaling import PIXELS, Scaling
 from wgan_jax.errors import UserError
 from wgan_jax.paths import write_whole
-from wgan_jax.records import to_json
+from wgan_jax.records import read_sealed, sealed, to_json
 from wgan_jax.types import Latents, Networks, Params
 
 FORMAT, PLATFORMS = "jax.export", ("cpu", "cuda")
@@ -59,8 +58,8 @@ def export_generator(networks: Networks, variables: Params, latent_dim: int, sca
 
 
 def save_generator(path: Path, artefact: bytes, described: dict[str, Any]) -> None:
-    """Writes an artefact, and what `describe_generator` says of it, with its hash, as the file named FILE.json."""
-    said = {**described, "sha256": hashlib.sha256(artefact).hexdigest()}
+    """Writes an artefact, and what `describe_generator` says of it, with its hash and a seal, as the file named FILE.json."""
+    said = sealed({**described, "sha256": hashlib.sha256(artefact).hexdigest()})
     write_whole(path, artefact)
     write_whole(described_in(path), (to_json(said, indent=1) + "\n").encode())
 
@@ -72,9 +71,9 @@ def load_generator(path: Path) -> tuple[Callable[..., jax.Array], dict[str, Any]
       UserError: one of the two files cannot be read, or they are not of each other.
     """
     try:
-        said, artefact = json.loads(described_in(path).read_text(encoding="utf-8")), path.read_bytes()
+        said, artefact = read_sealed(described_in(path)), path.read_bytes()
         wanted = said["sha256"] if said["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: no exported generator: {' '.join(str(error).split())}; export it again") from error
     if hashlib.sha256(artefact).hexdigest() != wanted:
         raise UserError(f"{path}: not the generator that {described_in(path).name} describes, or damaged; export it again")

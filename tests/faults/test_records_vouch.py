@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from wgan_jax.config import load
 from wgan_jax.data import array, folder
 from wgan_jax.errors import UserError
 from wgan_jax.export import describe_generator, export_generator, load_generator, save_generator
+from wgan_jax.features.classifier import cached_classifier
 from wgan_jax.models import build_networks
 from wgan_jax.records import parse_lines, sealed, to_json, unsealed
 from wgan_jax.training.logging import MetricsLog, read_metrics
@@ -141,13 +143,57 @@ def test_a_flipped_bit_of_a_data_cache_is_no_other_data_with_the_old_fingerprint
             assert (again.class_names, again.shape, again.scaling) == (whole.class_names, whole.shape, whole.scaling)
             np.testing.assert_array_equal(again.train.images, examples)
             np.testing.assert_array_equal(again.train.labels, labels)
-            assert f"{built}: damaged, or of an earlier version; it is made anew" in caplog.messages
+            assert f"{built}: damaged, of other data or of an earlier version; it is made anew" in caplog.messages
             flips += 1
     assert flips > 15
     caplog.clear()
     read(sources)
     assert caplog.messages == []
     assert [path.name for path in (sources / "cache").iterdir()] == [built.name]
+
+
+@pytest.mark.parametrize("read", [load_images, load_arrays])
+def test_a_data_cache_under_the_name_of_another_is_not_taken_for_it(read, sources, caplog):
+    whole = read(sources)
+    (built,) = (sources / "cache").iterdir()
+    images = np.array(whole.train.images)
+    built.rename(sources / "cache" / "kept")
+    for path in (sources / "x.npy", sources / "images" / "cat" / "0.png"):
+        path.touch()  # another time of change: a cache of another name
+    other = read(sources)
+    (name,) = (path.name for path in (sources / "cache").iterdir() if path.name != "kept")
+    shutil.rmtree(sources / "cache" / name)
+    (sources / "cache" / "kept").rename(sources / "cache" / name)
+    caplog.clear()
+    again = read(sources)
+    assert again.fingerprint == other.fingerprint
+    np.testing.assert_array_equal(again.train.images, images)
+    said = f"{sources / 'cache' / name}: damaged, of other data or of an earlier version; it is made anew"
+    assert said in caplog.messages
+    caplog.clear()
+    read(sources)
+    assert caplog.messages == []
+
+
+def test_a_classifier_under_the_name_of_another_is_not_taken_for_it(sources, monkeypatch, caplog):
+    def untrained(network, split, decode, attributes):
+        return network.init(jax.random.key(0), decode(split.images[:1]))["params"]
+
+    monkeypatch.setattr("wgan_jax.features.classifier.train", untrained)
+    whole, folder = load_images(sources), sources / "classifiers"
+    cached_classifier(whole, folder)
+    (path,) = folder.iterdir()
+    other = whole._replace(fingerprint="of others")
+    path.rename(path.with_name("kept"))
+    cached_classifier(other, folder)
+    (name,) = (entry.name for entry in folder.iterdir() if entry.name != "kept")
+    (folder / "kept").rename(folder / name)
+    caplog.clear()
+    cached_classifier(other, folder)
+    assert caplog.messages == [f"{folder / name} is of other data or another network; it is trained and written anew"]
+    caplog.clear()
+    cached_classifier(other, folder)
+    assert caplog.messages == []
 
 
 def test_a_cache_is_hashed_once_in_a_process(sources, monkeypatch):
@@ -176,7 +222,8 @@ def test_an_exported_generator_is_the_one_that_its_json_describes(make_config, t
     with pytest.raises(UserError, match=r"not the generator that a.json describes"):
         load_generator(tmp_path / "a")
     (tmp_path / "a").write_bytes(content)
-    for text in ("{", "[]", '{"format": "jax.export"}'):
+    said = json.loads((tmp_path / "a.json").read_text())
+    for text in ("{", "[]", '{"format": "jax.export"}', json.dumps({**said, "step": 4}), "[" * 100_000):
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(UserError, match="a: no exported generator: "):
             load_generator(tmp_path / "a")

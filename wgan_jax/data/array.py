@@ -19,7 +19,7 @@ from numpy.lib.npyio import NpzFile
 
 from wgan_jax.data.arrays import open_arrays
 from wgan_jax.data.attributes import Attributes, of_columns
-from wgan_jax.data.cache import BUILDING, LEAST, SPLITS, UNFINISHED, end_cache, hold_out, open_cache, stamp
+from wgan_jax.data.cache import BUILDING, LEAST, SPLITS, UNFINISHED, cache_name, end_cache, hold_out, open_cache, stamp
 from wgan_jax.data.dataset import KINDS, Split, Stored
 from wgan_jax.data.scaling import Scaling, fit
 from wgan_jax.errors import UserError
@@ -79,7 +79,7 @@ def _load(path: Path, config: ConfigDict) -> Stored:
         return _laid_out(source, path, config, lambda shape: np.empty(shape, source.dtype))
     options = {name: config[name] for name in ("x", "y", "scaling", "skip_damaged", "holdout")}
     identity = {"array": str(path.resolve()), "files": stamp(source.files), **options, "version": VERSION}
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    key = cache_name(identity)
     folder = Path(config.cache_dir) / key
     if (cached := _cached(folder)) is not None:
         return cached

@@ -25,7 +25,7 @@ from wgan_jax.data.dataset import Split, Stored
 from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.errors import UserError
 from wgan_jax.paths import cache_folder, delete_stale, temporary_folder
-from wgan_jax.records import file_digest, sealed, unsealed
+from wgan_jax.records import file_digest, read_sealed, sealed
 
 VERSION = 2  # of the decoding: another one makes all caches anew
 BLOCK = 512  # images decoded ahead of the writing
@@ -90,24 +90,29 @@ def stamp(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def cache_name(identity: dict[str, Any]) -> str:
+    """Returns the name of the cache of what is so described, as JSON: that of no other."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
 def end_cache(folder: Path, said: dict[str, Any]) -> None:
-    """Ends a cache with its meta.json: what is said of it, and the hash of every file that it has, under a seal."""
+    """Ends a cache with its meta.json: what is said of it, its identity too, and the hashes of its files, under a seal."""
     files = {path.name: file_digest(path) for path in folder.iterdir()}
     (folder / "meta.json").write_text(json.dumps(sealed({**said, "files": files}), indent=1), encoding="utf-8")
 
 
 def open_cache(folder: Path) -> dict[str, Any] | None:
-    """Returns what a finished cache says of itself; None where there is none, or a damaged one, which is warned of."""
+    """Returns what a finished cache says of itself; None where there is none, or a wrong one, which is warned of."""
     try:
-        meta = unsealed(json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+        meta = read_sealed(folder / "meta.json")
         paths = tuple(folder / name for name in meta["files"])
-        if _digests(stamp(paths), paths) == tuple(meta["files"].values()):
+        if _digests(stamp(paths), paths) == tuple(meta["files"].values()) and cache_name(meta["identity"]) == folder.name:
             return meta
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    logging.getLogger(__name__).warning("%s: damaged, or of an earlier version; it is made anew", folder)
+    logging.getLogger(__name__).warning("%s: damaged, of other data or of an earlier version; it is made anew", folder)
     return None
 
 
@@ -126,7 +131,7 @@ def load(source: Source, config: ConfigDict) -> Stored:
     """
     options = {**form_of(config)._asdict(), "skip_damaged": config.skip_damaged, "holdout": config.holdout, "version": VERSION}
     identity = {"source": source.identity, "options": options}
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    key = cache_name(identity)
     folder = Path(config.cache_dir) / key
     meta = open_cache(folder)
     if meta is None:

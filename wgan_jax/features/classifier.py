@@ -75,14 +75,14 @@ def cached_classifier(dataset: Stored, folder: Path) -> Classifier:
     labels = attributes.columns if attributes else dataset.class_names
     told = json.dumps([VERSION, dataset.fingerprint or _fingerprint(dataset.train), dataset.shape, labels])
     path = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.npz"
-    stored = _read(path, network, dataset.shape)
+    stored = _read(path, network, dataset.shape, told)
     if stored is not None:
         params, share = stored
         return Classifier(make_apply(network, params, dataset.decode), share, _hash(params))
     params = jax.device_get(train(network, dataset.train, dataset.decode, attributes))
     apply = make_apply(network, params, dataset.decode)
     share = accuracy(apply, dataset.test, attributes)
-    _write(path, params, share)
+    _write(path, params, share, told)
     return Classifier(apply, share, _hash(params))
 
 
@@ -168,31 +168,34 @@ def _hash(params: Params) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, params: Params, accuracy: float) -> None:
+def _write(path: Path, params: Params, accuracy: float, told: str) -> None:
     if cache_folder(str(path.parent), NOT_KEPT) is None:
         return
     stored = io.BytesIO()
-    np.savez(stored, accuracy=accuracy, **flatten_dict(params, sep="/"))
+    np.savez(stored, told=told, accuracy=accuracy, **flatten_dict(params, sep="/"))
     try:
         write_whole(path, stored.getvalue())
     except OSError as error:
         logging.getLogger(__name__).warning("%s: %s; %s", path.parent, (error.strerror or str(error)).lower(), NOT_KEPT)
 
 
-def _read(path: Path, network: Network, shape: tuple[int, ...]) -> tuple[Params, float] | None:
-    """Returns stored parameters and their accuracy; None where there are none, or damaged ones, which are warned of."""
+def _read(path: Path, network: Network, shape: tuple[int, ...], told: str) -> tuple[Params, float] | None:
+    """Returns stored parameters and their accuracy; None where there are none, or wrong ones, which are warned of.
+
+    told: what they were trained on.
+    """
     wanted = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), np.float32))["params"]
     names = {name: leaf.shape for name, leaf in flatten_dict(wanted, sep="/").items()}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in names}
-            accuracy = float(stored["accuracy"])
+            accuracy, own = float(stored["accuracy"]), str(stored["told"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         logging.getLogger(__name__).warning("%s cannot be read (%s); it is trained and written anew", path, error)
         return None
-    if {name: array.shape for name, array in arrays.items()} != names:
-        logging.getLogger(__name__).warning("%s is of another network; it is trained and written anew", path)
+    if own != told or {name: array.shape for name, array in arrays.items()} != names:
+        logging.getLogger(__name__).warning("%s is of other data or another network; it is trained and written anew", path)
         return None
     return unflatten_dict(arrays, sep="/"), accuracy
