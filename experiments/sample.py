@@ -28,7 +28,6 @@ know as FILE.json; see wgan_jax/export.py. Samples are then drawn only where --o
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ from typing import TYPE_CHECKING
 from experiments import command
 from experiments.restore import Restored, check_data, find_model, generator_of, restore_run
 from wgan_jax.errors import UserError
+from wgan_jax.records import read_json
 
 if TYPE_CHECKING:
     from experiments.pictures import Order
@@ -192,7 +192,7 @@ def _refuse_taken(path: Path) -> None:
     from wgan_jax.export import FORMAT
 
     try:
-        stored = json.loads(described.read_text(encoding="utf-8"))
+        stored = read_json(described)
     except (OSError, ValueError):
         stored = None
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:

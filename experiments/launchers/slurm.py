@@ -1,7 +1,6 @@
 """The launcher `slurm`: every task as a job of an array, on a cluster, or on this machine to try the jobs out."""
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from experiments.launchers.running import RunTask, attempt, end, report_failure
 from wgan_jax.errors import Interrupted, UserError
+from wgan_jax.records import read_json
 from wgan_jax.training.interruption import Signals
 from wgan_jax.training.workdir import leave_out, write_json
 
@@ -85,7 +85,7 @@ def run(run_task: RunTask, workdir: str, task_ids: Sequence[str], options: argpa
 def _recorded(path: Path) -> dict[str, str]:
     """Returns the ids of the jobs that were submitted, by task."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        stored = read_json(path) if path.exists() else {}
     except (OSError, ValueError):
         stored = None
     if isinstance(stored, dict):

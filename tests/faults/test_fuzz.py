@@ -14,21 +14,27 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from experiments.compare import read_runs
 from experiments.restore import find_model
 from experiments.sample import _refuse_taken
 from wgan_jax import runtime
 from wgan_jax.config import load
-from wgan_jax.data import array, folder
+from wgan_jax.data import array, folder, table
 from wgan_jax.data.arrays import load_examples
+from wgan_jax.data.images import DamagedImageError, Form, bombs_refused, decode_image
 from wgan_jax.data.tags import read_tags
 from wgan_jax.errors import UserError, said_by_system
 from wgan_jax.features.weights import read_weights
 from wgan_jax.keys import KEYS
 from wgan_jax.registries import registered
+from wgan_jax.report.comparison import shared_metrics, table_of, warnings_of
+from wgan_jax.report.settings import gather
 from wgan_jax.sizes import check_batches
 
 ROOT = Path(__file__).parents[2]
@@ -177,6 +183,19 @@ WHOLE[".npy"].append(_file(lambda f: np.save(f, np.array([Evil()], object), allo
 WHOLE[".pth"] = [pickle.dumps({"a": 1}, 2), pickle.dumps(Evil()), *WHOLE[".npz"]]
 
 
+ROWS = [["id", "price", "cut", "when"], *([str(i), f"{i * 1.5}", "ab"[i % 2], f"2020-01-{i + 1:02}"] for i in range(30))]
+WHOLE[".csv"] = [sign.join(("\n".join(sign.join(row) for row in ROWS), "\n")).encode() for sign in ",;\t"]
+WHOLE[".csv"] += [
+    b'name,x\n"a ""quoted"" one",1\n' + b"b,NA\n" * 20,
+    "ä,b\n1,2,5\n".encode("utf-16"),
+    b"x\n" + b"1\n2\n" * 20,
+]
+WHOLE[".parquet"] = [_file(lambda f: pd.DataFrame({"x": X[:, 0], "y": ["a", "b"] * 20, "z": range(40)}).to_parquet(f))]
+PIXELS = Image.fromarray(RNG.integers(0, 256, (9, 7, 3), np.uint8))
+FORMS = ("png", "jpeg", "gif", "webp", "bmp")
+WHOLE["image"] = [_file(lambda f, form=form: PIXELS.save(f, form)) for form in FORMS]
+
+
 @st.composite
 def spoilt(draw, suffix):
     """A file of that kind with some bytes changed, left out, or doubled; or any bytes."""
@@ -221,6 +240,22 @@ def test_arrays(given_):
 def test_weights(content):
     with written("x.pth", content) as path, only_mistakes():
         read_weights(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@MANY
+@given(st.sampled_from((".csv", ".parquet")).flatmap(lambda suffix: st.tuples(st.just(suffix), spoilt(suffix))))
+def test_rows(given_):
+    suffix, content = given_
+    with written(f"x{suffix}", content) as path, only_mistakes():
+        table.load(load(f"{ROOT}/configs/wgan_gp.py:table", [f"--config.data.path={path}"]).data)
+
+
+@MANY
+@given(spoilt("image"), st.sampled_from((0, 4)), st.sampled_from((0, 1, 3, 4)))
+def test_images(content, size, channels):
+    with only_mistakes(), contextlib.suppress(DamagedImageError), bombs_refused():
+        assert decode_image(content, Form(size, channels, "white")).dtype == np.uint8
 
 
 cells = st.text(st.sampled_from('ab1,:\t\n"\r ./é') | st.characters(codec="utf-8"), max_size=60)
@@ -282,6 +317,32 @@ def test_stored_configs(changes):
         (path.parent / "checkpoints").mkdir()
         with only_mistakes():
             find_model(path.parent, None)
+
+
+names = st.sampled_from(("step", "seconds", "critic_loss", "eval/wasserstein_excess", "eval/precision"))
+lines = st.lists(st.dictionaries(names, values_of_json, max_size=4) | values_of_json, max_size=4)
+
+
+@pytest.mark.filterwarnings("ignore")
+@MANY
+@given(lines, values_of_json, st.sampled_from(("metrics.jsonl", "provenance.json", "summary.json")), st.integers(0, 60))
+def test_what_a_run_told(told, value, torn, end):
+    """Whatever a run that is not done left, and none of it whole."""
+    config = load(f"{ROOT}/configs/gan.py:ring8")
+    with written("config.json", config.to_json().encode()) as path:
+        (path.parent / "checkpoints").mkdir()
+        whole = [{"step": i, "seconds": i / 2, **x} if isinstance(x, dict) else x for i, x in enumerate(told)]
+        (path.parent / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in whole))
+        for name in ("provenance.json", "summary.json"):
+            (path.parent / name).write_text(json.dumps(value))
+        file = path.parent / torn
+        file.write_bytes(file.read_bytes()[:end])
+        if end % 2:
+            (path.parent / "summary.json").unlink()
+        with only_mistakes():
+            found = gather(read_runs(path.parent))
+            table_of(found, shared_metrics(found, None))
+            warnings_of(found)
 
 
 def test_nothing_in_a_file_is_run():
