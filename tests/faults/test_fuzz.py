@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -269,6 +269,7 @@ def test_tags(lines):
 
 
 @MANY
+@example("\0,0")
 @given(cells | st.just("file_name,hair\na.png,red\n").flatmap(lambda head: cells.map(head.__add__)))
 def test_tables(content):
     with written("metadata.csv", b"file_name,hair\n" + content.encode()) as path, only_mistakes():

@@ -212,6 +212,8 @@ def _rows(table: Path, spec: str, kinds: dict[str, str]) -> Iterator[tuple[str, 
                 line = f"{table}, line {rows.line_num}"
                 if not any(cell.strip() for cell in cells):
                     continue
+                if any("\0" in cell for cell in cells):
+                    raise UserError(f"{line}: holds a zero byte; save the table as text")
                 if len(cells) != len(columns):
                     raise UserError(f"{line}: too {'few' if len(cells) < len(columns) else 'many'} columns")
                 own = {key: cells[columns.index(key)].strip() for key in ("file_name", *asked)}
