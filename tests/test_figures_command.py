@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from experiments.figures import write_numbers
+from experiments.figures.digits_modes import flatness
 from experiments.figures.registry import FIGURES
 from experiments.figures.stacked_digits import stack
 from experiments.figures.why_wgans_work import descend_exactly
@@ -236,6 +237,24 @@ def test_why_wgans_work(made):
     assert excess["k-means, 200 centroids"] > excess["real digits"]
     assert ratio["exact W1 of 64"] < ratio["WGAN-GP"]
     assert found["samples"].shape == (2, 36, 8, 8)
+
+
+def test_digits_modes(made):
+    """The cross-entropy of a discriminator that tells all apart is flat where a penalised critic's loss is not."""
+    found = made("digits_modes")
+    np.testing.assert_allclose(found["shares"].sum(axis=-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(found["real"].sum(), 1, rtol=1e-5)
+    flat = dict(zip(found["losses"], found["flat"][:, -1].mean(axis=1), strict=True))
+    assert flat["cross-entropy / minimax"] > 2 * flat["Wasserstein, GP / wasserstein"]
+    smallest = dict(zip(found["methods"], found["shares"][:, -1].min(axis=-1), strict=True))
+    assert np.median(smallest["Wasserstein, GP"]) > np.median(smallest["cross-entropy"])
+    np.testing.assert_allclose(found["falls"][..., 0], 1, rtol=1e-5)
+    np.testing.assert_allclose(found["falls"][..., -1], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("line", "flat"), [([0, 1, 2, 3, 4], 0), ([0, 0, 0, 0, 4], 0.75), ([0, 0, -2, -4, -4], 0.5)])
+def test_what_is_flat_on_a_line(line, flat):
+    assert flatness(np.array([line], float)).tolist() == [flat]
 
 
 def test_the_exact_w1_is_descended_to_every_example(make_config):

@@ -11,6 +11,7 @@ from experiments.figures import (
     calibration,
     clipping,
     critic_vs_discriminator,
+    digits_modes,
     dirac_gan,
     divergences,
     gaussian_1d,
@@ -63,4 +64,5 @@ FIGURES: dict[str, Entry] = {
     ),
     "stacked_digits": Entry("a thousand modes: three digits as channels", stacked_digits.compute, stacked_digits.draw),
     "budget": Entry("quality against seconds of training, by method", budget.compute, budget.draw),
+    "digits_modes": Entry("digits made over training, and where the loss is flat", digits_modes.compute, digits_modes.draw),
 }
