@@ -239,6 +239,26 @@ def test_why_wgans_work(made):
     assert found["samples"].shape == (2, 36, 8, 8)
 
 
+def test_loss_tracks_quality(made):
+    """Arjovsky 2017, figure 3: a critic's estimate falls as samples get better; between models too, where slopes are held."""
+    found = made("loss_tracks_quality")
+    names, methods = list(found["names"]), list(found["methods"])
+    assert methods == ["WGAN-GP", "GAN"]
+    assert found["factors"].tolist() == [0.3, 0.3, 1, 1, 3, 3]
+    critics, discriminators = found["values"]  # [model, stop, value]
+    excess, heldout, normalised = map(names.index, ("wasserstein_excess", "estimate_heldout", "estimate_normalised"))
+    assert (critics[2:, -1, heldout] < critics[2:, 0, heldout]).all()
+    assert (critics[..., -1, excess] < critics[..., 0, excess]).all()
+    assert found["between"][0, -1, heldout, 0] > 0.5
+    assert (discriminators[..., :2] <= np.log(2)).all()  # JS is no more
+    assert np.isnan(discriminators[..., normalised]).all()
+    for within, (estimate, quality) in zip(
+        found["within"][0, :, heldout, 0], critics[..., [heldout, excess]].swapaxes(1, 2), strict=True
+    ):
+        apart = np.square(estimate.argsort().argsort() - quality.argsort().argsort()).sum()
+        assert within == pytest.approx(1 - 6 * apart / (4 * (4**2 - 1)), abs=1e-5)  # Spearman's, of four stops
+
+
 def test_digits_modes(made):
     """The cross-entropy of a discriminator that tells all apart is flat where a penalised critic's loss is not."""
     found = made("digits_modes")

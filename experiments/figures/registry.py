@@ -17,6 +17,7 @@ from experiments.figures import (
     gaussian_1d,
     inverse_of_w1,
     lipschitz,
+    loss_tracks_quality,
     many_paths,
     mode_collapse,
     nash_spiral,
@@ -65,4 +66,7 @@ FIGURES: dict[str, Entry] = {
     "stacked_digits": Entry("a thousand modes: three digits as channels", stacked_digits.compute, stacked_digits.draw),
     "budget": Entry("quality against seconds of training, by method", budget.compute, budget.draw),
     "digits_modes": Entry("digits made over training, and where the loss is flat", digits_modes.compute, digits_modes.draw),
+    "loss_tracks_quality": Entry(
+        "whether the critic's estimate says how good samples are", loss_tracks_quality.compute, loss_tracks_quality.draw
+    ),
 }
