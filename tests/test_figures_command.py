@@ -277,6 +277,19 @@ def test_what_is_flat_on_a_line(line, flat):
     assert flatness(np.array([line], float)).tolist() == [flat]
 
 
+def test_mlp_generator(made):
+    found = made("mlp_generator")
+    np.testing.assert_allclose(found["shares"].sum(axis=-1), 1, rtol=1e-5)
+    excess, smallest = (
+        found["values"][..., list(found["names"]).index(name)] for name in ("wasserstein_excess", "smallest_class")
+    )
+    np.testing.assert_array_equal(found["failed"], (excess > 0.25) | (smallest < 0.02))
+    rates, low, high = found["rates"].T
+    np.testing.assert_allclose(rates, found["failed"].mean(axis=1), rtol=1e-5)
+    assert ((low <= rates) & (rates <= high)).all()
+    assert found["samples"].shape == (2, 2, 49, 8, 8)
+
+
 def test_the_exact_w1_is_descended_to_every_example(make_config):
     """Of black and white images in equal shares half of the samples become each: paired at random they would be grey."""
     changes = {"model.width": 16, "model.depth": 1, "latent.dim": 2, "steps": 150, "decay_steps": 150}

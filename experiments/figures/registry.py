@@ -19,6 +19,7 @@ from experiments.figures import (
     lipschitz,
     loss_tracks_quality,
     many_paths,
+    mlp_generator,
     mode_collapse,
     nash_spiral,
     penalty_barrier,
@@ -68,5 +69,8 @@ FIGURES: dict[str, Entry] = {
     "digits_modes": Entry("digits made over training, and where the loss is flat", digits_modes.compute, digits_modes.draw),
     "loss_tracks_quality": Entry(
         "whether the critic's estimate says how good samples are", loss_tracks_quality.compute, loss_tracks_quality.draw
+    ),
+    "mlp_generator": Entry(
+        "a generator without convolutions: coverage and failures", mlp_generator.compute, mlp_generator.draw
     ),
 }
