@@ -139,7 +139,7 @@ def test_clipping(made):
     assert found["norms"].shape == (4, 13)
     np.testing.assert_allclose(found["norms"][:, -1], 1, rtol=1e-5)  # d score / d score
     large, medium, small, penalised = found["norms"][:, 0]
-    assert large > 20  # 70 to above 100, by the rounding of a machine
+    assert large > 100
     assert medium < 1e-6
     assert 0 < small < 1e-18
     assert 0.1 < penalised < 10

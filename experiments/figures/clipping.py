@@ -38,7 +38,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         config = method.get_config("swiss_roll")
         config.update_from_flattened_dict(SETTINGS)
         x = swiss_roll(config.data).draw(jax.random.key(2), EXAMPLES)
-        for networks, variables in trained(config, clips, 30 if quick else 600):
+        for networks, variables in trained(config, clips, 60 if quick else 600):
             norms.append(layer_norms(networks, variables, x))
             weights = np.concatenate([np.ravel(leaf) for path, leaf in by_layer(variables["params"]) if path[-1] == "kernel"])
             bounds.append(config.clip or float(np.quantile(np.abs(weights), 0.999)))
