@@ -9,7 +9,6 @@ import itertools
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from configs import default
@@ -127,6 +126,19 @@ def covering():
 CELLS, REFUSED = covering()
 
 
+def covering_values(cells):
+    """Cells, greedily, that have every choice of `cells` at least once."""
+    left, chosen = {choice for cell in cells for choice in cell.items()}, []
+    while left:
+        chosen.append(max(cells, key=lambda cell: len(left & cell.items())))
+        left -= chosen[-1].items()
+    return chosen
+
+
+# Those whose gradients are taken on eight devices too; a ResNet's programs take long to compile.
+SHARED = covering_values([cell for cell in CELLS if cell["model.name"] != "resnet"])
+
+
 @pytest.fixture(autouse=True)
 def _float64():
     with jax.enable_x64(True):
@@ -167,8 +179,14 @@ def parts(config, axis_name=None):
     return make_steps(config, networks, objective, axis_name), gradients
 
 
+def computed(function):
+    """The function compiled whole, its results on the host: whatever is asked of them there compiles nothing."""
+    compiled = jax.jit(function)
+    return lambda *arguments: jax.device_get(compiled(*arguments))
+
+
 def difference(tree, other):
-    """The largest difference, in units of what the entries are."""
+    """The largest difference of two trees on the host, in units of what the entries are."""
     leaves = zip(*map(jax.tree.leaves, (tree, other)), strict=True)
     return max(np.max(np.abs(a - b) / (np.abs(b) + 1e-3), initial=0) for a, b in leaves if np.issubdtype(b.dtype, np.floating))
 
@@ -180,42 +198,39 @@ def told(cell):
 
 @pytest.mark.parametrize("cell", CELLS, ids=told)
 def test_the_gradients_of_both_losses(cell):
-    """Finite; not 0; moved by every number of the losses that is on; on eight devices the same.
-
-    The last in every third cell, and not of ResNets, whose programs take long to compile.
-    """
+    """Finite; not 0; moved by every number of the losses that is on; on eight devices the same, for every choice."""
     config = config_of(cell)
     steps, gradients = parts(config)
     state, hyper = state_of(steps), make_hyperparameters(config)
     latents = Latents(np.random.default_rng(2).normal(size=(BATCH, 4)), batch_of(0).label)
     sides = (batch_of(0), batch_of(1)._replace(label=batch_of(0).label), latents)
-    function = jax.jit(gradients)
+    function = computed(gradients)
     found = function(state, *sides, hyper)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
-    assert min(optax.tree.norm(found[player]) for player in ("critic", "generator")) > 1e-9
+    assert min(max(np.abs(leaf).max() for leaf in jax.tree.leaves(of_player)) for of_player in found.values()) > 1e-9
 
     on = [key for key in keys_of("switch") if cell.get(key) and key in PRIMARY and key not in LATER]
     on += ["penalty.weight"] if cell["penalty.name"] in ("two_sided", "zero_centred") else []  # flat critics may pay no other
     for key in on:
         assert difference(function(state, *sides, hyper | {key: hyper[key] / 2}), found) > 1e-12, f"{key} moves nothing"
 
-    if CELLS.index(cell) % 3 or cell["model.name"] == "resnet":
+    if cell not in SHARED:
         return
     _, share = parts(config, "data")
     shares = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), sides)
-    everywhere = jax.jit(jax.vmap(share, in_axes=(None, 0, 0, 0, None), axis_name="data"))(state, *shares, hyper)
+    everywhere = computed(jax.vmap(share, in_axes=(None, 0, 0, 0, None), axis_name="data"))(state, *shares, hyper)
     for device in (0, DEVICES - 1):
         assert difference(jax.tree.map(lambda leaf, i=device: leaf[i], everywhere), found) < 1e-9
 
 
-@pytest.mark.parametrize("cell", CELLS[::12], ids=told)
+@pytest.mark.parametrize("cell", SHARED[::2], ids=told)
 def test_a_whole_update(cell):
     """Finite, and moved by every number that is on."""
     config = config_of(cell)
     steps, _ = parts(config)
     state, hyper = state_of(steps), make_hyperparameters(config)
     take = lambda position, key, count: jax.tree.map(lambda *x: np.stack(x), *[batch_of(0)] * count)  # noqa: E731
-    update = jax.jit(lambda state, hyper: steps.update(state, take, jax.random.key(1), hyper))
+    update = computed(lambda state, hyper: steps.update(state, take, jax.random.key(1), hyper))
     after, metrics = update(state, hyper)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, metrics)))
     for key in keys_of("switch"):

@@ -7,7 +7,6 @@ ask: a bias that cannot matter has a gradient of rounding noise, which Adam make
 
 import functools
 import importlib
-import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,17 +15,12 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from wgan_jax.config import UserError, check, flatten
+from wgan_jax.config import UserError, check
 from wgan_jax.data import load_dataset
 from wgan_jax.data.dataset import Dataset, Stored
 from wgan_jax.data.source import Feed, make_feed
-from wgan_jax.models.embedding import CONDITIONINGS
-from wgan_jax.models.kernels import KERNELS
-from wgan_jax.objectives.constraints import CLIP_SCOPES
-from wgan_jax.objectives.losses import LOSSES
-from wgan_jax.objectives.penalties import PENALTIES, POINTS
 from wgan_jax.training.program import Program, make_program, make_run_updates
-from wgan_jax.training.update import OPTIMIZERS, make_hyperparameters
+from wgan_jax.training.update import make_hyperparameters
 from wgan_jax.types import Hyperparameters
 
 N = 20
@@ -36,108 +30,60 @@ POSITIONS = 3 * N * 6  # of a feed: three runs of N updates with up to 5 critic 
 BOTH = ("critic", "generator")
 LAYER, BATCH_NORM = {"model.critic_normalization": "layer"}, {"model.generator_normalization": "batch"}
 
-# name -> (configs/<file>, preset, changes)
+# name -> (configs/<file>, preset, changes). Each has something that devices share, or that an update carries to the next:
+# what is of the losses alone, all choices of it in pairs, is compared in test_matrix.py.
 CELLS = {
     "wgan_gp": ("wgan_gp", "ring8", {}),
-    "wgan_lp": (
-        "wgan_lp",
-        "swiss_roll",
-        {
-            "penalty.points": "perturbed_both",
-            "penalty.perturbation": "uniform_interpolated",
-            "model.critic_activation": "leaky_relu",
-            "model.generator_activation": "leaky_relu",
-            **{f"{player}.optimizer": "rmsprop" for player in BOTH},
-        },
-    ),
     "dragan": ("dragan", "digits", {**LAYER, **BATCH_NORM, "critic.beta1": 0.0, "decay_steps": 30}),
-    "dragan, clipped": (
-        "dragan",
-        "grid25",
-        {
-            "loss": "least_squares",
-            "penalty.perturbation": "normal",
-            "clip": 0.3,
-            "clip_with_penalty": True,
-            "clip_scope": "kernels",
-            "n_critic": 3,
-        },
-    ),
     "wgan": ("wgan", "digits", {"warmup.critic_steps": 6, "warmup.first": 2, "warmup.every": 7}),
     "gan": ("gan", "digits", {**BATCH_NORM, "model.critic_normalization": "batch"}),
-    "minimax, R1": (
-        "gan",
-        "parallel_lines",
-        {"loss": "minimax", "penalty.name": "zero_centred", "penalty.points": "real", "critic.optimizer": "sgd", **LAYER},
-    ),
-    "hinge": (
-        "wgan_gp",
-        "gaussian",
-        {
-            "loss": "hinge",
-            "penalty.name": "one_sided",
-            "penalty.points": "generated",
-            "model.critic_activation": "tanh",
-            "model.generator_activation": "tanh",
-        },
-    ),
-}
-CELLS["lazy"] = ("wgan_gp", "digits", {"penalty.points": "perturbed_both", "penalty.every": 3})
-CELLS["packed"] = ("wgan_gp", "digits", {"packing": 2, **BATCH_NORM})
-CELLS["unrolled"] = ("gan", "digits", {"unroll": 2, "penalty.name": "two_sided", **BATCH_NORM})
-# Convolutions, four-dimensional batch statistics over the devices, and flips that belong to the global example.
-CELLS["dcgan"] = (
-    "wgan_gp",
-    "digits",
-    {
-        "model.name": "dcgan",
-        "model.width": 2,
-        "model.critic_activation": "leaky_relu",
-        "data.flip": True,
-        "data.dequantise": True,
-        **BATCH_NORM,
-        **LAYER,
-    },
-)
-CELLS["shown, aimed and averaged"] = (
-    "gan",
-    "digits",
-    {
-        "inputs.noise": 0.1,
-        "inputs.noise_steps": 30,
-        "inputs.augment": "color,translation,cutout",
-        "targets.smoothing": 0.1,
-        "targets.noise": 0.2,
-        "targets.flip": 0.1,
-        "terms.historical_averaging": 0.1,
-    },
-)
-CELLS["Salimans"] = (
-    "gan",
-    "ring8",
-    {
-        "model.critic_head": "minibatch_discrimination",
-        "model.generator_normalization": "virtual_batch",
-        "model.generator_dropout": 0.3,
-    },
-)
-# Without a critic: each real example finds its nearest among the generated ones of all devices.
-CELLS["imle"] = ("imle", "digits", {"n_critic": 0, "imle.samples": 3, **BATCH_NORM})
-# Labels that training does not see: devices have shares of them of their own.
-CELLS["semi_supervised"] = ("semi_supervised", "digits", {"data.labels": 500, **BATCH_NORM})
-CELLS["optimizers"] = (
-    "wgan_gp",
-    "ring8",
-    {"critic.max_gradient_norm": 0.1, "generator.weight_decay": 0.1, "decay": "cosine", "decay_steps": 30},
-)
-CELLS |= {
-    f"conditioning.name={name}": (
+    # a penalty at every third critic update, and labels of which half are wrong
+    "lazy": (
         "wgan_gp",
         "digits",
-        {**BATCH_NORM, "conditioning.name": name, "conditioning.mismatch": 0.5 * told.matches},
-    )
-    for name, told in CONDITIONINGS.items()
-    if name != "none"
+        {
+            "penalty.points": "perturbed_both",
+            "penalty.every": 3,
+            "conditioning.name": "projection",
+            "conditioning.mismatch": 0.5,
+        },
+    ),
+    "unrolled": ("gan", "digits", {"unroll": 2, "penalty.name": "two_sided", **BATCH_NORM}),
+    # vectors of the power iteration, which an update carries on, and a clip by the whole gradient's norm
+    "spectral": (
+        "sngan",
+        "ring8",
+        {"model.critic_kernel": "spectral_operator", "critic.max_gradient_norm": 0.1, "generator.weight_decay": 0.1}
+        | {"decay": "cosine", "decay_steps": 30},
+    ),
+    "packed": ("wgan_gp", "digits", {"packing": 2, **BATCH_NORM}),
+    # convolutions, four-dimensional batch statistics over the devices, and flips that belong to the global example
+    "dcgan": (
+        "wgan_gp",
+        "digits",
+        {"model.name": "dcgan", "model.width": 2, "data.flip": True, "data.dequantise": True, **BATCH_NORM, **LAYER},
+    ),
+    # noise of each example's own, statistics of the whole batch's distances and of a batch kept from the start
+    "Salimans": (
+        "gan",
+        "digits",
+        {
+            "inputs.noise": 0.1,
+            "inputs.noise_steps": 30,
+            "inputs.augment": "color,translation,cutout",
+            "targets.smoothing": 0.1,
+            "targets.noise": 0.2,
+            "targets.flip": 0.1,
+            "terms.historical_averaging": 0.1,
+            "model.critic_head": "minibatch_discrimination",
+            "model.generator_normalization": "virtual_batch",
+            "model.generator_dropout": 0.3,
+        },
+    ),
+    # without a critic: each real example finds its nearest among the generated ones of all devices
+    "imle": ("imle", "digits", {"n_critic": 0, "imle.samples": 3, **BATCH_NORM}),
+    # labels that training does not see: devices have shares of them of their own
+    "semi_supervised": ("semi_supervised", "digits", {"data.labels": 500, **BATCH_NORM}),
 }
 TWINS = ["dragan", "dcgan"]
 
@@ -152,29 +98,6 @@ def make_config(cell, devices=1, dtype="float64"):
         config[player].learning_rate = 5e-4
     config.update_from_flattened_dict(changes)
     return check(config)
-
-
-# A line added to a registry runs here at once, in a cell of its own. (The noises' laws are compared in test_batching.py.)
-REGISTRIES = {
-    "loss": LOSSES,
-    "penalty.name": PENALTIES,
-    "penalty.points": POINTS,
-    "clip_scope": CLIP_SCOPES,
-    "model.critic_kernel": KERNELS,
-    "critic.optimizer": OPTIMIZERS,
-}
-used = [flatten(make_config(cell)) for cell in CELLS]
-# Lion steps by the sign of what is a gradient of 0 but for rounding, such as that of a unit's bias which every example passes;
-# so does Adam, nearly, for the last bias of a relativistic critic, which no difference of scores depends on.
-left = {
-    key: sorted(registry.keys() - {values[key] for values in used} - {"lion", "relativistic"})
-    for key, registry in REGISTRIES.items()
-}
-for names in itertools.zip_longest(*left.values()):  # one of each registry together: a cell takes two compilations
-    changes = {key: name for key, name in zip(left, names, strict=True) if name is not None}
-    clipped = {} if "model.critic_kernel" in changes else {"clip": 0.3, "clip_with_penalty": True}
-    start = {"penalty.points": "perturbed_real", "model.depth": 1, **clipped}
-    CELLS[", ".join(map(str, changes.values()))] = ("wgan_gp", "ring8", start | changes)
 
 
 class Case(NamedTuple):
