@@ -21,7 +21,7 @@ def _float64():
 def make_config(changes):
     config, _, _ = default.start("gan", "ring8")
     config.update({"batch_size": 4, "n_critic": 1, "dtype": "float64", "loss": "non_saturating"})
-    config.model.update({"width": 4, "depth": 2, "critic_activation": "tanh", "generator_activation": "tanh"})
+    config.model.update({"width": 4, "depth": 1, "critic_activation": "tanh", "generator_activation": "tanh"})
     config.update_from_flattened_dict({"critic.learning_rate": 0.1, "generator.optimizer": "sgd", **changes})
     config.generator.learning_rate = 1.0  # so that a step is the gradient
     return config
@@ -76,8 +76,8 @@ CELLS = {
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_gradient_is_that_of_finite_differences(cell):
-    """Of the loss after three updates of a critic that has memories of earlier ones."""
-    config = make_config({"unroll": 3, **CELLS[cell]})
+    """Of the loss after two updates of a critic that has memories of earlier ones."""
+    config = make_config({"unroll": 2, **CELLS[cell]})
     networks = build_networks(config, (2,))
     steps, hyper = make_steps(config, networks, make_objective(config, networks)), make_hyperparameters(config)
     update, key = jax.jit(steps.generator_update), jax.random.key(1)
@@ -103,7 +103,7 @@ def test_the_gradient_is_that_of_finite_differences(cell):
 @pytest.mark.parametrize(("optimizer", "dtype"), [*((name, "float32") for name in sorted(OPTIMIZERS)), ("adam", "float64")])
 def test_a_dead_unit_leaves_the_gradient_finite(optimizer, dtype):
     """A ReLU that is never on has the gradient 0, of whose square an optimizer takes the root."""
-    changes = {"unroll": 3, "critic.optimizer": optimizer, "model.critic_activation": "relu", "dtype": dtype}
+    changes = {"unroll": 1, "critic.optimizer": optimizer, "model.critic_activation": "relu", "dtype": dtype}
     config = make_config(changes)
     networks = build_networks(config, (2,))
     steps, hyper = make_steps(config, networks, make_objective(config, networks)), make_hyperparameters(config)
