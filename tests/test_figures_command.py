@@ -383,12 +383,12 @@ def test_a_file_in_the_place_of_the_folder_is_said(command, tmp_path):
 
 
 def test_all_makes_every_figure(command, monkeypatch, tmp_path):
-    entry = FIGURES["nash_spiral"]
-    for name in FIGURES:
-        monkeypatch.setitem(FIGURES, name, entry)
+    quickest = ["divergences", "nash_spiral", "inverse_of_w1"]
+    for name in FIGURES.keys() - set(quickest):
+        monkeypatch.delitem(FIGURES, name)
     monkeypatch.chdir(tmp_path)
     assert command("figures", "all", "--quick")[0] == 0
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(FIGURES)
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(quickest)
 
 
 def test_numbers_are_valid_json():

@@ -5,7 +5,7 @@ section 2.1, lemma 1: a generator's images lie on manifolds of at most the laten
 data's leaves its law without a density. More dimensions than the data needs cost little. DCGAN (Radford 2016) draws them from
 a uniform, Gulrajani 2017's code from a normal law.
 Command: python -m experiments.sweep --config=configs/ablations/latent.py[:preset[,paper=True]]
-Measured on two cores: digits with --seeds=1, 8 runs in 8 programs, 66 s, most of it compilation; no more than that.
+Measured: a table of docs/ablations.md, on digits.
 """
 
 from typing import Any

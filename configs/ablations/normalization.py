@@ -5,7 +5,7 @@ GAN fails. Gulrajani 2017 (arXiv 1704.00028), section 4: batch normalisation in 
 meaningless; layer normalisation takes its place, and most of its experiments have none. So the critic has none or batch under
 clipping, and none or layer under the penalty.
 Command: python -m experiments.sweep --config=configs/ablations/normalization.py[:preset[,paper=True]]
-Measured on two cores: digits with --seeds=1, 8 runs in 8 programs, 70 s, most of it compilation; no more than that.
+Measured: a table of docs/ablations.md, on digits.
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ Gulrajani 2017, figure 1: generator and critic are MLPs of 12 ReLU layers withou
 c = .1, .01, .001 and with the gradient penalty. Width 128 in place of the paper's 512.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -70,14 +71,21 @@ def by_layer(params: Params) -> list[tuple[tuple[str, ...], jax.Array]]:
 
 def layer_norms(networks: Networks, variables: Params, x: jax.Array) -> list[float]:
     """Returns the mean over examples x [n, 2] of |d score / d pre-activation|, [layer]: that by an example's own biases."""
-    biases = {path: leaf for path, leaf in by_layer(variables["params"]) if path[-1] == "bias"}
+    gradients = bias_gradients(networks, variables["params"], x)
+    paths = [path for path, _ in by_layer(variables["params"]) if path[-1] == "bias"]
+    return [np.linalg.norm(np.asarray(gradients[path], np.float64), axis=1).mean() for path in paths]  # squares underflow
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def bias_gradients(networks: Networks, params: Params, x: jax.Array) -> Params:
+    """Returns the gradients of each example's score by the biases, {path: [n, units]}."""
+    flat = flatten_dict(params)
+    biases = {path: leaf for path, leaf in flat.items() if path[-1] == "bias"}
 
     def score(biases: Params, x: jax.Array) -> jax.Array:
-        params = unflatten_dict(flatten_dict(variables["params"]) | biases)
-        return networks.score({"params": params}, Batch(x[None], jnp.zeros(1, jnp.int32)))[0]
+        return networks.score({"params": unflatten_dict(flat | biases)}, Batch(x[None], jnp.zeros(1, jnp.int32)))[0]
 
-    gradients = jax.jit(jax.vmap(jax.grad(score), in_axes=(None, 0)))(biases, x)
-    return [np.linalg.norm(np.asarray(gradients[path], np.float64), axis=1).mean() for path in biases]  # squares underflow
+    return jax.vmap(jax.grad(score), in_axes=(None, 0))(biases, x)
 
 
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
