@@ -27,7 +27,7 @@ from wgan_jax.plan import Point, Row, Task, load_sweep, plan, swept_keys
 from wgan_jax.records import sealed
 from wgan_jax.report.statistics import parse_conditions
 from wgan_jax.sizes import check_batches
-from wgan_jax.training.logging import read_metrics, write_lines
+from wgan_jax.training.logging import read_rows, write_lines
 from wgan_jax.training.workdir import open_workdir, provenance, vet_workdir, write_json
 
 STAGES = "stages.json"  # what the points of each stage are so far
@@ -122,8 +122,8 @@ def rows_of(workdir: Path, stages: Sequence[Sequence[Point]]) -> list[Row]:
             marks[point.id] = {"stage": stage, "point": point.id, "seed": flat["seed"], **{key: flat[key] for key in keys}}
     rows: dict[str, list[Row]] = {name: [] for name in marks}
     for name in task_names(workdir):
-        for row in read_metrics(workdir / "tasks" / name / "rows.jsonl"):
-            if (own := row.get("point")) in rows:
+        for row in read_rows(workdir / "tasks" / name / "rows.jsonl"):
+            if (own := row["point"]) in rows:
                 rows[own].append({**marks[own], **row})
     return [row for found in rows.values() for row in found]
 

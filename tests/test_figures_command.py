@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import norm
 
 from experiments.figures import write_numbers
@@ -25,10 +26,10 @@ GALLERY = Path(__file__).parent.parent / "docs" / "gallery.md"
 def made(command, tmp_path):
     """Returns name -> the numbers of a figure that the command has just made."""
 
-    def make(name):
-        code, out, err = command("figures", name, "--quick", f"--out={tmp_path}/new")
+    def make(name, *flags):
+        code, out, err = command("figures", name, "--quick", f"--out={tmp_path}/new", *flags)
         assert (code, err) == (0, "")
-        assert re.search(rf"^{name}: .+\n    [\d.]+ s: {tmp_path}/new/{name}\.png, \.svg, \.json$", out, re.MULTILINE)
+        assert re.search(rf"^{name}: [^$]+\n    [\d.]+ s: {tmp_path}/new/{name}\.png, \.svg, \.json$", out, re.MULTILINE)
         made = {path.name for path in (tmp_path / "new").iterdir()}
         assert made == {f"{name}.{suffix}" for suffix in ("png", "svg", "json")}
         numbers = json.loads((tmp_path / "new" / f"{name}.json").read_text(), parse_constant=pytest.fail)
@@ -343,6 +344,23 @@ def test_stacked_digits(made):
     assert found["samples"].shape == (2, 20, 8, 8, 3)
 
 
+def test_faces_comparison(made, tmp_path):
+    """Of a folder whose images two networks cannot learn in an epoch: both are seen to be worse than other real images."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for index in range(400):
+        image = np.full((20, 20, 3), rng.integers(0, 256, 3), np.uint8)
+        image[rng.integers(4, 16) :] = rng.integers(0, 256, 3)
+        Image.fromarray(image).save(tmp_path / "images" / f"{index}.png")
+    found = made("faces_comparison", f"--data={tmp_path}/images")
+    assert found["values"].shape == (3, 2, 3)
+    assert found["samples"].shape == (2, 3, 8, 16, 16, 3)
+    precision, _, excess = np.concatenate([found["values"].reshape(3, -1), found["at_long"][:, None]], axis=1)
+    real_precision, _, real_excess = found["of_real"]
+    assert real_precision > precision.max()
+    assert abs(real_excess) < excess.min()
+
+
 def test_a_stack_is_a_number_of_three_digits():
     images = (np.arange(10, dtype=np.uint8) * 20)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
     stacked = stack(Split(images, np.arange(10, dtype=np.int32)), 500)
@@ -369,6 +387,9 @@ def test_the_list_names_every_figure(command):
             "--config.seed=1: the settings of a figure stand in its file, experiments/figures/NAME.py",
         ),
         (["nash_spiral", "--quik"], "--quik: no such flag; did you mean --quick?"),
+        (["faces_comparison"], "faces_comparison: needs a folder of images; write --data=FOLDER"),
+        (["nash_spiral", "--data=."], "nash_spiral: reads no folder; leave --data out"),
+        (["all", "--data=nowhere"], "--data: nowhere: no such folder"),
         (["nash_spiral", "dirac_gan"], "dirac_gan: not a flag; write --name=value"),
     ],
 )

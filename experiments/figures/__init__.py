@@ -1,10 +1,11 @@
 """Draws the figures of the papers, and some of our own, from this code: a PNG, an SVG and a JSON of the numbers each.
 
-    python -m experiments.figures NAME|all [--out=DIR] [--quick]
+    python -m experiments.figures NAME|all [--out=DIR] [--quick] [--data=FOLDER [--size=N]]
     python -m experiments.figures --list
 
 --list names the figures and what each shows. --quick takes seconds, with fewer seeds and updates than the numbers of
-docs/gallery.md have.
+docs/gallery.md have. --data is a folder of images, without which `all` leaves out the figure of one, and --size the side in
+pixels to which they are brought.
 """
 
 import difflib
@@ -31,12 +32,16 @@ def figures(argv: list[str]) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a figure, or all")
     parser.add_argument("--out", default="figures", type=command.path, metavar="DIR", help="(default: figures)")
     parser.add_argument("--quick", action="store_true", help="seconds each, in place of minutes")
+    parser.add_argument("--data", type=command.path, metavar="FOLDER", help="of images, for faces_comparison")
+    parser.add_argument("--size", type=int, choices=(16, 32, 64), default=32, help="of its images, in pixels (default: 32)")
     parser.add_argument("--list", action="store_true", help="name the figures and stop")
     flags, overrides = parser.parse(argv)
     if overrides:
         raise UserError(f"{overrides[0]}: the settings of a figure stand in its file, experiments/figures/NAME.py")
     if flags.name is None and not flags.list:
         raise UserError("NAME: name a figure, or all; --list tells them")
+    if flags.data is not None and not Path(flags.data).is_dir():
+        raise UserError(f"--data: {flags.data}: no such folder")
     config = wgan_gp.get_config("gaussian")
     config.devices = 1
     runtime.configure_jax(config)
@@ -50,14 +55,21 @@ def figures(argv: list[str]) -> None:
     if flags.name not in ("all", *FIGURES):
         close = difflib.get_close_matches(flags.name, ("all", *FIGURES), 1)
         raise UserError(f"{flags.name}: no such figure{did_you_mean(close) or '; --list tells them'}")
+    if flags.name != "all" and FIGURES[flags.name].of_folder != (flags.data is not None):
+        wanted = "needs a folder of images; write --data=FOLDER" if flags.data is None else "reads no folder; leave --data out"
+        raise UserError(f"{flags.name}: {wanted}")
     out = Path(flags.out)
     out.mkdir(parents=True, exist_ok=True)
     for name in FIGURES if flags.name == "all" else [flags.name]:
-        print(f"{name}: {FIGURES[name].shows}", flush=True)
+        entry = FIGURES[name]
+        if entry.of_folder and flags.data is None:
+            print(f"{name}: left out, as it needs --data=FOLDER", flush=True)
+            continue
+        print(f"{name}: {entry.shows}", flush=True)
         began = time.perf_counter()
-        arrays = FIGURES[name].compute(flags.quick)
+        arrays = entry.compute(flags.quick, flags.data, flags.size) if entry.of_folder else entry.compute(flags.quick)
         write_whole(out / f"{name}.json", write_numbers(arrays).encode())
-        figure = FIGURES[name].draw(arrays)
+        figure = entry.draw(arrays)
         for suffix in ("png", "svg"):
             save_figure(figure, out / f"{name}.{suffix}", 90)
         print(f"    {time.perf_counter() - began:.1f} s: {out / name}.png, .svg, .json", flush=True)

@@ -14,6 +14,7 @@ from experiments.figures import (
     digits_modes,
     dirac_gan,
     divergences,
+    faces_comparison,
     gaussian_1d,
     inverse_of_w1,
     lipschitz,
@@ -33,8 +34,9 @@ from experiments.figures import (
 
 class Entry(NamedTuple):
     shows: str
-    compute: Callable[[bool], dict[str, np.ndarray]]  # quick -> the numbers
+    compute: Callable[..., dict[str, np.ndarray]]  # quick[, folder of images, their size] -> the numbers
     draw: Callable[[dict[str, np.ndarray]], Figure]  # of them alone
+    of_folder: bool = False
 
 
 FIGURES: dict[str, Entry] = {
@@ -72,5 +74,8 @@ FIGURES: dict[str, Entry] = {
     ),
     "mlp_generator": Entry(
         "a generator without convolutions: coverage and failures", mlp_generator.compute, mlp_generator.draw
+    ),
+    "faces_comparison": Entry(
+        "images of a folder by DCGAN, WGAN and WGAN-GP, at three stages", faces_comparison.compute, faces_comparison.draw, True
     ),
 }

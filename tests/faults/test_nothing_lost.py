@@ -10,6 +10,7 @@ from experiments import sweep
 from experiments.launchers.task import is_done, read_task, task_names
 from wgan_jax import runtime
 from wgan_jax.records import sealed
+from wgan_jax.training.logging import read_rows
 
 SMALL = {
     "batch_size": 8,
@@ -303,6 +304,27 @@ def test_a_task_whose_files_are_not_what_they_were_is_not_done(copied, damage):
     file, change = ROWS[damage]
     change(copied / "tasks" / name / file)
     assert not is_done(copied, task)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"point": ["a"]},
+        {"status": None},
+        {"split": 3},
+        {"wasserstein_excess": "low"},
+        {"recall": {}},
+        {"seed": True},
+        {"state": 0},
+    ],
+)
+def test_what_is_no_row_of_a_task_that_goes_on_is_left_out_and_said(swept, tmp_path, caplog, wrong):
+    (path, *_) = swept.glob("tasks/*/rows.jsonl")
+    good = read_rows(path)
+    assert len(good) == len(path.read_text().splitlines())
+    (tmp_path / "rows.jsonl").write_text(json.dumps(good[0] | wrong) + "\n" + path.read_text())
+    assert read_rows(tmp_path / "rows.jsonl") == good
+    assert "rows.jsonl: 1 line is no row, and left out" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["rows shortened", "a row's number changed", "no size of the chunks"])

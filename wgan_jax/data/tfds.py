@@ -1,7 +1,6 @@
 """Any dataset of TensorFlow Datasets that has an image feature, read without TensorFlow."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from wgan_jax.data.cache import load as load_source
 from wgan_jax.data.dataset import Stored
 from wgan_jax.errors import UserError
 from wgan_jax.places import builders_folder, prepared_builder
+from wgan_jax.records import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def load(config: ConfigDict) -> Stored:
 def _other_splits(folder: Path) -> dict[str, int]:
     """Returns the sizes of the splits that are not read; TFDS itself would take seconds to say it."""
     try:
-        splits = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))["splits"]
+        splits = read_json(folder / "dataset_info.json")["splits"]
         sizes = {split["name"]: sum(map(int, split["shardLengths"])) for split in splits}
     except (OSError, ValueError, KeyError, TypeError):  # a damaged one: decoding says so
         return {}

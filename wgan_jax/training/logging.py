@@ -15,6 +15,7 @@ from wgan_jax.paths import naming, write_whole
 from wgan_jax.records import parse_lines, to_json
 
 COUNTERS = {"step", "critic_step", "examples", "seconds"}  # of a metrics line: they say when, and are no curves
+WORDS = ("point", "method", "status", "split", "state")  # of a row; all else of it are numbers, or None
 FLUSH = 20  # seconds after which TensorBoard's reader sees what was written, at most
 
 
@@ -24,6 +25,19 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if lost:
         logging.getLogger(__name__).warning("%s: %d damaged line%s left out", path, lost, " is" if lost == 1 else "s are")
     return lines
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a task, words and numbers as WORDS says, [] where there are none; what else is there is said."""
+    lines = read_metrics(path)
+    rows = [line for line in lines if all(_fits(line.get(name), name in WORDS) for name in {*WORDS, *line})]
+    if left := len(lines) - len(rows):
+        logging.getLogger(__name__).warning("%s: %d line%s no row, and left out", path, left, " is" if left == 1 else "s are")
+    return rows
+
+
+def _fits(value: Any, word: bool) -> bool:
+    return isinstance(value, str) if word else value is None or type(value) in (int, float)
 
 
 class MetricsLog:
