@@ -318,8 +318,17 @@ def test_small_data(made):
 
 
 def test_budget(made):
+    check_budget(made("budget"))
+
+
+def test_budget_fashion_mnist(made, monkeypatch):
+    """On digits in its place, which need no folder."""
+    monkeypatch.setattr("experiments.figures.budget_fashion_mnist.load_dataset", lambda config: digits.load(config.data))
+    check_budget(made("budget_fashion_mnist", "--data=."))
+
+
+def check_budget(found):
     """Both methods get better, and are compared at a time that both have reached."""
-    found = made("budget")
     assert list(found["methods"]) == ["WGAN-GP", "GAN"]
     assert (np.diff(found["seconds"], axis=1) > 0).all()
     per_update = found["seconds"] / found["updates"]
@@ -389,7 +398,8 @@ def test_the_list_names_every_figure(command):
         (["nash_spiral", "--quik"], "--quik: no such flag; did you mean --quick?"),
         (["faces_comparison"], "faces_comparison: needs a folder of images; write --data=FOLDER"),
         (["nash_spiral", "--data=."], "nash_spiral: reads no folder; leave --data out"),
-        (["all", "--data=nowhere"], "--data: nowhere: no such folder"),
+        (["all", "--data=."], "all: reads no folder; leave --data out"),
+        (["all", "--data=/nowhere"], "--data: /nowhere: no such folder"),
         (["nash_spiral", "dirac_gan"], "dirac_gan: not a flag; write --name=value"),
     ],
 )

@@ -333,6 +333,16 @@ def test_labels_are_short_and_clear():
     assert labels_of(methods) == ["gan, width 1", "gan, width 2", "wgan, width 1", "wgan, width 2"]
 
 
+def test_a_label_says_what_is_turned_on_one_at_a_time():
+    """Of eight settings and more: of fewer, a value that one does not have is told of all."""
+    usual = {f"terms.{name}": 0.0 for name in "abcdefg"}
+    one_at_a_time = [usual, *(usual | {key: 0.5} for key in usual)]
+    assert labels_of(one_at_a_time) == ["base", *(f"{name} 0.5" for name in "abcdefg")]
+    both = [{"weight": weight, "clip": clip} for weight in (1, 2, 3, 4) for clip in (0.1, 0.2)]
+    assert labels_of(both)[:2] == ["weight 1, clip 0.1", "weight 1, clip 0.2"]
+    assert labels_of(one_at_a_time[:7])[1] == "a 0.5, b 0, c 0, d 0, e 0, f 0"
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0.12345, "0.123"), (-0.001, "-0.001"), (12345.6, "12346"), (math.inf, "∞"), (8, "8"), ("relu", "relu")]
 )

@@ -4,8 +4,9 @@
     python -m experiments.figures --list
 
 --list names the figures and what each shows. --quick takes seconds, with fewer seeds and updates than the numbers of
-docs/gallery.md have. --data is a folder of images, without which `all` leaves out the figure of one, and --size the side in
-pixels to which they are brought.
+docs/gallery.md have. --data is the folder of a figure that needs one, which `all` leaves out: of images for
+faces_comparison, with --size as the side in pixels to which they are brought, and of prepared TensorFlow Datasets for
+budget_fashion_mnist.
 """
 
 import difflib
@@ -32,7 +33,7 @@ def figures(argv: list[str]) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a figure, or all")
     parser.add_argument("--out", default="figures", type=command.path, metavar="DIR", help="(default: figures)")
     parser.add_argument("--quick", action="store_true", help="seconds each, in place of minutes")
-    parser.add_argument("--data", type=command.path, metavar="FOLDER", help="of images, for faces_comparison")
+    parser.add_argument("--data", type=command.path, metavar="FOLDER", help="for a figure of one's data")
     parser.add_argument("--size", type=int, choices=(16, 32, 64), default=32, help="of its images, in pixels (default: 32)")
     parser.add_argument("--list", action="store_true", help="name the figures and stop")
     flags, overrides = parser.parse(argv)
@@ -55,19 +56,21 @@ def figures(argv: list[str]) -> None:
     if flags.name not in ("all", *FIGURES):
         close = difflib.get_close_matches(flags.name, ("all", *FIGURES), 1)
         raise UserError(f"{flags.name}: no such figure{did_you_mean(close) or '; --list tells them'}")
-    if flags.name != "all" and FIGURES[flags.name].of_folder != (flags.data is not None):
-        wanted = "needs a folder of images; write --data=FOLDER" if flags.data is None else "reads no folder; leave --data out"
-        raise UserError(f"{flags.name}: {wanted}")
+    if wanted := flags.name != "all" and FIGURES[flags.name].data:
+        if flags.data is None:
+            raise UserError(f"{flags.name}: needs a folder of {wanted}; write --data=FOLDER")
+    elif flags.data is not None:
+        raise UserError(f"{flags.name}: reads no folder; leave --data out")
     out = Path(flags.out)
     out.mkdir(parents=True, exist_ok=True)
     for name in FIGURES if flags.name == "all" else [flags.name]:
         entry = FIGURES[name]
-        if entry.of_folder and flags.data is None:
-            print(f"{name}: left out, as it needs --data=FOLDER", flush=True)
+        if entry.data and flags.data is None:
+            print(f"{name}: left out, as it needs a folder of {entry.data}: --data=FOLDER", flush=True)
             continue
         print(f"{name}: {entry.shows}", flush=True)
         began = time.perf_counter()
-        arrays = entry.compute(flags.quick, flags.data, flags.size) if entry.of_folder else entry.compute(flags.quick)
+        arrays = entry.compute(flags.quick, flags.data, flags.size) if entry.data else entry.compute(flags.quick)
         write_whole(out / f"{name}.json", write_numbers(arrays).encode())
         figure = entry.draw(arrays)
         for suffix in ("png", "svg"):

@@ -7,7 +7,9 @@ the updates alone, the seconds are processor time of the machine, so that other 
 """
 
 import time
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,6 +18,7 @@ from ml_collections import ConfigDict
 from configs import dragan, gan, imle, r3gan, sngan, ttur, wgan, wgan_gp, wgan_groupsort, wgan_lp
 from experiments.figures.members import QUICK, one, seeds, train
 from wgan_jax.data import digits
+from wgan_jax.data.dataset import Dataset
 from wgan_jax.evaluation.evaluator import make_evaluator
 from wgan_jax.models import build_networks
 from wgan_jax.report.drawing import MARKERS, PLAIN, colour, scale_scores
@@ -39,18 +42,27 @@ VALUES = ("wasserstein_excess", "precision", "recall")
 
 
 def compute(quick: bool) -> dict[str, np.ndarray]:
-    """Returns updates and seconds [method, stop], VALUES on test [value, method, stop, seed], the excess at equal seconds."""
+    """Returns what `measure` does, on digits."""
+    data = digits.load(wgan_gp.get_config("digits").data)
     count, fewer = (1, 10) if quick else (2, 1)
     names = ["WGAN-GP", "GAN"] if quick else list(METHODS)
-    data = digits.load(wgan_gp.get_config("digits").data)
-    updates, seconds, told = [], [], []
-    for name in names:
-        method, most = METHODS[name]
-        config: ConfigDict = method.get_config("digits")
-        changes = {"model.width": 128, "decay_steps": 0, "eval.metrics": "wasserstein,precision_recall"}
-        config.update_from_flattened_dict(changes | (QUICK if quick else {}))
+    updates = {name: METHODS[name][1] // fewer for name in names}
+    return measure("digits", data, updates, count, {"model.width": 128} | (QUICK if quick else {}))
+
+
+def measure(
+    preset: str, data: Dataset, updates: Mapping[str, int], count: int, changes: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Returns updates and seconds [method, stop], VALUES on test [value, method, stop, seed], the excess at equal seconds.
+
+    updates: of each method of METHODS, the most; changes: of its config.
+    """
+    stops_of, seconds, told = [], [], []
+    for name, most in updates.items():
+        config: ConfigDict = METHODS[name][0].get_config(preset)
+        config.update_from_flattened_dict({"decay_steps": 0, "eval.metrics": "wasserstein,precision_recall", **changes})
         evaluator = make_evaluator(config, data, build_networks(config, data.shape))
-        stops = [most // fewer // part for part in PARTS]
+        stops = [most // part for part in PARTS]
         rows, spent, began = [], [], time.process_time()
         for moment in train(config, data, seeds(count), stops):
             spent.append(time.process_time() - began)
@@ -58,7 +70,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
             found = [evaluator.of_generator(one(generators, seed), one(critics, seed), "test", seed) for seed in range(count)]
             rows.append([[own[value] for value in VALUES] for own in found])
             began = time.process_time()
-        updates.append(stops)
+        stops_of.append(stops)
         # of one seed, as one is trained after another; the first stretch compiles
         each = np.median(np.array(spent[1:]) / np.diff(stops)) / count
         seconds.append(each * np.array(stops))
@@ -67,8 +79,8 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     equal = times[:, -1].min()  # the latest that all have reached
     means = values[0].mean(axis=-1)
     return {
-        "methods": np.array(names),
-        "updates": np.array(updates),
+        "methods": np.array(list(updates)),
+        "updates": np.array(stops_of),
         "seconds": times,
         "names": np.array(VALUES),
         "values": values,
@@ -95,7 +107,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=9)
     scale_scores(left, "y", values)
-    left.set_ylabel("excess on test (0 as real digits)")
+    left.set_ylabel("excess on test (0 as real ones)")
     order = np.argsort(-arrays["at_equal"])
     for place, index in enumerate(order):
         ranks.plot(arrays["at_equal"][index], place, MARKERS[index % CRITICS], color=colour(index % CRITICS), markersize=8)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.figures import (
     budget,
+    budget_fashion_mnist,
     calibration,
     clipping,
     critic_vs_discriminator,
@@ -36,7 +37,7 @@ class Entry(NamedTuple):
     shows: str
     compute: Callable[..., dict[str, np.ndarray]]  # quick[, folder of images, their size] -> the numbers
     draw: Callable[[dict[str, np.ndarray]], Figure]  # of them alone
-    of_folder: bool = False
+    data: str = ""  # what its folder has, where it is of one
 
 
 FIGURES: dict[str, Entry] = {
@@ -68,6 +69,9 @@ FIGURES: dict[str, Entry] = {
     ),
     "stacked_digits": Entry("a thousand modes: three digits as channels", stacked_digits.compute, stacked_digits.draw),
     "budget": Entry("quality against seconds of training, by method", budget.compute, budget.draw),
+    "budget_fashion_mnist": Entry(
+        "the same on Fashion-MNIST", budget_fashion_mnist.compute, budget_fashion_mnist.draw, "prepared TensorFlow Datasets"
+    ),
     "digits_modes": Entry("digits made over training, and where the loss is flat", digits_modes.compute, digits_modes.draw),
     "loss_tracks_quality": Entry(
         "whether the critic's estimate says how good samples are", loss_tracks_quality.compute, loss_tracks_quality.draw
@@ -76,6 +80,9 @@ FIGURES: dict[str, Entry] = {
         "a generator without convolutions: coverage and failures", mlp_generator.compute, mlp_generator.draw
     ),
     "faces_comparison": Entry(
-        "images of a folder by DCGAN, WGAN and WGAN-GP, at three stages", faces_comparison.compute, faces_comparison.draw, True
+        "images of a folder by DCGAN, WGAN and WGAN-GP, at three stages",
+        faces_comparison.compute,
+        faces_comparison.draw,
+        "images",
     ),
 }
