@@ -88,6 +88,10 @@ SPECS = [(method, preset) for method in METHODS for preset in default.PRESETS]
 SPECS += [(method, f"{preset},paper=True") for method, preset in SPECS if method == "wgan_gp" or preset not in default.IMAGES]
 
 
+# Presets of which another has the same networks and kind of data, so that tracing them shows nothing new.
+ALIKE = {"grid25", "swiss_roll", "parallel_lines", "mnist", "faces64"}
+
+
 @pytest.mark.parametrize(("method", "spec"), SPECS)
 def test_every_config_builds(method, spec):
     preset = spec.partition(",")[0]
@@ -97,6 +101,8 @@ def test_every_config_builds(method, spec):
     assert config.data.name == {"faces64": "folder", "folder": "folder"}.get(
         preset, "tfds" if preset in default.IMAGES else preset
     )
+    if preset in ALIKE:
+        return
     config.model.depth = 1  # tracing the same layer again shows nothing new
     state, new_state, metrics, done = build(config)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new_state) == jax.tree.map(

@@ -73,9 +73,9 @@ ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→"
 def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
     """Returns a short label for every {key: value}, such as "weight 10, two_sided".
 
-    Left out is a key that one before it determines, as the method does its loss, and of MANY settings a value that three in four
-    share, as of what is turned on one at a time; with all at such values it is the BASE. A name stands without its key where
-    no other key takes it.
+    Left out is a key that one before it determines, as the method does its loss, and of MANY settings a value that three in
+    four share, as of what is turned on one at a time; with all at such values it is the BASE. A name stands without its key
+    where no other key takes it.
     """
     if not swept:
         return []
@@ -96,7 +96,7 @@ def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
         return value if isinstance(value, str) and value and key in alone else f"{short[key]} {number(value)}"
 
     counts = {key: Counter(json.dumps(own[key]) for own in swept).most_common(1)[0] for key in kept}
-    usual = {key: value for key, (value, count) in counts.items() if MANY <= len(swept) and 0.75 <= count / len(swept) < 1}
+    usual = {key: value for key, (value, count) in counts.items() if len(swept) >= MANY and 0.75 <= count / len(swept) < 1}
     told = [[part(key, own[key]) for key in kept if json.dumps(own[key]) != usual.get(key)] for own in swept]
     return [", ".join(parts) or (BASE if usual else "") for parts in told]
 
