@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -51,6 +52,8 @@ def train(
     plan = functools.partial(plan_feeds, configs[0], dataset, program.place, program.shard, [own.seed for own in configs])
     pace, clock = Pace(stops[-1], (math.gcd(*stops),), ENDLESS), Clock(time.perf_counter())
     for call in calls(program, start, plan, pace, clock, Signals()):
+        if sys.stdout.isatty():
+            print(f"    {config.method}: update {call.step:,} of {stops[-1]:,}", end="\x1b[K\r", flush=True)
         if call.step in stops:
             yield Moment(call.step, program.networks, call.state, call.metrics, clock.seconds["train"])
 
