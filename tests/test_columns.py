@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import scipy
 
-from wgan_jax.data.columns import KNOTS, METHODS, Column, Columns, Layout, decimals_of, fit_columns
+from wgan_jax.data.columns import Column, Columns, Layout, decimals_of, fit_columns
 from wgan_jax.data.labels import conditions_of, draw_conditioned
+from wgan_jax.data.numbers import KNOTS, METHODS
 from wgan_jax.models import build_networks
 from wgan_jax.types import Batch, Latents
 

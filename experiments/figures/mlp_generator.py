@@ -39,7 +39,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     failed [method, seed] is 0 or 1, rates [method, 3] the share of failures and its 95 % Wilson interval; samples
     [method, 2, n, H, W] are of the seeds with the median and the highest excess, uint8.
     """
-    updates, count, width = (300, 2, 4) if quick else (1000, 10, WIDTH)
+    updates, count, width = (100, 2, 4) if quick else (1000, 10, WIDTH)
     data = digits.load(gan.get_config("digits").data)
     names = ["GAN", "WGAN-GP"] if quick else list(METHODS)
     values, shares, failures, samples = [], [], [], []
