@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.stats import norm
 
-from experiments.figures import write_numbers
+from experiments.figures import budget, budget_fashion_mnist, write_numbers
 from experiments.figures.digits_modes import flatness
 from experiments.figures.registry import FIGURES
 from experiments.figures.stacked_digits import stack
@@ -29,7 +29,9 @@ def made(command, tmp_path):
     def make(name, *flags):
         code, out, err = command("figures", name, "--quick", f"--out={tmp_path}/new", *flags)
         assert (code, err) == (0, "")
-        assert re.search(rf"^{name}: [^$]+\n    [\d.]+ s: {tmp_path}/new/{name}\.png, \.svg, \.json$", out, re.MULTILINE)
+        assert re.search(
+            rf"^{name}: .+\n(decoding .+\n)?    [\d.]+ s: {tmp_path}/new/{name}\.png, \.svg, \.json$", out, re.MULTILINE
+        )
         made = {path.name for path in (tmp_path / "new").iterdir()}
         assert made == {f"{name}.{suffix}" for suffix in ("png", "svg", "json")}
         numbers = json.loads((tmp_path / "new" / f"{name}.json").read_text(), parse_constant=pytest.fail)
@@ -322,9 +324,16 @@ def test_budget(made):
 
 
 def test_budget_fashion_mnist(made, monkeypatch):
-    """On digits in its place, which need no folder."""
-    monkeypatch.setattr("experiments.figures.budget_fashion_mnist.load_dataset", lambda config: digits.load(config.data))
+    """On digits in its place, which are no prepared dataset; and every method is as on digits but for its size."""
+    monkeypatch.setattr(budget_fashion_mnist, "load_dataset", lambda config: digits.load(config.data))
+    monkeypatch.setattr(budget_fashion_mnist, "prepared_builder", lambda data: Path())
     check_budget(made("budget_fashion_mnist", "--data=."))
+    for method, _ in budget.METHODS.values():
+        config, on_digits = method.get_config("fashion_mnist"), method.get_config("digits")
+        config.update_from_flattened_dict(budget_fashion_mnist.CHANGES)
+        for key in ("critic_kernel", "critic_normalization", "generator_normalization", "critic_head"):
+            assert config.model[key] == on_digits.model[key]
+        assert (config.model.critic_activation == "maxmin") == (on_digits.model.critic_activation == "maxmin")
 
 
 def check_budget(found):
@@ -398,13 +407,33 @@ def test_the_list_names_every_figure(command):
         (["nash_spiral", "--quik"], "--quik: no such flag; did you mean --quick?"),
         (["faces_comparison"], "faces_comparison: needs a folder of images; write --data=FOLDER"),
         (["nash_spiral", "--data=."], "nash_spiral: reads no folder; leave --data out"),
-        (["all", "--data=."], "all: reads no folder; leave --data out"),
-        (["all", "--data=/nowhere"], "--data: /nowhere: no such folder"),
+        (["all", "--data=."], "all: leaves out what needs a folder; name one"),
+        (["nash_spiral", "--size=16"], "nash_spiral: has no --size; leave it out"),
+        (["faces_comparison", "--data=/nowhere"], "--data: /nowhere: no such folder"),
         (["nash_spiral", "dirac_gan"], "dirac_gan: not a flag; write --name=value"),
     ],
 )
 def test_a_mistake_is_one_line(command, arguments, said):
     assert command("figures", *arguments) == (2, "", f"error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "said"),
+    [
+        ("budget_fashion_mnist", 0, "--data: {} has no fashion_mnist/VERSION/, as TensorFlow Datasets prepares it"),
+        ("faces_comparison", 0, "--data: no images under {} (.png, .jpg, .jpeg, .jfif, .webp, .gif, .bmp)"),
+        (
+            "faces_comparison",
+            10,
+            "--data: too few images: 8 train, 1 validation, 1 test; each split needs 4, see config.data.holdout",
+        ),
+    ],
+)
+def test_a_folder_that_is_none_is_told_by_the_flag_that_names_it(command, tmp_path, name, count, said):
+    for index in range(count):
+        Image.fromarray(np.full((20, 20, 3), index, np.uint8)).save(tmp_path / f"{index}.png")
+    code, _, err = command("figures", name, f"--data={tmp_path}", f"--out={tmp_path}/new")
+    assert (code, err) == (2, f"error: {said.format(tmp_path)}\n")
 
 
 def test_a_file_in_the_place_of_the_folder_is_said(command, tmp_path):
@@ -415,10 +444,11 @@ def test_a_file_in_the_place_of_the_folder_is_said(command, tmp_path):
 
 def test_all_makes_every_figure(command, monkeypatch, tmp_path):
     quickest = ["divergences", "nash_spiral", "inverse_of_w1"]
-    for name in FIGURES.keys() - set(quickest):
+    for name in FIGURES.keys() - {*quickest, "faces_comparison"}:
         monkeypatch.delitem(FIGURES, name)
     monkeypatch.chdir(tmp_path)
-    assert command("figures", "all", "--quick")[0] == 0
+    code, out, _ = command("figures", "all", "--quick")
+    assert (code, "faces_comparison: left out, as it needs a folder of images: --data=FOLDER\n" in out) == (0, True)
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(quickest)
 
 
@@ -429,7 +459,7 @@ def test_numbers_are_valid_json():
 
 def test_the_gallery_has_every_figure():
     text = GALLERY.read_text(encoding="utf-8")
-    assert re.findall(r"`python -m experiments\.figures (\w+)`", text) == ["NAME", *FIGURES]
+    assert re.findall(r"`python -m experiments\.figures (\w+)[^`]*`", text) == ["NAME", *FIGURES]
     for name in FIGURES:
         assert f"gallery/{name}.png" in text
         assert (GALLERY.parent / "gallery" / f"{name}.png").stat().st_size < 150_000

@@ -340,6 +340,9 @@ def test_a_label_says_what_is_turned_on_one_at_a_time():
     assert labels_of(one_at_a_time) == ["base", *(f"{name} 0.5" for name in "abcdefg")]
     both = [{"weight": weight, "clip": clip} for weight in (1, 2, 3, 4) for clip in (0.1, 0.2)]
     assert labels_of(both)[:2] == ["weight 1, clip 0.1", "weight 1, clip 0.2"]
+    methods = [{"method": "wgan_gp", "weight": weight} for weight in range(9)] + [{"method": "wgan", "weight": 0}]
+    assert labels_of(methods)[-2:] == ["wgan_gp, weight 8", "wgan, weight 0"]
+    assert labels_of([{"method": own["method"]} for own in methods])[-2:] == ["wgan_gp", "wgan"]
     assert labels_of(one_at_a_time[:7])[1] == "a 0.5, b 0, c 0, d 0, e 0, f 0"
 
 

@@ -31,8 +31,8 @@ METHODS: dict[str, tuple[ModuleType, dict[str, Any]]] = {
     "WGAN-GP, lambda 5, n_critic 1": (wgan_gp, {"n_critic": 1, "penalty.weight": 5.0}),
     "WGAN-GP, lambda 5, n_critic 2": (wgan_gp, {"n_critic": 2, "penalty.weight": 5.0}),
 }
-SETTINGS = {"data.label": "none", "model.width": 16, "decay_steps": 0}
-STAGES, LONG = (4, 12, 20), 80  # epochs; the last is of the DCGAN alone, which is said to collapse
+SETTINGS = {"data.label": "none", "model.width": 16, "batch_size": 32, "decay_steps": 0}
+STAGES, LONG = (5, 15, 30), 100  # epochs; the last is of the DCGAN alone, which is said to collapse
 SHOWN = 8  # samples of a stage
 VALUES = ("precision", "recall", "wasserstein_excess")
 
@@ -58,8 +58,9 @@ def compute(quick: bool, folder: str, size: int) -> dict[str, np.ndarray]:
         config = configured(name, folder, changes)
         evaluator = make_evaluator(config, data, build_networks(config, data.shape))
         per_epoch = len(data.train.images) / config.batch_size / (config.n_critic + 1)
-        unit = max(1, round(per_epoch))  # updates of an epoch
-        for moment in train(config, data, seeds(1), [unit * epoch for epoch in (*stages, *[long][: name == "DCGAN"])]):
+        first = max(1, round(per_epoch * stages[0]))
+        stops = [first * epoch // stages[0] for epoch in (*stages, *[long][: name == "DCGAN"])]
+        for moment in train(config, data, seeds(1), stops):
             generators, critics = moment.states.ema, moment.states.critic.variables
             found = evaluator.of_generator(one(generators, 0), one(critics, 0), "test", 0)
             told.append([found[value] for value in VALUES])

@@ -35,9 +35,10 @@ from experiments.figures import (
 
 class Entry(NamedTuple):
     shows: str
-    compute: Callable[..., dict[str, np.ndarray]]  # quick[, folder of images, their size] -> the numbers
+    compute: Callable[..., dict[str, np.ndarray]]  # quick, and what else it is of by name: folder, size -> the numbers
     draw: Callable[[dict[str, np.ndarray]], Figure]  # of them alone
-    data: str = ""  # what its folder has, where it is of one
+    data: str = ""  # what its folder holds, where it is of one
+    sized: bool = False  # whether it is of images that are brought to a size
 
 
 FIGURES: dict[str, Entry] = {
@@ -70,7 +71,10 @@ FIGURES: dict[str, Entry] = {
     "stacked_digits": Entry("a thousand modes: three digits as channels", stacked_digits.compute, stacked_digits.draw),
     "budget": Entry("quality against seconds of training, by method", budget.compute, budget.draw),
     "budget_fashion_mnist": Entry(
-        "the same on Fashion-MNIST", budget_fashion_mnist.compute, budget_fashion_mnist.draw, "prepared TensorFlow Datasets"
+        "quality against seconds of training on Fashion-MNIST, by method",
+        budget_fashion_mnist.compute,
+        budget_fashion_mnist.draw,
+        "prepared TensorFlow Datasets",
     ),
     "digits_modes": Entry("digits made over training, and where the loss is flat", digits_modes.compute, digits_modes.draw),
     "loss_tracks_quality": Entry(
@@ -84,5 +88,6 @@ FIGURES: dict[str, Entry] = {
         faces_comparison.compute,
         faces_comparison.draw,
         "images",
+        sized=True,
     ),
 }

@@ -315,7 +315,7 @@ def test_a_task_whose_files_are_not_what_they_were_is_not_done(copied, damage):
         {"wasserstein_excess": "low"},
         {"recall": {}},
         {"seed": True},
-        {"state": 0},
+        {"seconds": None},
     ],
 )
 def test_what_is_no_row_of_a_task_that_goes_on_is_left_out_and_said(swept, tmp_path, caplog, wrong):

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 type Direction = Literal["lower", "higher", ""]  # which values are better; "" where none are, or those near a number
 
-MANY = 8  # settings, of which most share a value that goes without saying
+MANY, MOST = 8, 0.75  # settings of which that share has a value that goes without saying
+ALWAYS = ("method", "preset", "loss")  # what is told also then
 BASE = "base"  # label of the setting that nothing was changed of
 SCORE = "wasserstein_excess"  # what `best` and every selection go by
 # Of every value of an evaluation; a critic's own say nothing of the generator by themselves.
@@ -73,9 +74,9 @@ ASCII = str.maketrans({"±": "+-", "∞": "inf", "≥": ">=", "≤": "<=", "→"
 def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
     """Returns a short label for every {key: value}, such as "weight 10, two_sided".
 
-    Left out is a key that one before it determines, as the method does its loss, and of MANY settings a value that three in
-    four share, as of what is turned on one at a time; with all at such values it is the BASE. A name stands without its key
-    where no other key takes it.
+    Left out is a key that one before it determines, as the method does its loss, and of MANY settings a value that MOST share,
+    as of what is turned on one at a time; with all at such values it is the BASE. A name stands without its key where no
+    other key takes it.
     """
     if not swept:
         return []
@@ -95,8 +96,9 @@ def labels_of(swept: Sequence[dict[str, Any]]) -> list[str]:
     def part(key: str, value: Any) -> str:
         return value if isinstance(value, str) and value and key in alone else f"{short[key]} {number(value)}"
 
-    counts = {key: Counter(json.dumps(own[key]) for own in swept).most_common(1)[0] for key in kept}
-    usual = {key: value for key, (value, count) in counts.items() if len(swept) >= MANY and 0.75 <= count / len(swept) < 1}
+    columns = {key: [json.dumps(own[key]) for own in swept] for key in kept if key not in ALWAYS}
+    counts = {key: Counter(column).most_common(1)[0] for key, column in columns.items()}
+    usual = {key: value for key, (value, count) in counts.items() if len(swept) >= MANY and MOST <= count / len(swept) < 1}
     told = [[part(key, own[key]) for key in kept if json.dumps(own[key]) != usual.get(key)] for own in swept]
     return [", ".join(parts) or (BASE if usual else "") for parts in told]
 

@@ -56,7 +56,7 @@ class Setting(NamedTuple):
 
 
 def runs_of(rows: Iterable[Row], config_of: Callable[[Row], Row], named: Sequence[str]) -> list[Run]:
-    """Returns the runs of a sweep's points that have begun, in the order of their first rows.
+    """Returns the runs of a sweep's points that were evaluated on validation, in the order of their first rows.
 
     config_of: the config of the point that a row is of.
     """
@@ -66,6 +66,8 @@ def runs_of(rows: Iterable[Row], config_of: Callable[[Row], Row], named: Sequenc
     runs = []
     for own in points.values():
         validation = sorted((row for row in own if row["split"] == "validation"), key=_order)
+        if not validation:  # its rows were lost, but for later ones
+            continue
         test = {row["state"]: row for row in own if row["split"] == "test"}
         died = any(row["status"] == "non-finite" for row in (*validation, *test.values()) if row["state"] == "last")
         status = "non-finite" if died else "done" if "last" in test else "unfinished"

@@ -15,7 +15,8 @@ from wgan_jax.paths import naming, write_whole
 from wgan_jax.records import parse_lines, to_json
 
 COUNTERS = {"step", "critic_step", "examples", "seconds"}  # of a metrics line: they say when, and are no curves
-WORDS = ("point", "method", "status", "split", "state")  # of a row; all else of it are numbers, or None
+WORDS = ("point", "method", "status", "split", "state")  # of a row
+NUMBERS = ("seed", "step", "critic_step", "seconds")  # of every row; what else it has are numbers or None
 FLUSH = 20  # seconds after which TensorBoard's reader sees what was written, at most
 
 
@@ -28,16 +29,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a task, words and numbers as WORDS says, [] where there are none; what else is there is said."""
+    """Returns the rows of a task, [] where there is no file; lines that are none are left out, with a warning."""
     lines = read_metrics(path)
-    rows = [line for line in lines if all(_fits(line.get(name), name in WORDS) for name in {*WORDS, *line})]
+    rows = [line for line in lines if all(_fits(name, line.get(name)) for name in {*WORDS, *NUMBERS, *line})]
     if left := len(lines) - len(rows):
         logging.getLogger(__name__).warning("%s: %d line%s no row, and left out", path, left, " is" if left == 1 else "s are")
     return rows
 
 
-def _fits(value: Any, word: bool) -> bool:
-    return isinstance(value, str) if word else value is None or type(value) in (int, float)
+def _fits(name: str, value: Any) -> bool:
+    if name in WORDS:
+        return isinstance(value, str)
+    return type(value) in (int, float) or (value is None and name not in NUMBERS)
 
 
 class MetricsLog:
