@@ -37,7 +37,7 @@ def default_config() -> ConfigDict:
     config.data.x = "x"  # array: the name of the examples in an .npz
     config.data.y = "y"  # array: that of their classes or attributes, if it is there; or several, comma-separated
     config.data.scaling = "auto"  # array: none, standard, minmax (by feature or channel); auto: uint8 as pixels, else standard
-    config.data.columns = ""  # table: what columns are, where not as inferred, NAME:KIND,...: see KINDS in data/columns.py
+    config.data.columns = ""  # table: what columns are, where not as inferred, NAME:KIND,...: see KINDS in data/kinds.py
     config.data.numbers = "quantile"  # table: how they are scaled: quantile, normal, modes (CTGAN), standard, log
     config.data.balance = 0.0  # table: a condition is drawn as often as rows have it; 1: by the logarithm of that (CTGAN)
     config.data.target = ""  # table: the column that evaluation predicts from the others; empty for the last

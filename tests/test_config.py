@@ -642,6 +642,8 @@ def test_only_data_in_a_home_directory_needs_one(monkeypatch):
     ("module", "registry"),
     [
         ("data/__init__.py", "DATASETS"),
+        ("data/kinds.py", "KINDS"),
+        ("data/numbers.py", "METHODS"),
         ("models/__init__.py", "ARCHITECTURES"),
         ("models/latent.py", "LATENTS"),
         ("models/kernels.py", "KERNELS"),

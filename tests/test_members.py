@@ -104,7 +104,7 @@ def undisturbed(make_config, tmp_path_factory):
     return points, folder
 
 
-@pytest.mark.parametrize(("preset", "vectorised"), [("ring8", True), ("digits", False)])
+@pytest.mark.parametrize(("preset", "vectorised"), [("digits", True), ("digits", False)])
 def test_members_equal_runs_of_their_own(make_config, tmp_path, monkeypatch, preset, vectorised):
     monkeypatch.setattr(members_module, "make_members", functools.partial(make_members, vectorised=vectorised))
     points = points_of(make_config, preset)

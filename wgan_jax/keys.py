@@ -113,7 +113,7 @@ def _is_colour(text: str) -> bool:
 
 
 def _is_columns(text: str) -> bool:
-    kinds = registered("data/columns.py", "KINDS")
+    kinds = registered("data/kinds.py", "KINDS")
     parts = [part.partition(":") for part in text.split(",")]
     return text == "" or all(
         name and kind and (kind in kinds or "%" in kind or "<" in kind) and "\0" not in name for name, _, kind in parts
@@ -130,7 +130,7 @@ METHOD = Rule(str, lambda v: v != "" and "/" not in v and "\0" not in v, "a name
 PRESET = Rule(str, lambda v: "/" not in v and "\0" not in v, "a name without slashes")
 COLOUR = Rule(str, _is_colour, "a colour as CSS writes it, such as white or #ff8800")
 BUILDER = Rule(str, lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v) is not None, "name[/config][:version]")
-_kinds = ", ".join(registered("data/columns.py", "KINDS"))
+_kinds = ", ".join(registered("data/kinds.py", "KINDS"))
 COLUMNS = Rule(
     str, _is_columns, f"NAME:KIND,... with KIND one of {_kinds}, a date's format such as %d.%m.%Y, or an order such as low<high"
 )

@@ -6,7 +6,7 @@ Adam works, with beta1 = 0. Here the critic's optimizer varies under both method
 beta2 (RMSProp's decay) are the method's own, so that Adam at beta1 = 0 is RMSProp with its bias corrected, and beta1 alone is
 momentum.
 Command: python -m experiments.sweep --config=configs/ablations/momentum.py[:preset[,paper=True]]
-Measured: a table of docs/ablations.md, on digits.
+Measured on two cores: digits, 80 runs, 4 minutes; the results are in docs/ablations.md.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ critic has slope one. Kodali 2017 (arXiv 1705.07215), section 2.3: around the da
 2017 (arXiv 1709.08894): around the real and the generated examples; the lines are not those of an optimal coupling. `real`
 and `generated` are the two ends of the lines. `perturbed_both` penalises twice as many points as the others.
 Command: python -m experiments.sweep --config=configs/ablations/penalty_points.py[:preset[,paper=True]]
-Measured: a table of docs/ablations.md, on digits.
+Measured on two cores: digits, 50 runs, 3 minutes; the results are in docs/ablations.md.
 """
 
 from ml_collections import ConfigDict

@@ -77,7 +77,7 @@ def layer_norms(networks: Networks, variables: Params, x: jax.Array) -> list[flo
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def bias_gradients(networks: Networks, params: Params, x: jax.Array) -> Params:
+def bias_gradients(networks: Networks, params: Params, x: jax.Array) -> dict[tuple[str, ...], jax.Array]:
     """Returns the gradients of each example's score by the biases, {path: [n, units]}."""
     flat = flatten_dict(params)
     biases = {path: leaf for path, leaf in flat.items() if path[-1] == "bias"}

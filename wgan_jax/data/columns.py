@@ -23,20 +23,6 @@ if TYPE_CHECKING:
 MOST_DECIMALS = 10  # to which numbers may have been rounded
 TOLD = 12  # columns that the first line of a run names
 
-# What data.columns may say of a column; also a date's format, such as %d.%m.%Y, and the order of categories, such as low<high.
-KINDS: dict[str, str] = {
-    "drop": "left out",
-    "number": "a number, by data.numbers",
-    "quantile": "a number, by its place in the distribution, uniform on [-.9, .9]",
-    "normal": "a number, by its place in the distribution, standard normal",
-    "modes": "a number, by its place in the nearest Gaussian of a mixture (CTGAN)",
-    "standard": "a number, with mean 0 and deviation 1",
-    "log": "a positive number, whose logarithm has mean 0 and deviation 1",
-    "category": "one of several values",
-    "ordered": "one of several values in the order of the alphabet, or of numbers",
-    "date": "a date or time",
-}
-
 
 class Layout(NamedTuple):
     """How a row lies in network units [D]: entries of [-1, 1], then entries without bounds, then one-hot blocks."""

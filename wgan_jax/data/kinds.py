@@ -11,6 +11,20 @@ from wgan_jax.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+# What data.columns may say of a column; also a date's format, such as %d.%m.%Y, and the order of categories, such as low<high.
+KINDS: dict[str, str] = {
+    "drop": "left out",
+    "number": "a number, by data.numbers",
+    "quantile": "a number, by its place in the distribution, uniform on [-.9, .9]",
+    "normal": "a number, by its place in the distribution, standard normal",
+    "modes": "a number, by its place in the nearest Gaussian of a mixture (CTGAN)",
+    "standard": "a number, with mean 0 and deviation 1",
+    "log": "a positive number, whose logarithm has mean 0 and deviation 1",
+    "category": "one of several values",
+    "ordered": "one of several values in the order of the alphabet, or of numbers",
+    "date": "a date or time",
+}
+
 MOST_CATEGORIES = 1000  # of a column of text
 MOST_WORDS = 20  # beside numbers in one column, which are then categories
 MIXED = 0.5  # share of numbers from which on a column is taken for one of numbers with something else among them
