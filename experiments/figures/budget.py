@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from ml_collections import ConfigDict
 
 from configs import dragan, gan, imle, r3gan, sngan, ttur, wgan, wgan_gp, wgan_groupsort, wgan_lp
@@ -104,6 +105,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         axes.set(xscale="log", xlabel="seconds of processor time")
         axes.set_title(f"{told}; {values.shape[-1]} seeds: mean, least and most", fontsize=10)
         axes.xaxis.set_major_formatter(PLAIN)
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
         axes.legend(fontsize=9)
     scale_scores(left, "y", values)
