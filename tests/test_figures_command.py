@@ -444,8 +444,8 @@ def test_a_file_in_the_place_of_the_folder_is_said(command, tmp_path):
 
 def test_all_makes_every_figure(command, monkeypatch, tmp_path):
     quickest = ["divergences", "nash_spiral", "inverse_of_w1"]
-    for name in FIGURES.keys() - {*quickest, "faces_comparison"}:
-        monkeypatch.delitem(FIGURES, name)
+    kept = {name: FIGURES[name] for name in (*quickest, "faces_comparison")}
+    monkeypatch.setattr("experiments.figures.registry.FIGURES", kept)
     monkeypatch.chdir(tmp_path)
     code, out, _ = command("figures", "all", "--quick")
     assert (code, "faces_comparison: left out, as it needs a folder of images: --data=FOLDER\n" in out) == (0, True)
