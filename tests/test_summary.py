@@ -309,6 +309,13 @@ def test_a_failure_is_judged_on_the_last_state():
     assert [run.failed for run in runs] == [True, False]
 
 
+def test_a_point_whose_rows_on_validation_are_lost_is_left_out():
+    lost = [row for row in point("b", {}, [1.0]) if row["split"] == "test"]
+    assert lost
+    ((_, _, runs),), _ = settings_of(point("a", {}, [1.0]) + lost, [], parse_conditions(""))
+    assert len(runs) == 1
+
+
 def test_labels_are_short_and_clear():
     assert labels_of([]) == []
     assert labels_of(

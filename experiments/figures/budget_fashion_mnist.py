@@ -24,7 +24,7 @@ def compute(quick: bool, folder: str) -> dict[str, np.ndarray]:
       UserError: Fashion-MNIST is not among them.
     """
     config = wgan_gp.get_config("fashion_mnist")
-    config.data.update({"data_dir": folder, "download": True})
+    config.data.update({"data_dir": folder, "download": True})  # with which what is not there is None; nothing is fetched
     if prepared_builder(config.data) is None:
         raise UserError(f"--data: {folder} has no {config.data.builder}/VERSION/, as TensorFlow Datasets prepares it")
     names = ["WGAN-GP", "GAN"] if quick else list(METHODS)
