@@ -115,6 +115,28 @@ def test_a_platform_that_is_not_there_is_one_line(error, monkeypatch):
         runtime.configure_jax(load("configs/wgan_gp.py", ["--config.cache_dir="]))
 
 
+@pytest.mark.parametrize(
+    ("flags", "cores", "threads"),
+    [
+        ([], 4, None),  # 64 x 256^2 multiplications a layer are shared out
+        (["--config.model.width=128"], 4, "1"),
+        (["--config.model.width=128", "--config.devices=2"], 4, None),
+        (["--config.devices=4"], 4, "1"),  # a device for each core, as a sweep's tasks have it
+        (["--config.devices=1"], 1, "1"),
+        (["--config.model.name=dcgan", "--config.model.width=8"], 4, None),
+    ],
+)
+def test_a_device_has_one_thread_where_more_bring_nothing(flags, cores, threads, monkeypatch):
+    monkeypatch.setenv("NPROC", "3")  # restored, whatever is set
+    monkeypatch.delenv("NPROC")
+    monkeypatch.setattr(runtime, "visible_cores", lambda: list(range(cores)))
+    runtime.choose_threads(load("configs/wgan_gp.py", flags))
+    assert os.environ.get("NPROC") == threads
+    monkeypatch.setenv("NPROC", "3")
+    runtime.choose_threads(load("configs/wgan_gp.py", flags))
+    assert os.environ["NPROC"] == "3"  # a user's own
+
+
 def test_a_launcher_called_as_a_file_says_how_to_call_it():
     done = subprocess.run([sys.executable, "experiments/run.py"], capture_output=True, text=True, check=False)
     said = "error: experiments/run.py: from the project's root, call python -m experiments.run\n"
