@@ -81,7 +81,7 @@ def judge(rows: np.ndarray, dataset: "Stored", split: str) -> dict[str, float]:
     }
 
 
-def _call(arguments: Sequence[str]) -> tuple[str, float]:
+def call(arguments: Sequence[str]) -> tuple[str, float]:
     """Runs a command on one core; returns what it printed, and the processor seconds that it took."""
     core, before = min(os.sched_getaffinity(0)), resource.getrusage(resource.RUSAGE_CHILDREN)
     pinned = ["taskset", "--cpu-list", str(core), *arguments]
@@ -100,11 +100,11 @@ def ours(folder: Path, table: str, dataset: "Stored", seed: int, overrides: Sequ
     pace = {"eval.metrics": "wasserstein", "eval.draws": 1, "eval.samples": 100, "seed": seed, "data.path": table}
     words = [f"--config.{key}={value}" for key, value in pace.items()]
     words += [f"--config.{name}_every=1000000" for name in ("eval", "sample", "checkpoint", "log")]
-    _, seconds = _call([sys.executable, "-m", "experiments.run", CONFIG, f"--workdir={folder / 'run'}", *words, *overrides])
+    _, seconds = call([sys.executable, "-m", "experiments.run", CONFIG, f"--workdir={folder / 'run'}", *words, *overrides])
     summary = json.loads((folder / "run" / "summary.json").read_text())
     count = len(dataset.train.images)
     flags = [f"--workdir={folder / 'run'}", f"--out={folder / 'ours.parquet'}", f"--num={count}", f"--seed={seed}"]
-    _call([sys.executable, "-m", "experiments.sample", *flags])
+    call([sys.executable, "-m", "experiments.sample", *flags])
     epochs = summary["step"] * json.loads((folder / "run" / "config.json").read_text())["batch_size"] / count
     told = {"seconds": seconds, "updates": summary["step"], "epochs": epochs}
     return told | {"rows": rows_of(pd.read_parquet(folder / "ours.parquet"), columns_of(dataset))}
@@ -119,7 +119,7 @@ def theirs(folder: Path, python: str, dataset: "Stored", seconds: float, seed: i
     discrete = json.dumps([column.name for column in columns.columns if column.values])
     script, out = str(Path(__file__).with_name("tables_ctgan.py")), folder / "theirs.csv"
     words = [str(folder / "train.csv"), str(out), len(dataset.train.images), seconds, seed, discrete]
-    told = json.loads(_call([python, script, *map(str, words)])[0].splitlines()[-1])
+    told = json.loads(call([python, script, *map(str, words)])[0].splitlines()[-1])
     return told | {"rows": rows_of(pd.read_csv(out), columns)}
 
 

@@ -1,6 +1,7 @@
 """Convolutions against lax's own, with its own derivatives, up to the third order; and under every transformation."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -115,10 +116,22 @@ def test_in_bfloat16():
     np.testing.assert_allclose(ours.astype(jnp.float64), exact, atol=0.05 * jnp.abs(exact).max())
 
 
-@pytest.mark.parametrize(("channels", "stride"), [(1, 2), (2, 2), (6, 2), (2, 1)])
-def test_only_canonical_convolutions_run_on_a_cpu(channels, stride):
-    """No reversal, no dilated input, NHWC x HWIO -> NHWC: others are naive loops inside a scan on XLA:CPU."""
-    w, x = draw(0, 5, 5, channels, 6), draw(1, 2, 8, 8, channels)
+@pytest.mark.parametrize(
+    ("size", "channels", "stride"),
+    [
+        ((8, 8), 1, 2),
+        ((8, 8), 2, 2),
+        ((8, 8), 6, 2),
+        ((8, 8), 2, 1),
+        ((5, 3), 6, 2),
+        ((2, 2), 6, 2),
+        ((4, 1), 2, 1),
+        ((4, 3, 2), 6, 2),
+    ],
+)
+def test_only_canonical_convolutions_run_on_a_cpu(size, channels, stride):
+    """No reversal, no dilated input, NHWC x HWIO -> NHWC, no kernel larger than its images: else XLA:CPU runs naive loops."""
+    w, x = draw(0, *[5] * len(size), channels, 6), draw(1, 2, *size, channels)
     derivative = functools.partial(penalty, convolution=lambda x, w, *_: convolve(x, w, stride))
     text = jax.jit(derivative).trace(w, x).lower(lowering_platforms=("cpu",)).as_text()
     lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
@@ -127,6 +140,10 @@ def test_only_canonical_convolutions_run_on_a_cpu(channels, stride):
         assert "dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line
         assert "lhs_dilate" not in line or "lhs_dilate = [1, 1]" in line
         assert "reverse = [true" not in line
+        images, kernel = ([int(n) for n in shape.split("x")] for shape in re.findall(r"tensor<([\dx]+)xf", line)[:2])
+        assert max(np.subtract(kernel[:2], images[1:3])) <= 0, line
+    if min(size) < 5:
+        assert "stablehlo.optimization_barrier" in text  # or XLA would take the padding back into the convolution
 
 
 def test_an_accelerator_gets_plain_convolutions():
