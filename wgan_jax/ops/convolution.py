@@ -8,8 +8,9 @@ A convolution y = conv(x, w) is a trilinear form <conv(x, w), y>. Its three part
 
 are all that differentiation ever needs: each is bilinear, and its gradients are the other two. XLA:CPU runs a convolution fast
 only in canonical form (NHWC, HWIO, NHWC, nothing reversed, no dilated input, no kernel larger than the images), and rewrites
-others into it only outside of loops (jax issue 12868); autodiff's own gradients inside a scan are 25 to 90 times slower. So each
-map is computed by canonical convolutions on a CPU, and has the other two as its custom gradient. Only reverse mode is defined.
+others into it only outside of loops (jax issue 12868); autodiff's own gradients inside a scan are 25 to 90 times slower. So
+each map is computed by canonical convolutions on a CPU, and has the other two as its custom gradient. Only reverse mode is
+defined.
 
 Layouts: x [B, H, W, C], w [kh, kw, C, F], y [B, h, w, F], one dtype.
 """
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-FEW_CHANNELS = 4  # up to which a convolution per phase would be slow: a matmul with as many columns
+FEW_CHANNELS = 12  # up to which a convolution per phase would be slow: a matmul with as many columns
 # Pieces of the batch in a weight gradient of few channels, a matmul of few rows that threads cannot share: pieces they can,
 # each within its caches. 128 images 32 x 32 x 3 to 64 channels on two cores: 5.8 ms in one, 2.9 in eight.
 PIECES = 8
