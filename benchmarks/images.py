@@ -6,11 +6,12 @@ Run it from the repository's root, with nothing else running on the machine (abo
                                 [--out=FILE.json] [--figure=FILE.png]
     python -m benchmarks.images --torch-python=PYTHON --check
 
-PYTHON is an interpreter with torch and numpy, of an environment of its own if need be. A shape is HxWxC:width. One update is
-five critic updates on 64 images, one generator update and its average, of wgan_gp:mnist without batch normalisation
-(Gulrajani 2017's MNIST code), on the CPU. The sides take turns in every round: JAX, PyTorch in two memory layouts, and
-square matmuls in JAX, whose best rate is the machine's peak; with --naive also, one update a turn, the same program with lax's
-own convolutions and derivatives, which is what flax's nn.Conv runs (half a minute an update at the small shapes).
+PYTHON is an interpreter with torch and numpy, of an environment of its own if need be. A shape is HxHxC:width, or TxC:width of
+series, which networks of one-dimensional convolutions make. One update is five critic updates on 64 images, one generator
+update and its average, of Gulrajani 2017's MNIST code without batch normalisation, on the CPU. The sides take turns in every
+round: JAX, PyTorch in two memory layouts (series: one), and square matmuls in JAX, whose best rate is the machine's peak; with
+--naive also, one update a turn, the same program with lax's own convolutions and derivatives, which is what flax's nn.Conv runs
+(half a minute an update at the small shapes).
 
 --check measures nothing: it gives both sides the same parameters, images, latents and epsilons and compares all parameters
 after an update in float64 (relative 1e-9). Its exit code is 1 where they differ.
@@ -41,19 +42,24 @@ STORED = 640  # images, random
 
 
 class Shape(NamedTuple):
-    """Images [height, height, channels] and the networks' width."""
+    """Images [height, height, channels], or, of one axis, series [height, channels]; and the networks' width."""
 
     height: int
     channels: int
     width: int
+    axes: int = 2
+
+    def size(self) -> tuple[int, ...]:
+        """Returns the length of each axis."""
+        return (self.height,) * self.axes
 
     def __str__(self) -> str:
-        return f"{self.height}x{self.height}x{self.channels}:{self.width}"
+        return f"{'x'.join(map(str, (*self.size(), self.channels)))}:{self.width}"
 
 
 def make_config(shape: Shape, dtype: str = "float32") -> ConfigDict:
     """Returns the config of a shape on one device."""
-    config = wgan_gp.get_config("mnist")
+    config = wgan_gp.get_config("cifar10")
     config.model.update({"width": shape.width, "generator_normalization": "none"})
     config.dtype, config.devices = dtype, 1
     return check(config)
@@ -63,12 +69,13 @@ def layer_multiplications(config: ConfigDict, shape: Shape) -> tuple[list[int], 
     """Returns the multiplications per example of each layer of the critic and of the generator, borders counted whole."""
     from wgan_jax.models.dcgan import ladder
 
-    sizes = [height for height, _ in ladder((shape.height, shape.height))]
+    sizes = [height for height, *_ in ladder(shape.size())]
     widths = [shape.channels, *(shape.width * 2**i for i in range(len(sizes) - 1))]
     convolutions = [
-        small**2 * 25 * outer * inner for small, outer, inner in zip(sizes[1:], widths[:-1], widths[1:], strict=True)
+        (small * 5) ** shape.axes * outer * inner
+        for small, outer, inner in zip(sizes[1:], widths[:-1], widths[1:], strict=True)
     ]
-    flat = sizes[-1] ** 2 * widths[-1]
+    flat = sizes[-1] ** shape.axes * widths[-1]
     return [*convolutions, flat], [config.latent.dim * flat, *reversed(convolutions)]
 
 
@@ -76,7 +83,7 @@ def make_dataset(shape: Shape) -> Any:
     """Returns random images."""
     from wgan_jax.data.dataset import Split, Stored
 
-    images = np.random.default_rng(0).integers(0, 256, (STORED, shape.height, shape.height, shape.channels)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (STORED, *shape.size(), shape.channels)).astype(np.uint8)
     part = Split(images, np.zeros(STORED, np.int32))
     return Stored(images.shape[1:], part, part, part)
 
@@ -97,24 +104,24 @@ def mirrored(array: np.ndarray, *axes: int) -> np.ndarray:
 def layers(params: Any, smallest: int) -> list[np.ndarray]:
     """Returns PyTorch's parameters of a player, in its order: mirrored kernels [F, C, 5, 5], dense weights [out, in], biases.
 
-    params: a DCGAN's, `smallest` the size of its smallest image.
+    params: a DCGAN's, `smallest` the size of its smallest image; of series kernels are [F, C, 5].
     """
     arrays = {name: (np.asarray(layer["kernel"]), np.asarray(layer["bias"])) for name, layer in params.items()}
     convolutions = sorted(name for name in arrays if name != "Dense_0")
+    axes = arrays[convolutions[0]][0].ndim - 2
     flat: list[np.ndarray] = []
     for name in convolutions:
         kernel, bias = arrays[name]
-        flat += [
-            mirrored(kernel.transpose(3, 2, 0, 1), 2, 3),
-            bias,
-        ]  # [F, C] of the convolution: ConvTranspose2d's [in, out] too
+        # [F, C] of the convolution: ConvTranspose2d's [in, out] too
+        flat += [mirrored(np.moveaxis(kernel, (-1, -2), (0, 1)), *range(2, 2 + axes)), bias]
     kernel, bias = arrays["Dense_0"]
-    image = (smallest, smallest, -1)
+    image = (smallest,) * axes
     if "Transposed" in convolutions[0]:  # the generator's comes first and makes images
-        channels = bias.reshape(image).shape[-1]
-        weight = mirrored(kernel.reshape(len(kernel), *image), 1, 2).transpose(3, 1, 2, 0).reshape(smallest**2 * channels, -1)
-        return [weight, mirrored(bias.reshape(image), 0, 1).transpose(2, 0, 1).ravel(), *flat]
-    return [*flat, mirrored(kernel.reshape(image), 0, 1).transpose(2, 0, 1).reshape(1, -1), bias]
+        weight = mirrored(kernel.reshape(len(kernel), *image, -1), *range(1, 1 + axes))
+        start = mirrored(bias.reshape(*image, -1), *range(axes))
+        return [np.moveaxis(weight, -1, 1).reshape(len(kernel), -1).T.copy(), np.moveaxis(start, -1, 0).ravel(), *flat]
+    weight = mirrored(kernel.reshape(*image, -1), *range(axes))
+    return [*flat, np.moveaxis(weight, -1, 0).reshape(1, -1), bias]
 
 
 def save_players(path: Path, state: Any, config: ConfigDict, shape: Shape, **arrays: np.ndarray) -> None:
@@ -135,7 +142,8 @@ def torch_settings(config: ConfigDict, shape: Shape) -> dict[str, Any]:
         batch_size=config.batch_size,
         n_critic=config.n_critic,
         latent_dim=config.latent.dim,
-        sizes=[height for height, _ in ladder((shape.height, shape.height))],
+        sizes=[height for height, *_ in ladder(shape.size())],
+        axes=shape.axes,
         channels=shape.channels,
         width=shape.width,
         penalty_weight=config.penalty.weight,
@@ -171,11 +179,12 @@ def measure(shapes: Sequence[Shape], rounds: int, seconds: float, torch: TorchSi
     for shape in shapes:
         config = make_config(shape)
         ours = jax_side(config, shape)
-        variants = torch.ask("hello")["variants"] if torch else []
+        variants: list[str] = []
         if torch is not None:
             with tempfile.TemporaryDirectory() as folder:
                 save_players(Path(folder, "start.npz"), ours.state, config, shape)
-                torch.ask("load", file=str(Path(folder, "start.npz")), settings=torch_settings(config, shape))
+                start = str(Path(folder, "start.npz"))
+                variants = torch.ask("load", file=start, settings=torch_settings(config, shape))["variants"]
         flax = {"flax in a scan": naive_side(config, shape)} if naive else {}
         times: dict[str, list[float]] = {side: [] for side in ("jax", *(f"torch {variant}" for variant in variants), *flax)}
         rates: list[float] = []
@@ -253,15 +262,15 @@ def compare(shapes: Sequence[Shape], torch: TorchSide) -> bool:
         with jax.enable_x64(True), tempfile.TemporaryDirectory() as name:
             images = jax.random.uniform(jax.random.key(0), (config.n_critic, config.batch_size, *make_dataset(shape).shape))
             before, after, noise = update_and_noise(config, images.shape[2:], 2 * images.astype(jnp.float64) - 1)
-            noise["epsilons"] = noise["epsilons"].reshape(*images.shape[:2], 1, 1, 1)
-            noise["real"] = mirrored(noise["real"].transpose(0, 1, 4, 2, 3), 3, 4)
+            noise["epsilons"] = noise["epsilons"].reshape(*images.shape[:2], *[1] * (1 + shape.axes))
+            noise["real"] = mirrored(np.moveaxis(noise["real"], -1, 2), *range(3, 3 + shape.axes))
             given, out = Path(name, "given.npz"), Path(name, "out.npz")
             save_players(given, before, config, shape, **noise)
             settings = torch_settings(config, shape)
-            torch.ask("load", file=str(given), settings=settings)
+            variants = torch.ask("load", file=str(given), settings=settings)["variants"]
             params = {"critic": after.critic.params, "generator": after.generator.params, "ema": after.ema["params"]}
             wanted = {name: layers(tree, settings["sizes"][-1]) for name, tree in params.items()}
-            for variant in torch.ask("hello")["variants"]:
+            for variant in variants:
                 torch.ask("check", variant=variant, file=str(given), out=str(out))
                 with np.load(out, allow_pickle=False) as got:
                     distances = [distance(got[f"{n}_{i}"], a) for n, arrays in wanted.items() for i, a in enumerate(arrays)]
@@ -273,13 +282,13 @@ def compare(shapes: Sequence[Shape], torch: TorchSide) -> bool:
 
 
 def parse_shapes(text: str) -> list[Shape]:
-    """Returns the shapes of HxHxC:width,..."""
+    """Returns the shapes of HxHxC:width or TxC:width,..."""
     shapes = []
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)x(\d+)x(\d+):(\d+)", part.strip())
-        if found is None or found[1] != found[2] or int(found[1]) <= 4 or "0" in (found[3], found[4]):
-            raise argparse.ArgumentTypeError(f"{part!r} is not HxHxC:width")
-        shapes.append(Shape(int(found[1]), int(found[3]), int(found[4])))
+        found = re.fullmatch(r"([1-9]\d*)(x\1)?x([1-9]\d*):([1-9]\d*)", part.strip())
+        if found is None or int(found[1]) <= 4:
+            raise argparse.ArgumentTypeError(f"{part!r} is not HxHxC:width or TxC:width")
+        shapes.append(Shape(int(found[1]), int(found[3]), int(found[4]), 2 if found[2] else 1))
     return shapes
 
 

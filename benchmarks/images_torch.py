@@ -7,6 +7,7 @@ mirror images of JAX's in both directions: PyTorch's symmetric padding of 2 then
 """
 
 import itertools
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -25,13 +26,14 @@ class Settings(NamedTuple):
     batch_size: int
     n_critic: int
     latent_dim: int
-    sizes: list[int]  # of images, from the whole down to the smallest
+    sizes: list[int]  # of images, or series, from the whole down to the smallest
     channels: int
     width: int
     penalty_weight: float
     critic: tuple[float, float, float]
     generator: tuple[float, float, float]
     ema_decay: float
+    axes: int = 2  # 1 for series
 
 
 class Noise(NamedTuple):
@@ -49,18 +51,19 @@ class Generator(nn.Module):
     def __init__(self, s: Settings) -> None:
         super().__init__()
         widths = [s.channels, *(s.width * 2**i for i in range(len(s.sizes) - 1))]
-        self.start, self.first = s.sizes[-1], widths[-1]
-        self.dense = nn.Linear(s.latent_dim, self.start**2 * self.first)
+        self.start = (widths[-1], *[s.sizes[-1]] * s.axes)
+        self.dense = nn.Linear(s.latent_dim, math.prod(self.start))
+        transposed = nn.ConvTranspose2d if s.axes == 2 else nn.ConvTranspose1d
         steps = list(zip(widths, widths[1:], s.sizes, strict=False))[::-1]
         self.layers = nn.ModuleList(
-            nn.ConvTranspose2d(inner, outer, 5, 2, 2, output_padding=1 - size % 2) for outer, inner, size in steps
+            transposed(inner, outer, 5, 2, 2, output_padding=1 - size % 2) for outer, inner, size in steps
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = self.dense(latents).view(-1, self.first, self.start, self.start)
+        x = self.dense(latents).view(-1, *self.start)
         for layer in self.layers:
             x = layer(functional.relu(x))
-        return torch.tanh(x)
+        return torch.tanh(x) if len(self.start) == 3 else x  # series have no bounds
 
 
 class Critic(nn.Module):
@@ -69,8 +72,9 @@ class Critic(nn.Module):
     def __init__(self, s: Settings) -> None:
         super().__init__()
         widths = [s.channels, *(s.width * 2**i for i in range(len(s.sizes) - 1))]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 5, 2, 2) for a, b in itertools.pairwise(widths))
-        self.dense = nn.Linear(widths[-1] * s.sizes[-1] ** 2, 1)
+        convolution = nn.Conv2d if s.axes == 2 else nn.Conv1d
+        self.layers = nn.ModuleList(convolution(a, b, 5, 2, 2) for a, b in itertools.pairwise(widths))
+        self.dense = nn.Linear(widths[-1] * s.sizes[-1] ** s.axes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -103,9 +107,10 @@ class Update:
     def draw(self) -> Noise:
         """Returns the noise of one update."""
         s = self.settings
-        real = torch.rand(s.n_critic, s.batch_size, s.channels, s.sizes[0], s.sizes[0]).mul_(2).sub_(1)
+        real = torch.rand(s.n_critic, s.batch_size, s.channels, *[s.sizes[0]] * s.axes).mul_(2).sub_(1)
         latents = torch.randn(s.n_critic, s.batch_size, s.latent_dim)
-        return Noise(real, latents, torch.rand(s.n_critic, s.batch_size, 1, 1, 1), torch.randn(s.batch_size, s.latent_dim))
+        epsilons = torch.rand(s.n_critic, s.batch_size, *[1] * (1 + s.axes))
+        return Noise(real, latents, epsilons, torch.randn(s.batch_size, s.latent_dim))
 
     def score(self, x: Tensor) -> Tensor:
         """Returns the scores of images, to be differentiated once."""
@@ -150,7 +155,7 @@ class Update:
         self.optimizers["critic"].step()
 
 
-VARIANTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+VARIANTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}  # the second of images alone
 
 
 class Server:
@@ -161,7 +166,7 @@ class Server:
 
     def hello(self) -> dict[str, Any]:
         """Returns what is here."""
-        return {"torch": torch.__version__, "threads": torch.get_num_threads(), "variants": list(VARIANTS)}
+        return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
     def load(self, file: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Makes every variant's update anew."""
@@ -169,8 +174,10 @@ class Server:
         torch.set_default_dtype(getattr(torch, numbers.dtype))
         torch.manual_seed(0)
         with np.load(file, allow_pickle=False) as stored:
-            self.updates = {variant: Update(numbers, layout, stored) for variant, layout in VARIANTS.items()}
-        return {}
+            self.updates = {
+                variant: Update(numbers, layout, stored) for variant, layout in list(VARIANTS.items())[: numbers.axes]
+            }
+        return {"variants": list(self.updates)}
 
     def run(self, variant: str, seconds: float) -> dict[str, Any]:
         """Takes an update, and then more, one at least, until so many seconds have passed."""

@@ -17,7 +17,7 @@ def get_config(preset: str = "digits") -> ConfigDict:
     config.loss = "non_saturating"
     config.n_critic = 1
     default.set_optimizers(config, beta2=0.999)
-    if name in default.IMAGES:
+    if name in default.IMAGES and config.model.name == "dcgan":
         config.model.critic_normalization = "batch"  # DCGAN (Radford 2016)
     if paper:
         default.paper(config)

@@ -16,7 +16,7 @@ def get_config(preset: str = "digits") -> ConfigDict:
     config.loss = "wasserstein"
     config.clip = 0.05
     default.set_optimizers(config, optimizer="rmsprop", learning_rate=2e-4, beta2=0.99)
-    if name in default.IMAGES:
+    if name in default.IMAGES and config.model.name == "dcgan":
         config.model.critic_normalization = "batch"  # as the authors' DCGAN critic
     if paper:
         default.paper(config)
