@@ -77,9 +77,9 @@ class Set(NamedTuple):
 
 SETS = {
     "vectors": Set(vectors, {}),
-    "series": Set(series, CONVOLUTIONAL),
-    "images": Set(images, CONVOLUTIONAL),
-    "volumes": Set(volumes, {**CONVOLUTIONAL, "model.width": 16, "steps": 1500}),
+    "series": Set(series, {**CONVOLUTIONAL, "steps": 2000}),
+    "images": Set(images, {**CONVOLUTIONAL, "model.width": 16, "steps": 1500}),
+    "volumes": Set(volumes, {**CONVOLUTIONAL, "model.width": 16, "steps": 1000}),
 }
 
 
