@@ -37,6 +37,7 @@ NOT_HERE = {  # the beginning of a command -> why it is not run
     "python -m benchmarks.metrics": "times 10,000 examples of a side; test_kernels.py and test_fidelity.py have the metrics",
     "python -m benchmarks.sweep": "measures speed; test_members.py has what it trains",
     "python -m benchmarks.tables": "compares with another package",
+    "python -m benchmarks.arrays": "trains for minutes; test_array.py trains on such arrays",
     "python -m benchmarks.soak": "kills runs for minutes; tests/faults has what is quick",
     "python -m experiments.figures": "takes minutes; test_figures_command.py runs every one with --quick",
 }
