@@ -85,18 +85,6 @@ def whole(run, tmp_path_factory):
     return workdir, out
 
 
-def test_a_run_that_is_shorter_than_its_intervals_tells_of_its_last_state(run, tmp_path):
-    flags = [f"--config.{name}_every=1000" for name in ("log", "eval", "sample", "checkpoint")]
-    code, out, err = run(*flags, "--config.steps=25", f"--workdir={tmp_path}")
-    assert (code, err) == (0, "")
-    (line,) = _lines(tmp_path)
-    assert line["step"] == 25
-    assert np.isfinite(line["eval/wasserstein_excess"])
-    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step_00000025.png"]
-    assert json.loads((tmp_path / "summary.json").read_text())["best"]["step"] == 25
-    assert "no best state" not in out
-
-
 def test_a_run_directory_holds_what_is_documented(whole):
     workdir, out = whole
     files = {path.relative_to(workdir).as_posix() for path in workdir.rglob("*")}

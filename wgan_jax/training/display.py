@@ -202,7 +202,7 @@ class Display:
         if not self._updates:
             return progress_line(self._step, self._steps, self._state + since)
         rate = self._updates / self._seconds
-        evaluations = -(-self._steps // self._eval_every) - self._step // self._eval_every
+        evaluations = self._steps // self._eval_every - self._step // self._eval_every
         left = (self._steps - self._step) / rate + evaluations * self._evaluation
         return progress_line(self._step, self._steps, self._state + since, rate, left)
 

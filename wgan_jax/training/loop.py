@@ -104,9 +104,6 @@ def _train(
 
         return make_artist(config, dataset, program.networks)
 
-    def due(step: int, every: int) -> bool:
-        return step % every == 0 or step >= config.steps  # whatever the intervals, the last state is told of
-
     def validated(state: TrainState) -> dict[str, float]:
         return results.on_validation(evaluator(), state, raw=config.eval.raw)
 
@@ -143,7 +140,7 @@ def _train(
             info: dict[str, Any] = {"machine": here, "shape": dataset.shape, "data": dataset.fingerprint}
             info |= {"seconds": values["seconds"]}
             info |= {**label_info(dataset), "scaling": dataset.scaling._asdict()}
-            if evaluated := due(step, config.eval_every):
+            if evaluated := step % config.eval_every == 0:
                 display.state("evaluating")
                 with clock("evaluate"):
                     evaluation = unless_interrupted(functools.partial(validated, state), signals)
@@ -155,14 +152,15 @@ def _train(
                 values |= evaluation
                 info["score"] = values.get(f"eval/{SCORE}", math.nan)
                 display.evaluation(evaluation)
-            if evaluated or due(step, config.log_every):
+            if evaluated or step % config.log_every == 0:
                 log.write(values)
-            if due(step, config.sample_every):
+            if step % config.sample_every == 0:
                 picture = workdir / "samples" / f"step_{step:08d}.png"
                 artist().draw(picture, step, *jax.device_get((state.ema, state.critic.variables)))
                 log.write_picture(picture, step)
             improved = evaluated and info["score"] < best_score  # never by NaN
-            if improved or due(step, config.checkpoint_every) or not call.done or call.received:
+            due = step % config.checkpoint_every == 0 or step >= config.steps or not call.done
+            if improved or due or call.received:
                 best_score = info["score"] if improved else best_score
                 checkpoints.save(step, state, info, {RECORD: log.content()})
             if call.received:
@@ -172,8 +170,8 @@ def _train(
         display.state("evaluating")
         state = jax.device_get(state)
         with clock("evaluate"):
-            tested = in_background(lambda: results.on_test(config, checkpoints, evaluator(), state, clock.seconds["train"]))
-        rows, found = tested
+            last = in_background(lambda: results.on_test(config, checkpoints, evaluator(), state, clock.seconds["train"]))
+        rows, found = last
         summary |= found
         display.state("writing")
         figures = workdir / "figures"
