@@ -1,4 +1,4 @@
-"""Arrays that are no square pictures: how near samples come to held-out examples, in the data's own units.
+"""Arrays that are no square pictures: how near samples come to held-out examples, in standard deviations of the training's.
 
 Run it from the repository's root (about ten processor minutes a seed):
 
@@ -42,7 +42,7 @@ def vectors(rng: np.random.Generator) -> np.ndarray:
 
 
 def series(rng: np.random.Generator) -> np.ndarray:
-    """64 moments of a bell, [N, 64, 2] float32: its swing, and what another gauge sees a quarter period later."""
+    """64 moments of a bell, [N, 64, 2] float32: its swing, and what another gauge sees a quarter period before."""
     period, phase = rng.uniform(8, 24, (COUNT, 1)), rng.uniform(0, 2 * np.pi, (COUNT, 1))
     swing = rng.gamma(4, 10, (COUNT, 1)) * np.exp(-np.arange(64) / rng.uniform(16, 64, (COUNT, 1)))
     angle = 2 * np.pi * np.arange(64) / period + phase

@@ -235,11 +235,11 @@ def save_figure(path: Path, report: dict[str, Any]) -> None:
 
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    names = list(report["shapes"][0]["sides"])
+    names = list(dict.fromkeys(name for result in report["shapes"] for name in result["sides"]))
     width = 0.8 / len(names)
     for index, name in enumerate(names):
-        sides = [result["sides"][name] for result in report["shapes"]]
-        places = [place + width * index for place in range(len(sides))]
+        has = {place: result["sides"][name] for place, result in enumerate(report["shapes"]) if name in result["sides"]}
+        sides, places = list(has.values()), [place + width * index for place in has]
         bars = axes.bar(places, [100 * side["share_of_peak"] for side in sides], width, label=name)
         axes.bar_label(bars, [f"{side['median']:.2f} s" for side in sides], fontsize=7)
     centres = [place + 0.4 - width / 2 for place in range(len(report["shapes"]))]
@@ -306,6 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.check and options.torch_python is None:
         parser.error("--check compares with PyTorch: give --torch-python=PYTHON")
+    if options.naive and any(shape.axes == 1 for shape in options.shapes):
+        parser.error("--naive has images alone, no series")
     if options.rounds < 1 or not 0 < options.seconds < float("inf"):
         parser.error("--rounds is a whole number of at least 1, --seconds a number above 0")
     choose_matmul_library()

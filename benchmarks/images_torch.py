@@ -1,9 +1,10 @@
 """The PyTorch side of benchmarks/images.py: WGAN-GP updates of a DCGAN in eager PyTorch, as fast as autograd takes them.
 
 benchmarks/images.py starts this file as benchmarks/toy.py does its own; requests and answers are the same. Variants are the
-memory layouts `nchw` and `channels_last`. Both make the fakes of all critic updates in one pass, pass real and generated
-images through the critic together, use the fused Adam, and never wait for a value. Images, and with them kernels, are the
-mirror images of JAX's in both directions: PyTorch's symmetric padding of 2 then is SAME.
+memory layouts `nchw` and `channels_last`; series have the first alone, and one axis T where images have H, W. Both make the
+fakes of all critic updates in one pass, pass real and generated images through the critic together, use the fused Adam, and
+never wait for a value. Images, and with them kernels, are the mirror images of JAX's in every direction: PyTorch's symmetric
+padding of 2 then is SAME.
 """
 
 import itertools
@@ -175,7 +176,9 @@ class Server:
         torch.manual_seed(0)
         with np.load(file, allow_pickle=False) as stored:
             self.updates = {
-                variant: Update(numbers, layout, stored) for variant, layout in list(VARIANTS.items())[: numbers.axes]
+                variant: Update(numbers, layout, stored)
+                for variant, layout in VARIANTS.items()
+                if numbers.axes == 2 or variant == "nchw"
             }
         return {"variants": list(self.updates)}
 

@@ -254,8 +254,11 @@ def _tfds(builder: str) -> Callable[[ConfigDict], None]:
 
 
 def _pixels(config: ConfigDict) -> None:
-    """MLPs of grey pixels: by the second on two cores better in every metric than DCGANs, see configs/ablations/networks.py."""
-    config.model.update({"name": "mlp", "width": 512})
+    """MLPs of grey pixels, batch normalisation in the generator: on a CPU ahead of DCGANs by the second.
+
+    Measured on Fashion-MNIST, see configs/ablations/networks.py; mnist follows it unmeasured.
+    """
+    config.model.update({"name": "mlp", "width": 512, "generator_normalization": "batch", "critic_activation": "leaky_relu"})
     config.n_critic = 2
     config.steps = 24_000
     config.log_every, config.sample_every, config.eval_every, config.checkpoint_every = 100, 2000, 4000, 2000

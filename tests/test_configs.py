@@ -263,7 +263,7 @@ def read_when_built():
     toys = [("wgan", "gaussian"), ("dragan", "ring8"), ("imle", "ring8"), ("semi_supervised", "ring8")]
     for method, preset in [("wgan", "parallel_lines,paper=True"), *toys]:
         build(Recorder(get_config(method, preset), read))
-    build(Recorder(get_config("wgan", "mnist"), read))  # normalize_first belongs to DCGAN
+    build(Recorder(get_config("wgan", "cifar10"), read))  # normalize_first belongs to DCGAN
     return read
 
 

@@ -20,10 +20,10 @@ DIM, BATCHES = 5, (1, 7)
 # name -> (preset, changes, shape of an example): every architecture and dtype, 1 and 3 channels, both latent laws, points
 RUNS = {
     "mlp": ("digits", {}, (8, 8, 1)),
-    "dcgan": ("fashion_mnist", {}, (28, 28, 1)),
+    "dcgan": ("fashion_mnist", {"model.name": "dcgan"}, (28, 28, 1)),
     "colour": ("faces64", {"model.generator_normalization": "layer"}, (16, 16, 3)),
     "resnet": ("cifar10", {"model.name": "resnet"}, (8, 8, 3)),
-    "float64": ("fashion_mnist", {"dtype": "float64"}, (9, 9, 1)),
+    "float64": ("fashion_mnist", {"model.name": "dcgan", "dtype": "float64"}, (9, 9, 1)),
     "bfloat16": ("digits", {"dtype": "bfloat16"}, (8, 8, 1)),
     "points": ("gaussian", {}, (1,)),
 }

@@ -50,13 +50,9 @@ def choose_matmul_library() -> None:
 
 
 def choose_threads(config: ConfigDict) -> None:
-    """Gives XLA:CPU one thread a device where more bring nothing; before jax starts a backend.
-
-    So where sharing out matmuls costs more than it brings, and where each core is a device, as in a sweep: how many threads
-    share a sum decides its last bits, and a task's are the same under any launcher.
-    """
+    """Gives XLA:CPU one thread where sharing out matmuls costs more than it brings; before jax starts a backend."""
     small = config.model.name == "mlp" and config.batch_size * config.model.width**2 <= ONE_THREAD
-    if (small and config.devices <= 1) or config.devices >= len(visible_cores()):
+    if small and config.devices <= 1:
         os.environ.setdefault("NPROC", "1")  # the size of XLA's thread pools
 
 

@@ -16,8 +16,8 @@ Three stages. A setting's excess is wasserstein_excess on validation after the l
 Both players have the same learning rate, constant, and the same beta1, in Adam with beta2 .999. The budget is counted in
 critic updates, so that n_critic 5 makes a fifth of the generator updates. Batch normalisation is drawn for critics without a
 penalty only, which it would make meaningless; the paper drew it for all. Unlike the paper's, generators are averaged, MLPs
-have no batch normalisation, and published settings are not among the draws. paper=True: 100 wide, 50 narrow, 50 seeds, batch
-64 and the paper's epochs; data sets that it has not get 100,000 critic updates.
+of toys and digits have no batch normalisation, and published settings are not among the draws. paper=True: 100 wide, 50
+narrow, 50 seeds, batch 64 and the paper's epochs; data sets that it has not get 100,000 critic updates.
 """
 
 import math

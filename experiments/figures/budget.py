@@ -60,7 +60,9 @@ def measure(
     """
     stops_of, seconds, told = [], [], []
     for name, most in updates.items():
-        config: ConfigDict = METHODS[name][0].get_config(preset)
+        method = METHODS[name][0]
+        config: ConfigDict = method.get_config(preset)
+        config.n_critic = method.get_config("digits").n_critic  # presets of images have fewer
         config.update_from_flattened_dict({"decay_steps": 0, "eval.metrics": "wasserstein,precision_recall", **changes})
         evaluator = make_evaluator(config, data, build_networks(config, data.shape))
         stops = [most // part for part in PARTS]
