@@ -327,7 +327,10 @@ def test_budget_fashion_mnist(made, monkeypatch):
     """On digits in its place, which are no prepared dataset; and every method is as on digits but for its size."""
     monkeypatch.setattr(budget_fashion_mnist, "load_dataset", lambda config: digits.load(config.data))
     monkeypatch.setattr(budget_fashion_mnist, "prepared_builder", lambda data: Path())
+    train, critic_updates = budget.train, []
+    monkeypatch.setattr(budget, "train", lambda config, *rest: critic_updates.append(config.n_critic) or train(config, *rest))
     check_budget(made("budget_fashion_mnist", "--data=."))
+    assert critic_updates == [5, 1]
     for method, _ in budget.METHODS.values():
         config, on_digits = method.get_config("fashion_mnist"), method.get_config("digits")
         config.update_from_flattened_dict(budget_fashion_mnist.CHANGES)
