@@ -8,7 +8,7 @@ Run it from the repository's root (about ten processor minutes a seed):
 Four sets of 4,000 examples are drawn from laws that are known, and written to .npy files, in units and dtypes as instruments
 have them. configs/wgan_gp.py:array trains on each, in a process of its own on one core, and `experiments.sample` gives as many
 examples back as the test split has. Prints, as the median over seeds with the least and the greatest, the sliced Wasserstein-1
-distance of samples to the test split, once every value is divided by its standard deviation in training, beside what as many
+distance of samples to the test split, in standard deviations of a feature or channel in training, beside what as many
 training examples have in their place; and what the training took. How fast updates are beside PyTorch's: benchmarks/images.py.
 """
 
@@ -84,10 +84,10 @@ SETS = {
 
 
 def distance(x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> float:
-    """Returns the sliced Wasserstein-1 distance of arrays [n, ...] and [m, ...], every value divided by its scale."""
+    """Returns the sliced Wasserstein-1 distance of arrays [n, ..., C] and [m, ..., C], channels divided by scale [C]."""
     from wgan_jax.metrics.transport import sliced_wasserstein
 
-    return sliced_wasserstein(x.reshape(len(x), -1) / scale, y.reshape(len(y), -1) / scale, p=1)
+    return sliced_wasserstein((x / scale).reshape(len(x), -1), (y / scale).reshape(len(y), -1), p=1)
 
 
 def measure(name: str, file: Path, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def measure(name: str, file: Path, seed: int, overrides: Sequence[str]) -> dict[
     given = np.load(file, mmap_mode="r", allow_pickle=False)
     if (samples.dtype, samples.shape[1:]) != (given.dtype, given.shape[1:]):
         sys.exit(f"{name}: samples {samples.dtype} {samples.shape[1:]} of {given.dtype} {given.shape[1:]}")
-    scale = np.maximum(train.reshape(len(train), -1).std(axis=0), 1e-12)
+    scale = train.std(axis=tuple(range(train.ndim - 1)))  # of a feature, or channel, as the program scales them
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     return {
         "set": name,
