@@ -251,6 +251,18 @@ def test_the_generator_follows_the_critic(compose):
     np.testing.assert_allclose(gradient["shift"], [-3, -4], rtol=1e-6)
 
 
+def test_a_term_is_added_to_its_players_loss_times_its_weight(compose):
+    """A linear critic's features are the examples: shifted by (1, 2), their means are 1 + 4 apart; its scores are by hand."""
+    plain, hyper = compose()
+    matching, weighted = compose({"terms.feature_matching": 3.0})
+    shifted = {"shift": jnp.array([1.0, 2.0])}
+    values = [of_generator(objective, h, shifted, W)[0] for objective, h in ((plain, hyper), (matching, weighted))]
+    np.testing.assert_allclose(values[1] - values[0], 3 * 5, rtol=1e-5)
+    drifting, weighted = compose({"terms.drift": 2.0})
+    values = [of_critic(objective, h, W, **PAIR)[0] for objective, h in ((plain, hyper), (drifting, weighted))]
+    np.testing.assert_allclose(values[1] - values[0], 2 * (9 + 16) / 2, rtol=1e-5)
+
+
 @pytest.mark.parametrize("penalty", sorted(PENALTIES))
 def test_the_gradient_norm_where_the_penalty_looks(compose, penalty):
     changes = {"penalty.name": penalty, "penalty.points": "interpolates"}

@@ -17,6 +17,7 @@ def test_the_distance_of_numbers_is_w1_over_the_real_deviation():
     """0, 2 to 1, 3 is 1 apart; the deviation of 0, 2 is 1."""
     assert column_distances(column(0, 2), column(1, 3), NUMBER) == pytest.approx([1.0])
     assert column_distances(column(0, 4), column(1, 5), NUMBER) == pytest.approx([0.5])
+    assert column_distances(column(2, 2), column(5, 5), NUMBER) == pytest.approx([3.0])  # without a spread, in its own unit
 
 
 def test_missing_numbers_count_by_their_share():
