@@ -13,11 +13,11 @@ from configs import default
 
 
 def get_config(preset: str = "digits") -> ConfigDict:
-    config, name, paper = default.start("gan", preset)
+    config, _, paper = default.start("gan", preset)
     config.loss = "non_saturating"
     config.n_critic = 1
     default.set_optimizers(config, beta2=0.999)
-    if name in default.IMAGES and config.model.name == "dcgan":
+    if config.model.name == "dcgan":
         config.model.critic_normalization = "batch"  # DCGAN (Radford 2016)
     if paper:
         default.paper(config)

@@ -12,11 +12,11 @@ from configs import default
 
 
 def get_config(preset: str = "digits") -> ConfigDict:
-    config, name, paper = default.start("wgan", preset)
+    config, _, paper = default.start("wgan", preset)
     config.loss = "wasserstein"
     config.clip = 0.05
     default.set_optimizers(config, optimizer="rmsprop", learning_rate=2e-4, beta2=0.99)
-    if name in default.IMAGES and config.model.name == "dcgan":
+    if config.model.name == "dcgan":
         config.model.critic_normalization = "batch"  # as the authors' DCGAN critic
     if paper:
         default.paper(config)

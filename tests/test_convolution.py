@@ -150,6 +150,8 @@ def test_an_accelerator_gets_plain_convolutions():
     w, x = draw(0, 5, 5, 2, 6), draw(1, 2, 8, 8, 2)
     text = jax.jit(penalty).trace(w, x).lower(lowering_platforms=("cuda",)).as_text()
     assert "lhs_dilate = [2, 2]" in text
+    text = jax.jit(penalty).trace(w, x[:, :4, :3]).lower(lowering_platforms=("cuda",)).as_text()
+    assert "optimization_barrier" not in text
 
 
 @pytest.mark.parametrize("channels", [1, 2, 14])

@@ -10,6 +10,7 @@ import scipy.stats
 
 from wgan_jax.batching import batch_std
 from wgan_jax.objectives.penalties import (
+    AIMS,
     PENALTIES,
     PERTURBATIONS,
     POINTS,
@@ -209,6 +210,12 @@ def test_points_do_not_depend_on_the_number_of_devices(kind):
     times = len(whole) // 8  # 2 where real and generated are both points
     joined = np.moveaxis(np.asarray(shares).reshape(4, times, 2, 2), 0, 1).reshape(-1, 2)
     np.testing.assert_allclose(joined, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(AIMS))
+def test_a_penalty_is_nothing_at_the_slope_that_it_aims_at_and_something_above(name):
+    at, above = (PENALTIES[name](jnp.float32([slope**2])) for slope in (AIMS[name][0], AIMS[name][0] + 1))
+    assert (at, above) == (0, 1)
 
 
 LABELS_OF_POINTS = {

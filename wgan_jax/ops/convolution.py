@@ -24,7 +24,9 @@ import jax.numpy as jnp
 from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-FEW_CHANNELS = 12  # up to which a convolution per phase would be slow: a matmul with as many columns
+# Up to which a convolution per phase would be slow, a matmul with as many columns. Input gradients of 64 images 28 x 28, in one
+# convolution and in one per phase: 6.1 and 12.2 ms at 6 channels, 9.0 and 14.0 at 12, 13.5 and 12.6 at 16.
+FEW_CHANNELS = 12
 # Pieces of the batch in a weight gradient of few channels, a matmul of few rows that threads cannot share: pieces they can,
 # each within its caches. 128 images 32 x 32 x 3 to 64 channels on two cores: 5.8 ms in one, 2.9 in eight.
 PIECES = 8
