@@ -13,7 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import default, gan, wgan, wgan_gp
-from configs.ablations import architectures, large_scale, n_critic, normalization, points
+from configs.ablations import architectures, large_scale, methods, n_critic, normalization, packing, points
 from wgan_jax.config import flatten, mistakes
 
 ROOT = Path(__file__).parent.parent
@@ -189,6 +189,30 @@ def test_every_n_critic_reaches_equal_updates_and_equal_critic_updates(preset):
     assert min(config.steps for config in configs) == base.steps
     assert min(config.steps * config.n_critic for config in configs) == 5 * base.steps
     assert {config.decay_steps for config in configs} == {0}
+
+
+@pytest.mark.parametrize("preset", ["ring8", "digits", "mnist"])
+def test_every_method_reaches_equal_updates_and_equal_critic_updates(preset):
+    base = methods.get_config(preset)
+    runs: dict[str, list[tuple[int, int]]] = {}  # method -> generator and critic updates of its settings
+    for items in {setting(point) for point in methods.get_sweep(preset)}:
+        config = at(base, dict(items))
+        runs.setdefault(config.method, []).append((config.steps, config.steps * (config.n_critic + config.unroll)))
+    first = (base.steps, base.steps * base.n_critic)
+    assert runs["wgan_gp"] == [first]
+    for method, own in runs.items():
+        assert min(updates for updates, _ in own) == base.steps
+        assert method == "imle" or max(critic_updates for _, critic_updates in own) >= first[1]
+    assert {method for method, own in runs.items() if len(own) == 2} >= {"gan", "pacgan", "dragan", "r3gan", "ttur"}
+
+
+@pytest.mark.parametrize(("preset", "updates"), [("ring8", 20_000), ("grid25", 20_000), ("grid25,paper=True", 400_000)])
+def test_packs_are_compared_by_pacgans_recipe(preset, updates):
+    config = packing.get_config(preset)
+    assert (config.steps, config.decay_steps, config.batch_size, config.latent.dim) == (updates, 0, 100, 2)
+    for player in (config.critic, config.generator):
+        assert (player.learning_rate, player.beta1, player.beta2) == (1e-4, 0.8, 0.999)
+    assert {point["packing"] for point in packing.get_sweep(preset)} == {1, 2, 4}
 
 
 def test_normalisations_are_those_that_a_method_allows():

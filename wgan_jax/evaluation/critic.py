@@ -15,8 +15,6 @@ POINT_VALUES = 2**21  # of the points differentiated at once: 170 images 64 x 64
 
 CRITIC_VALUES = ("estimate_train", "estimate_heldout", "lipschitz_q99", "estimate_normalised", "c_transform_bound")
 
-CLASSIFIER_VALUES = ("classifier_error",)  # of a critic that tells classes apart
-
 type Score = Callable[[Params, Batch], jax.Array]  # critic variables, examples [n, ...] -> [n]
 
 
