@@ -143,15 +143,23 @@ def _equal_budgets(shown: Sequence[Setting], settings: Sequence[Setting]) -> lis
         return []
     header, columns = ["setting"], []
     for unit, name in UNITS.items():
-        budget = min(run.validation[-1][unit] for run in finite)
+        spent = [run.validation[-1][unit] for run in finite]
+        if not any(spent):
+            continue
+        budget = min(filter(None, spent))  # what takes none, as IMLE does of critic steps, bounds nobody
         header.append(f"{budget:,.1f} {name}" if isinstance(budget, float) else f"{budget:,} {name}")
         columns.append([_median_within(setting, unit, budget) for setting in shown])
-    note = f"Median `{SCORE}` on validation at the largest budget that all runs reached, those aside that became non-finite."
+    note = (
+        f"Median `{SCORE}` on validation at the largest budget that all runs reached, those aside that became non-finite "
+        "or that, having no critic, take no step of one (-)."
+    )
     lines = list(zip((setting.label for setting in shown), *columns, strict=True))
     return ["## At equal budgets", note, markdown_table(header, lines)]
 
 
 def _median_within(setting: Setting, unit: Unit, budget: float) -> str:
+    if not any(run.validation[-1][unit] for run in setting.runs):
+        return "-"
     found = [statistics.equal_budget(run.validation, unit, budget) for run in setting.runs]
     return (
         "not evaluated by then"
