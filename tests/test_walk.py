@@ -1,7 +1,9 @@
 """The one walk of a folder: what is read, in which order, and what is left out, by reason; the same for all who read."""
 
+import inspect
 import os
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,17 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
     (tmp_path / "dog" / "1.png").unlink()
     (tmp_path / "dog").rmdir()
     assert found(tmp_path) == (["cat/0.png"], [], {})
+
+
+def test_folders_too_deep_in_each_other_are_refused(tmp_path):
+    tmp_path.joinpath(*["d"] * 200).mkdir(parents=True)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)  # so that a thousand, which nothing would remove again, are not needed
+    try:
+        with pytest.raises(UserError, match="hundreds deep; give a folder nearer to the images"):
+            walk(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_names_are_printable_whatever_their_bytes():

@@ -31,7 +31,7 @@ def walk(root: Path) -> Found:
     nowhere, or to a folder around them.
 
     Raises:
-      UserError: a folder cannot be read, or links make one folder appear twice.
+      UserError: a folder cannot be read, or lies too deep, or links make one folder appear twice.
     """
     images: list[Path] = []
     tables: list[Path] = []
@@ -68,7 +68,10 @@ def walk(root: Path) -> Found:
             else:
                 left_out[suffix or "without a suffix"] += 1
 
-    visit(root, frozenset(), hidden=False)
+    try:
+        visit(root, frozenset(), hidden=False)
+    except RecursionError:
+        raise UserError(f"{root}: folders lie in each other hundreds deep; give a folder nearer to the images") from None
     return Found(images, tables, {why: count for why, count in left_out.items() if count})
 
 
