@@ -68,9 +68,8 @@ def config_of(make_config, faces, tmp_path_factory):
             "data.cache_dir": str(cache),
             "data.label": label,
             "data.image_size": 8,
-            "data.flip": False,
         }
-        small = {"model.name": "mlp", "model.generator_normalization": "none", "data.flip": False}
+        small = {"model.name": "mlp", "model.generator_normalization": "none"}
         return make_config("wgan_gp.py:faces64", {**TINY, **QUICK, **data, **small, **changes})
 
     return make

@@ -86,8 +86,7 @@ def build(config):
 # All methods with all presets, and with the papers' budgets; of images, whose tracing takes seconds, WGAN-GP's budgets only.
 SPECS = [(method, preset) for method in METHODS for preset in default.PRESETS]
 SPECS += [(method, f"{preset},paper=True") for method, preset in SPECS if method == "wgan_gp" or preset not in default.IMAGES]
-# Presets of which another has the same networks and kind of data: tracing them shows nothing new. (The flip of faces64 is in
-# a cell of test_program.py.)
+# Presets of which another has the same networks and kind of data: tracing them shows nothing new.
 ALIKE = {"grid25", "swiss_roll", "parallel_lines", "mnist", "faces64"}
 
 

@@ -21,7 +21,7 @@ DIM, BATCHES = 5, (1, 7)
 RUNS = {
     "mlp": ("digits", {}, (8, 8, 1)),
     "dcgan": ("fashion_mnist", {"model.name": "dcgan"}, (28, 28, 1)),
-    "colour": ("faces64", {"model.generator_normalization": "layer"}, (16, 16, 3)),
+    "colour": ("folder", {"model.generator_normalization": "layer"}, (16, 16, 3)),
     "resnet": ("cifar10", {"model.name": "resnet"}, (8, 8, 3)),
     "float64": ("fashion_mnist", {"model.name": "dcgan", "dtype": "float64"}, (9, 9, 1)),
     "bfloat16": ("digits", {"dtype": "bfloat16"}, (8, 8, 1)),
