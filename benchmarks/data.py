@@ -1,6 +1,6 @@
 """What images cost before and during training: decoding, the next start, memory, and streaming from the disk.
 
-    python -m benchmarks.data --config=configs/wgan_gp.py:faces64 --config.data.path=DIR [--config.key=value ...]
+    python -m benchmarks.data --config=configs/wgan_gp.py:folder --config.data.path=DIR [--config.key=value ...]
     python -m benchmarks.data --config=... --sparse-gb=40 [--updates=100]
 
 The first decodes the config's images into a fresh cache and opens it again, each in a process of its own, and prints the

@@ -254,9 +254,9 @@ def _tfds(builder: str) -> Callable[[ConfigDict], None]:
 
 
 def _pixels(config: ConfigDict) -> None:
-    """MLPs of grey pixels, batch normalisation in the generator: on a CPU ahead of DCGANs by the second.
+    """MLPs of pixels, batch normalisation in the generator: on a CPU ahead of DCGANs by the second.
 
-    Measured on Fashion-MNIST, see configs/ablations/networks.py; mnist follows it unmeasured.
+    Measured on Fashion-MNIST, see configs/ablations/networks.py, and on faces; mnist follows them unmeasured.
     """
     config.model.update({"name": "mlp", "width": 512, "generator_normalization": "batch", "critic_activation": "leaky_relu"})
     config.n_critic = 2
@@ -265,17 +265,17 @@ def _pixels(config: ConfigDict) -> None:
 
 
 def _aligned(config: ConfigDict) -> None:
-    """As `_pixels`, for faces that lie alike, in the minutes that the DCGAN of `_folder` takes.
-
-    Not mirrored: faces that all look one way, as drawn ones do, would be joined by as many that no real one is like.
-    """
+    """As `_pixels`, for faces that lie alike; under half an hour on two cores. Measured in docs/ablations.md, of WGAN-GP."""
     _pixels(config)
     config.steps = 6000
     config.log_every, config.sample_every, config.eval_every, config.checkpoint_every = 20, 500, 1500, 500
 
 
 def _folder(config: ConfigDict) -> None:
-    """Images of any folder, 64 x 64, by the anime-face report's DCGAN: latent 100, and at full size batch 128 and width 64."""
+    """Images of any folder, 64 x 64, by the anime-face report's DCGAN: latent 100, and at full size batch 128 and width 64.
+
+    Not mirrored: drawn faces may all look one way, and would be joined by as many that no real one is like.
+    """
     _image(config)
     config.data.update({"name": "folder", "image_size": 64, "channels": 3})
     config.latent.dim = 100

@@ -202,8 +202,9 @@ def test_every_method_reaches_equal_updates_and_equal_critic_updates(preset):
     assert runs["wgan_gp"] == [first]
     for method, own in runs.items():
         assert min(updates for updates, _ in own) == base.steps
-        assert method == "imle" or max(critic_updates for _, critic_updates in own) >= first[1]
-    assert {method for method, own in runs.items() if len(own) == 2} >= {"gan", "pacgan", "dragan", "r3gan", "ttur"}
+        assert len(own) == 1 + (method in ("gan", "pacgan", "dragan", "r3gan", "ttur"))
+        if method not in ("imle", "unrolled"):  # without a critic; with a little more, ahead
+            assert max(critic_updates for _, critic_updates in own) == first[1]
 
 
 @pytest.mark.parametrize(("preset", "updates"), [("ring8", 20_000), ("grid25", 20_000), ("grid25,paper=True", 400_000)])
@@ -212,7 +213,14 @@ def test_packs_are_compared_by_pacgans_recipe(preset, updates):
     assert (config.steps, config.decay_steps, config.batch_size, config.latent.dim) == (updates, 0, 100, 2)
     for player in (config.critic, config.generator):
         assert (player.learning_rate, player.beta1, player.beta2) == (1e-4, 0.8, 0.999)
-    assert {point["packing"] for point in packing.get_sweep(preset)} == {1, 2, 4}
+    assert config.model.to_dict() == gan.get_config(preset).model.to_dict() | {
+        "width": 200,
+        "depth": 3,
+        "generator_normalization": "batch",
+        "initializer": "normal",
+    }
+    packs = {(point["packing"], point["batch_size"]) for point in packing.get_sweep(preset)}
+    assert packs == {(1, 100), (2, 200)}  # as many packs, not as many examples
 
 
 def test_normalisations_are_those_that_a_method_allows():

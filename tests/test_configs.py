@@ -87,7 +87,7 @@ def build(config):
 SPECS = [(method, preset) for method in METHODS for preset in default.PRESETS]
 SPECS += [(method, f"{preset},paper=True") for method, preset in SPECS if method == "wgan_gp" or preset not in default.IMAGES]
 # Presets of which another has the same networks and kind of data: tracing them shows nothing new.
-ALIKE = {"grid25", "swiss_roll", "parallel_lines", "mnist", "faces64"}
+ALIKE = {"grid25", "swiss_roll", "parallel_lines", "mnist"}
 
 
 @pytest.mark.parametrize(("method", "spec"), SPECS)
@@ -111,6 +111,16 @@ def test_every_config_builds(method, spec):
     assert {"generator_loss", "generator_gradient_norm", "generator_parameter_norm"} <= metrics.keys()
     assert ("penalty" in metrics) == (config.penalty.name != "none")
     assert {leaf.shape for leaf in [done, *metrics.values()]} == {()}
+
+
+@pytest.mark.parametrize(
+    ("preset", "network"),
+    [("faces64", "mlp"), ("fashion_mnist", "mlp"), ("mnist", "mlp"), ("folder", "dcgan"), ("faces64,paper=True", "dcgan")],
+)
+def test_aligned_images_have_mlps_on_a_laptop(preset, network):
+    config = get_config("wgan_gp", preset)
+    assert config.model.name == network
+    assert not config.data.flip
 
 
 @pytest.mark.parametrize("method", METHODS)

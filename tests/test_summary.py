@@ -184,7 +184,7 @@ def test_a_method_without_a_critic_bounds_nobodys_critic_steps(tmp_path, undrawn
     imle = point("imle", {"n_critic": 0}, [0.9, 0.8], n_critic=0)
     rows = imle + point("a", {"n_critic": 2}, [0.5, 0.4], n_critic=2) + point("b", {"n_critic": 1}, [0.6, 0.5], n_critic=1)
     none, one, two = tables(write_summary(tmp_path, rows, ["n_critic"], "", "Sweep"))["At equal budgets"]
-    assert [row["200 critic steps"] for row in (none, one, two)] == ["-", "0.5", "0.5"]
+    assert [row["200 critic steps"] for row in (none, one, two)] == ["no critic", "0.5", "0.5"]
     alone = tables(write_summary(tmp_path, imle, ["n_critic"], "", "Sweep"))["At equal budgets"]
     assert [list(row) for row in alone] == [["setting", "200 generator updates", "2.0 seconds of a device"]]
 

@@ -5,9 +5,11 @@ Command: python -m experiments.sweep --config=configs/ablations/methods.py[:pres
 Measured: the tables of docs/ablations.md.
 
 Every method takes as many generator updates as the others, with the critic updates that its file has, at the preset's
-learning rate; TTUR's critic keeps three times that of its generator. Those with fewer critic updates than the first are run
-once more, to as many critic updates, which takes about as many seconds; the ones that an unrolled generator looks ahead count.
-None of the methods is tuned to the budget: the study of that is configs/ablations/large_scale.py.
+learning rate; TTUR's critic keeps three times that of its generator. Those with fewer critic updates than WGAN-GP's are run
+once more, to as many critic updates, which takes .8 to 1.7 times its seconds; the ones that an unrolled generator looks ahead
+count.
+With paper=True each file keeps its paper's updates. None of the methods is tuned to the budget: the study of that is
+configs/ablations/large_scale.py.
 """
 
 from ml_collections import ConfigDict
@@ -23,16 +25,15 @@ def get_config(preset: str = "ring8") -> ConfigDict:
 
 
 def get_sweep(preset: str = "ring8") -> list[points.Point]:
-    configs = [file.get_config(preset) for file in FILES]
+    packed = gan.get_config(preset)
+    packed.update({"method": "pacgan", "packing": 2})
+    configs = [*(file.get_config(preset) for file in FILES), packed]
     settings = points.methods(configs)
-    gan_setting = FILES.index(gan)
-    settings.append({**settings[gan_setting], "method": "pacgan", "packing": 2})
-    # critic updates per generator update
-    updates = [config.n_critic + config.unroll for config in [*configs, configs[gan_setting]]]
-    steps, most = get_config(preset).steps, updates[0]
+    counts = [config.n_critic + config.unroll for config in configs]  # critic updates per generator update
+    critic_updates = counts[0] * get_config(preset).steps
     longer = [
-        {**setting, **points.length(most * steps // count)}
-        for setting, count in zip(settings, updates, strict=True)
-        if 0 < count < most
+        {**setting, **points.length(critic_updates // count)}
+        for setting, count in zip(settings, counts, strict=True)
+        if 0 < count < counts[0]
     ]
     return points.with_seeds([*settings, *longer], preset)

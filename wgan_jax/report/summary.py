@@ -18,7 +18,7 @@ from wgan_jax.report.statistics import Condition, Interval, Unit
 from wgan_jax.report.tables import markdown_table
 
 UNITS: dict[Unit, str] = {"step": UPDATES, "critic_step": "critic steps", "seconds": "seconds of a device"}
-SHOWN, MATRIX, CURVES = 20, 12, 10  # settings in tables and strips, in the full matrix, as curves
+SHOWN, CURVES = 20, 10  # settings in tables and strips, as curves
 DPI = 110
 LEVELS = 10  # of the other keys, each a colour
 DRAWS = 10  # settings, most of them with one run, from which on they are draws of a random search
@@ -128,7 +128,7 @@ def _superiority(ranked: Sequence[Setting]) -> list[str]:
     if len(several) < 2:
         return []
     scores = [values_of(setting.runs) for setting in several]
-    others = scores if len(several) <= MATRIX else scores[:1]
+    others = scores if len(several) <= SHOWN else scores[:1]
     lines = [
         [f"{index}. {setting.label}", *(f"{statistics.probability_of_superiority(own, other):.2f}" for other in others)]
         for index, (setting, own) in enumerate(zip(several, scores, strict=True), 1)
@@ -149,17 +149,14 @@ def _equal_budgets(shown: Sequence[Setting], settings: Sequence[Setting]) -> lis
         budget = min(filter(None, spent))  # what takes none, as IMLE does of critic steps, bounds nobody
         header.append(f"{budget:,.1f} {name}" if isinstance(budget, float) else f"{budget:,} {name}")
         columns.append([_median_within(setting, unit, budget) for setting in shown])
-    note = (
-        f"Median `{SCORE}` on validation at the largest budget that all runs reached, those aside that became non-finite "
-        "or that, having no critic, take no step of one (-)."
-    )
+    note = f"Median `{SCORE}` on validation at the largest budget that all runs reached, those aside that became non-finite."
     lines = list(zip((setting.label for setting in shown), *columns, strict=True))
     return ["## At equal budgets", note, markdown_table(header, lines)]
 
 
 def _median_within(setting: Setting, unit: Unit, budget: float) -> str:
     if not any(run.validation[-1][unit] for run in setting.runs):
-        return "-"
+        return "no critic"
     found = [statistics.equal_budget(run.validation, unit, budget) for run in setting.runs]
     return (
         "not evaluated by then"
