@@ -166,6 +166,11 @@ def test_a_command_does_what_the_page_says(command, capsys, monkeypatch):
     if "--config.data.data_dir=DIR" in command:
         words[-1] = "--config.data.data_dir=prepared"
         FashionMnist(data_dir="prepared", file_format="array_record").download_and_prepare()
+    if "--config.data.path=DIR" in command:
+        words[-1] = "--config.data.path=drawn"
+        Path("drawn").mkdir(exist_ok=True)
+        for index in range(100):
+            Image.new("RGB", (8, 8), (index, 0, 2 * index)).save(f"drawn/{index}.png")
     if name == "tags":
         Path("faces").mkdir()
         Image.new("RGB", (8, 8)).save("faces/1.png")
