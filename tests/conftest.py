@@ -45,6 +45,12 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leaves the slow tests to `-m slow` where neither a path nor -m is given; a file that is named is run whole."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
+        config.option.markexpr = "not slow"
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """A worker per core that this process may use; each takes up to 2 GiB."""

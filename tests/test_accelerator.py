@@ -29,6 +29,7 @@ def is_as_by_hand(case, text):
     assert problems(text) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: f"{case.network}-{case.size}")
 def test_an_update_is_lowered_for_accelerators_as_it_stands(case):
     """No form that is the CPU's own, nothing of the host, no float64, and no convolution more than the method asks for."""
@@ -41,6 +42,7 @@ def test_an_update_is_lowered_for_accelerators_as_it_stands(case):
         assert count(texts["cpu"])["convolution"] > case.operations()["convolution"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "size"), [("mlp", 2), ("dcgan", 32)])
 def test_in_bfloat16(network, size):
     """With the penalty in it too, no product has another dtype."""

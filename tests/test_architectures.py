@@ -175,6 +175,7 @@ def built_state(built):
     return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), {"batch_stats": variables["batch_stats"]})
 
 
+@pytest.mark.slow
 def test_rematerialised_blocks_are_the_same_functions(networks):
     """Parameters, values and gradients, of the second order too, as without."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # flax's batch statistics
@@ -204,6 +205,7 @@ def test_rematerialised_blocks_take_less_memory(networks):
     assert taken[1] < 0.85 * taken[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(9, 2), (6, 9, 5), (2, 5, 3, 1), (5, 5, 1)])
 @pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("name", ["dcgan", "mlp_dcgan"])

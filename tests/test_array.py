@@ -279,6 +279,7 @@ FEW = {"steps": 2, "eval_every": 2, "sample_every": 2, "checkpoint_every": 2, "b
 FEW |= {"eval.draws": 1, "eval.samples": 10, "model.width": 4, "latent.dim": 3, "log_every": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_set_is_trained_sampled_in_its_units_and_exported(name, command, tmp_path):
     given, workdir = SETS[name], tmp_path / "run"
@@ -346,6 +347,7 @@ def test_attributes_are_kept_where_examples_are_laid_out(tmp_path):
         assert streamed.fingerprint == resident.fingerprint
 
 
+@pytest.mark.slow
 def test_a_conditional_run_of_series(command, tmp_path):
     rng = np.random.default_rng(0)
     phase, kind = rng.uniform(0, 3, 80), rng.integers(0, 2, 80)

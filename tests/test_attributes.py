@@ -443,6 +443,7 @@ def run(faces, command, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_samples_of_a_run_have_the_attributes_that_are_asked_for(run, command, tmp_path):
     assert {path.name for path in (run / "figures").iterdir()} >= {"labels.png", "samples.png"}
     line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])

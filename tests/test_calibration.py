@@ -12,6 +12,7 @@ from wgan_jax.errors import UserError
 from wgan_jax.metrics.transport import empirical_wasserstein
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", [1, 2, 8, 64])
 @pytest.mark.parametrize("law", LAWS)
 def test_the_truth_is_the_dual_value_of_its_potential(law, dimension):
@@ -87,6 +88,7 @@ def test_the_seed_of_the_config_chooses_laws_and_critics(monkeypatch):
         assert rows[0][name] != rows[2][name]
 
 
+@pytest.mark.slow
 def test_cells_are_judged_against_the_truth(monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "HELDOUT", 100)
     short = ["--config.steps=100", "--config.model.width=32"]
@@ -107,6 +109,7 @@ def test_cells_are_judged_against_the_truth(monkeypatch, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_sorting_critic_finds_the_sphere_about_a_point(monkeypatch):
     """Anil 2019, section 5.1: W1 = 1. Of 1-Lipschitz critics those of ReLU fall short of it; nobody exceeds it."""
     monkeypatch.setattr(calibration, "HELDOUT", 200)

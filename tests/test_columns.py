@@ -221,6 +221,7 @@ def networks(make_config):
     return build_networks(config, (8,), classes=5, layout=LAYOUT)
 
 
+@pytest.mark.slow
 def test_a_generator_of_rows_ends_as_its_layout_says(networks):
     variables = networks.init_generator(KEY)
     variables["params"]["Dense_0"]["bias"] = jnp.array([9.0, 0, 9, 0, 1, 2, 0, 0])

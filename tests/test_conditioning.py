@@ -119,6 +119,7 @@ def test_shares_of_classes_lie_between_labels(build, name):
     np.testing.assert_allclose(between[3], at(LABEL)[3], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "shape"), [("mlp", (8, 8, 1)), ("dcgan", (8, 8, 1)), ("resnet", (8, 8, 1))])
 @pytest.mark.parametrize("name", CONDITIONINGS)
 def test_penalty_and_generator_gradient_change_with_the_label(build, name, model, shape):
@@ -243,6 +244,7 @@ def test_a_mismatch_needs_a_critic_that_is_told_labels(make_config, name):
 # What an evaluation says
 
 
+@pytest.mark.slow
 def test_an_evaluation_compares_what_was_asked_for_with_what_a_classifier_tells(make_config):
     """A generator that makes a training image of its label agrees as often as the classifier does on real images."""
     digits = load_dataset(make_config("wgan_gp.py:digits"))
@@ -310,6 +312,7 @@ def test_an_exported_conditional_generator_takes_labels(build):
     assert describe_generator(config, (2,), 1, "ema", labels=("a", "b", "c"))["labels"] == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_samples_of_a_conditional_run_are_of_the_label_that_is_asked_for(make_config, command, tmp_path):
     changes = {"steps": 2, "eval_every": 2, "checkpoint_every": 2, "sample_every": 2, "devices": 1, "eval.samples": 20}
     changes |= {"conditioning.name": "projection", "eval.draws": 1, "eval.metrics": "wasserstein,labels"}
@@ -349,6 +352,7 @@ def test_samples_of_a_conditional_run_are_of_the_label_that_is_asked_for(make_co
         assert line in err
 
 
+@pytest.mark.slow
 def test_of_two_classes_all_is_a_sheet_and_no_walk(make_config, command, tmp_path):
     digits = load_dataset(make_config("wgan_gp.py:digits"))
     halves = {name: split._replace(labels=split.labels // 5) for name, split in digits.splits.items()}

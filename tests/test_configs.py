@@ -90,6 +90,7 @@ SPECS += [(method, f"{preset},paper=True") for method, preset in SPECS if method
 ALIKE = {"grid25", "swiss_roll", "parallel_lines", "mnist"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "spec"), SPECS)
 def test_every_config_builds(method, spec):
     preset = spec.partition(",")[0]

@@ -51,6 +51,7 @@ def _float64():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "inputs", "outputs", "taps", "stride", "padding", "batch"), CASES)
 def test_values_and_derivatives_of_three_orders(height, width, inputs, outputs, taps, stride, padding, batch):
     """The second order is a gradient penalty: the parameters' gradient of the input gradient's norm."""
@@ -172,6 +173,7 @@ def test_a_transpose_of_a_wrong_size_is_refused():
         convolve_transpose(np.zeros((1, 4, 4, 3)), np.zeros((5, 5, 2, 3)), (6, 6), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(7,), (8,), (5, 6, 3), (1, 4, 7)])
 def test_series_and_volumes_and_their_derivatives(size):
     """In one and three dimensions against lax's own, twice differentiated inside a scan, as a gradient penalty is."""

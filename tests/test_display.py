@@ -323,6 +323,7 @@ def arguments(root):
     return [f"--config={root}/configs/wgan_gp.py:ring8", *(f"--config.{key}={value}" for key, value in TINY.items())]
 
 
+@pytest.mark.slow
 def test_a_run_in_a_pipe_and_in_tensorboard(arguments, tmp_path, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -36,6 +36,7 @@ def clusters(dimension, gap, count=200):
     return real + gap * np.eye(dimension)[0], generated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimension", "penalty", "weight", "slope"),
     [
@@ -59,6 +60,7 @@ def test_a_soft_penalty_estimates_its_own_multiple_of_the_distance(dimension, pe
     assert values["c_transform_bound"] <= values["wasserstein_empirical"] + 1e-6
 
 
+@pytest.mark.slow
 def test_seeds_differ_and_repeat():
     rng = np.random.default_rng(1)
     real, generated = rng.normal(size=(151, 2)), rng.normal(size=(80, 2)) * 1.5 + 1  # halves of 75 and 40
@@ -132,6 +134,7 @@ def test_what_is_in_both_sets_is_in_the_same_half_of_both(counts):
     assert first == {True, False}  # what is judged first is not always of both sets
 
 
+@pytest.mark.slow
 def test_the_same_set_twice_is_like_two_samples_of_one_law():
     x, other = np.random.default_rng(0).normal(size=(2, 400, 8))
     config = critic_config("lp", (8,), [*SHORT])
@@ -370,6 +373,7 @@ def run(command):
     return functools.partial(command, "distance", "--seeds=2", "--config.steps=2", "--config.model.width=4")
 
 
+@pytest.mark.slow
 def test_the_launcher_measures_arrays_and_folders(files, run):
     pair = f"--real={files / 'good.npy'}", f"--generated={files / 'two.npz'}"
     code, said, error = run(*pair)

@@ -134,6 +134,7 @@ def digits(alone, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_one_process_two_and_one_again_train_as_one(alone, digits, tmp_path):
     """The states are those of a process that is not interrupted."""
     assert alone(tmp_path, *DIGITS, "--config.devices=1", "--config.steps=6") == (0, "")
@@ -160,6 +161,7 @@ def test_a_mistake_that_one_process_sees_ends_both(digits):
     assert other_error == "error: process 0 of 2 ended; its own message says why\n"
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other_and_damages_no_checkpoint(ring, tmp_path):
     with _pair(tmp_path, *RING, ENDLESS, f"--heartbeat={HEARTBEAT}") as pair:
         _wait_for(tmp_path, 4, pair)
@@ -173,6 +175,7 @@ def test_a_killed_process_ends_the_other_and_damages_no_checkpoint(ring, tmp_pat
     assert state["step"] == newest
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_saves_and_ends_both(tmp_path):
     with _pair(tmp_path, *RING, ENDLESS) as pair:
         _wait_for(tmp_path, 2, pair)

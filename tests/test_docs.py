@@ -32,6 +32,7 @@ def test_there_are_examples():
     assert len(EXAMPLES) == TEXT.count("```python") >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [pytest.param(code, id=title) for title, code in EXAMPLES])
 def test_an_example_runs(code):
     assert run(code)

@@ -44,6 +44,7 @@ def fresh(workdir):
     (workdir / "evaluation.json").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_it_says_what_training_said(workdir, capsys):
     evaluate([f"--workdir={workdir}", "--num=80", "--repeats=2"])
     (entry,) = stored(workdir)

@@ -73,6 +73,7 @@ def exported(make_config, tmp_path_factory):
     return {name: (*run, dict(np.load(folder / f"{name}.npz"))) for name, run in ours.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_program_without_this_package_draws_the_same_samples(exported, name):
     _, _, _, ours, theirs = exported[name]

@@ -74,6 +74,7 @@ def test_nash_spiral(made):
     np.testing.assert_allclose(radius[2:, -1], np.sqrt(2) * np.array([0.99504, 0.99489]) ** 150, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_critic_vs_discriminator(made):
     """Arjovsky 2017, figure 2; in closed form shift * integral of p_r p_g / (p_r + p_g), by quadrature with SciPy."""
     found = made("critic_vs_discriminator")
@@ -97,6 +98,7 @@ def test_inverse_of_w1(made):
     np.testing.assert_allclose(found["apart"][~lipschitz], 3.25 * (found["slopes"][~lipschitz] - 1), rtol=0.1)
 
 
+@pytest.mark.slow
 def test_dirac_gan(made):
     """Mescheder 2018, lemmas 2.2 and 2.3 and section 3; by hand, h = .2 and f'(0) = 1/2, of the Wasserstein loss 1."""
     found = made("dirac_gan")
@@ -123,6 +125,7 @@ def test_dirac_gan(made):
     assert ends["minimax"] == ends["non_saturating"] == centred | {"noise .7"}
 
 
+@pytest.mark.slow
 def test_penalty_barrier(made):
     found = made("penalty_barrier")
     slopes, falling = found["slopes"], np.diff(found["ideal"], axis=1) < 0
@@ -136,6 +139,7 @@ def test_penalty_barrier(made):
     assert (found["estimates"][1, :, -1] > -0.1).all()
 
 
+@pytest.mark.slow
 def test_clipping(made):
     """Gulrajani 2017, figure 1: gradients explode or vanish but with the penalty; clipped weights lie at -c and c."""
     found = made("clipping")
@@ -151,6 +155,7 @@ def test_clipping(made):
     assert found["weights"][3, [0, -1]].sum() < 0.02
 
 
+@pytest.mark.slow
 def test_value_surfaces(made):
     """Gulrajani 2017, figure 1: on the ring a clipped critic is highest in the middle, where no data is."""
     found = made("value_surfaces")
@@ -164,6 +169,7 @@ def test_value_surfaces(made):
     assert (found["wasserstein"] > 0.4).all()
 
 
+@pytest.mark.slow
 def test_vanishing_gradients(made):
     """Arjovsky & Bottou 2017, figures 2 and 3, and theorem 2.2: a surface has no volume, noise gives it one."""
     found = made("vanishing_gradients")
@@ -176,6 +182,7 @@ def test_vanishing_gradients(made):
     assert with_noise < 0.9
 
 
+@pytest.mark.slow
 def test_mode_collapse(made):
     """Metz 2016, Gulrajani 2017: WGAN-GP finds modes where the GAN has fewer."""
     found = made("mode_collapse")
@@ -186,6 +193,7 @@ def test_mode_collapse(made):
     assert found["maps"].sum(axis=(2, 3)).max() > 0.5
 
 
+@pytest.mark.slow
 def test_gaussian_1d(made):
     """Xu 2020: F^-1 of z / 5 or its mirror is the ideal generator; a few hundred updates come near."""
     found = made("gaussian_1d")
@@ -199,6 +207,7 @@ def test_gaussian_1d(made):
     assert np.median(np.minimum(away, mirrored)) < 0.5
 
 
+@pytest.mark.slow
 def test_lipschitz(made):
     """Miyato 2018 bounds a reshaped kernel, not the layer; operators' norms and orthonormal layers bound the slope by 1."""
     found = made("lipschitz")
@@ -211,6 +220,7 @@ def test_lipschitz(made):
     assert found["norms"].shape[2:] == (3, 797)
 
 
+@pytest.mark.slow
 def test_many_paths(made):
     """Fedus 2017: JS is log 2 all the way, and with a penalty the minimax GAN arrives nevertheless."""
     found = made("many_paths")
@@ -220,6 +230,7 @@ def test_many_paths(made):
     assert reached["minimax"] > reached["minimax, GP"]
 
 
+@pytest.mark.slow
 def test_calibration(made):
     """Korotin 2022: the one-sided penalty is near the truth on 4 funnels in the plane, clipping is not."""
     found = made("calibration")
@@ -231,6 +242,7 @@ def test_calibration(made):
     assert (np.abs(found["ours"][1]) <= 1 + 1e-5).all()
 
 
+@pytest.mark.slow
 def test_why_wgans_work(made):
     """Stanczuk 2021: centroids beat real digits in W1; the generator of the exact W1 has the lower ratio."""
     found = made("why_wgans_work")
@@ -242,6 +254,7 @@ def test_why_wgans_work(made):
     assert found["samples"].shape == (2, 36, 8, 8)
 
 
+@pytest.mark.slow
 def test_loss_tracks_quality(made):
     """Arjovsky 2017, figure 3: a critic's estimate falls as samples get better; between models too, where slopes are held."""
     found = made("loss_tracks_quality")
@@ -262,6 +275,7 @@ def test_loss_tracks_quality(made):
         assert within == pytest.approx(1 - 6 * apart / (4 * (4**2 - 1)), abs=1e-5)  # Spearman's, of four stops
 
 
+@pytest.mark.slow
 def test_digits_modes(made):
     """The cross-entropy of a discriminator that tells all apart is flat where a penalised critic's loss is not."""
     found = made("digits_modes")
@@ -280,6 +294,7 @@ def test_what_is_flat_on_a_line(line, flat):
     assert flatness(np.array([line], float)).tolist() == [flat]
 
 
+@pytest.mark.slow
 def test_mlp_generator(made):
     found = made("mlp_generator")
     np.testing.assert_allclose(found["shares"].sum(axis=-1), 1, rtol=1e-5)
@@ -306,6 +321,7 @@ def test_the_exact_w1_is_descended_to_every_example(make_config):
     assert 0.3 < (x > 0).mean() < 0.7
 
 
+@pytest.mark.slow
 def test_small_data(made):
     """Zhao 2020, Karras 2020: the critic's estimate on training images leaves that on held-out ones."""
     found = made("small_data")
@@ -319,10 +335,12 @@ def test_small_data(made):
     np.testing.assert_allclose(np.linalg.norm(samples - nearest, axis=-1), distances.min(axis=-1))
 
 
+@pytest.mark.slow
 def test_budget(made):
     check_budget(made("budget"))
 
 
+@pytest.mark.slow
 def test_budget_fashion_mnist(made, monkeypatch):
     """On digits in its place, which are no prepared dataset; and every method is as on digits but for its size."""
     monkeypatch.setattr(budget_fashion_mnist, "load_dataset", lambda config: digits.load(config.data))
@@ -353,6 +371,7 @@ def check_budget(found):
     assert ((found["at_equal"] >= excess.min(axis=1)) & (found["at_equal"] <= excess.max(axis=1))).all()
 
 
+@pytest.mark.slow
 def test_stacked_digits(made):
     """Stacks of digits that no network saw have nearly every mode, their KL is about (K - 1) / 2n; generators have fewer."""
     found = made("stacked_digits")
@@ -365,6 +384,7 @@ def test_stacked_digits(made):
     assert found["samples"].shape == (2, 20, 8, 8, 3)
 
 
+@pytest.mark.slow
 def test_faces_comparison(made, tmp_path):
     """Of a folder whose images two networks cannot learn in an epoch: both are seen to be worse than other real images."""
     rng = np.random.default_rng(0)

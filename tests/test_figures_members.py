@@ -33,6 +33,7 @@ def test_where_it_stops_changes_no_number(at):
     np.testing.assert_array_equal(leaves(often[8]), leaves(once[8]))
 
 
+@pytest.mark.slow
 def test_members_have_their_own_seeds_and_numbers(at):
     members = [{"seed": 3}, {"seed": 3, "penalty.weight": 5.0}, {"seed": 4}]
     states = at([3], members)[3].critic.params

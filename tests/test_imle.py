@@ -85,6 +85,7 @@ def test_training_moves_the_generator_alone(make_config):
     assert metrics["generator_loss"] < 0.5 * program.run_updates(*first, program.shard(Feed()))[1]["generator_loss"]
 
 
+@pytest.mark.slow
 def test_a_run_without_a_critic_says_nothing_of_one(command, tmp_path, caplog):
     small = {"steps": 20, "model.width": 8, "batch_size": 16, "eval.samples": 20, "eval.feature_samples": 20, "devices": 1}
     flags = [f"--config.{key}={value}" for key, value in small.items()]

@@ -40,6 +40,7 @@ def network(weights, tmp_path_factory):
     return apply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_features_and_logits_are_those_of_torch_fidelity(network, shape):
     for name, actual in zip(("features", "logits"), network(random_images(shape)), strict=True):
@@ -200,6 +201,7 @@ SHARED = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(40))  # pairs of 
 LONG = b"(" + 300_000 * b"N" + b"tq\0"  # a tuple of as many
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WEIGHTS)
 @pytest.mark.parametrize(
     ("state", "message"),

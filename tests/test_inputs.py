@@ -133,6 +133,7 @@ def test_augmentations_come_in_their_order_and_differ_between_examples(inputs):
     assert (second == 0).sum() < 10  # cut out first: brightness has changed it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"noise": 0.5}, {"augment": "color,translation,cutout", "noise": 0.1}])
 def test_eight_devices_show_what_one_does(inputs, changes):
     rng = np.random.default_rng(0)

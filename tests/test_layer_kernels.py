@@ -153,6 +153,7 @@ def test_the_gradient_of_an_orthonormal_kernel_is_a_tangent():
     np.testing.assert_allclose(gradient, (outer - matrix @ outer.T @ matrix) / 2, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", LIPSCHITZ)
 @pytest.mark.parametrize(
     ("changes", "shape"), [(POINTS, (5,)), (IMAGES, (7, 7, 1)), (RESIDUAL, (16, 16, 1)), (RESIDUAL, (64, 64, 1))]

@@ -196,6 +196,7 @@ def told(cell):
     return "-".join(cell[key] for key in ("model.name", "loss", "penalty.name", "penalty.points", "model.critic_kernel"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS, ids=told)
 def test_the_gradients_of_both_losses(cell):
     """Finite; not 0; moved by every number of the losses that is on.
@@ -226,6 +227,7 @@ def test_the_gradients_of_both_losses(cell):
         assert difference(jax.tree.map(lambda leaf, i=device: leaf[i], everywhere), found) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", SHARED, ids=told)
 def test_a_whole_update(cell):
     """Finite, and moved by every number that is on."""

@@ -104,6 +104,7 @@ def undisturbed(make_config, tmp_path_factory):
     return points, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "vectorised"), [("digits", True), ("digits", False)])
 def test_members_equal_runs_of_their_own(make_config, tmp_path, monkeypatch, preset, vectorised):
     monkeypatch.setattr(members_module, "make_members", functools.partial(make_members, vectorised=vectorised))
@@ -115,6 +116,7 @@ def test_members_equal_runs_of_their_own(make_config, tmp_path, monkeypatch, pre
         close(jax.tree.map(lambda leaf, i=i: leaf[i], tree["states"]), alone(point.config, 12))
 
 
+@pytest.mark.slow
 def test_rows_tell_every_evaluation(undisturbed):
     points, folder = undisturbed
     rows = rows_of(folder, timed=True)
@@ -131,6 +133,7 @@ def test_rows_tell_every_evaluation(undisturbed):
     assert [rows[i]["seconds"] for i in (0, 3, 6)] == sorted(rows[i]["seconds"] for i in (0, 3, 6))
 
 
+@pytest.mark.slow
 def test_the_best_state_has_the_lowest_excess_on_validation(undisturbed):
     points, folder = undisturbed
     rows = rows_of(folder)
@@ -144,6 +147,7 @@ def test_the_best_state_has_the_lowest_excess_on_validation(undisturbed):
         close(kept["ema"], alone(point.config, best["step"]).ema)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 2, 4])
 def test_an_interrupted_task_resumes_exactly(undisturbed, tmp_path, monkeypatch, call):
     """After any call: before the first checkpoint was due, at an evaluation, between two."""
@@ -270,6 +274,7 @@ def test_a_task_of_non_finite_members_ends(make_config, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["step"] == 12
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_together_is_trained_in_chunks(undisturbed, tmp_path, monkeypatch):
     points, folder = undisturbed
     monkeypatch.setattr(members_module, "members_that_fit", lambda *_: 2)

@@ -77,6 +77,7 @@ def test_the_distance_from_the_mean_by_hand():
     np.testing.assert_allclose(mean["w"], [3, 1])
 
 
+@pytest.mark.slow
 def test_an_update_remembers_the_mean_of_both_players_parameters(make_config):
     """By SGD whose rate is so small that the means are seen, of as many updates as each player has had."""
     sgd = {f"{player}.{key}": value for player in ("critic", "generator") for key, value in SGD.items()}

@@ -321,6 +321,7 @@ def test_batch_statistics_are_those_of_the_global_batch(make_config):
         np.testing.assert_allclose(mine, np.tile(wanted, (4, 1)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NORMALIZATIONS))
 def test_evaluation_is_per_example(tiny, name):
     critics = {} if NORMALIZATIONS[name].refers else {"critic_normalization": name}

@@ -54,6 +54,7 @@ def _quick(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_own_images_train_from_a_thread_and_go_on(tmp_path, capsys):
     """What is trained on is the dataset given, not digits; the same call goes on, one without a workdir starts anew."""
     config, results = config_of(), []
@@ -96,6 +97,7 @@ def test_own_images_are_augmented_as_they_or_the_config_say(given, flip, tmp_pat
         train(config_of(**{"data.flip": flip}), own()._replace(flip=given), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_own_law_goes_on_and_its_samples_are_points(tmp_path):
     config = get_config("ring8")
     config.update_from_flattened_dict({**CHANGES, "eval.metrics": "wasserstein", "eval.samples": 10})
@@ -123,6 +125,7 @@ def test_without_a_dataset_it_is_the_configs(tmp_path, monkeypatch):
         train(config_of(), workdir=tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(7,), (9, 2), (5, 8, 3), (5, 8, 4), (4, 5, 6, 1)])
 def test_arrays_of_any_kind_train_in_their_units(shape, tmp_path):
     x = 1000 + 10 * np.random.default_rng(0).normal(size=(60, *shape))

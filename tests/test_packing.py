@@ -34,6 +34,7 @@ def test_a_pack_is_of_rows_that_follow_each_other():
     assert pack(batch, 1) is batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "shape"),
     [

@@ -34,6 +34,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_is_trained_sampled_evaluated_exported_and_resumed_wherever_it_lies(name, tmp_path, monkeypatch):
     run.run([*TINY, f"--workdir={name}"])
@@ -59,6 +60,7 @@ def test_the_default_run_directory_lies_in_the_current_one(tmp_path):
     assert (tmp_path / "here/runs/wgan_gp-ring8-seed0/summary.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sweeps/a", "~/a [2]"])
 def test_a_sweep_goes_on_wherever_it_lies(name, capsys):
     command = [*TINY, "--seeds=2", f"--workdir={name}"]

@@ -182,6 +182,7 @@ def collectives(jaxpr):
     return [eqn for eqn in equations(jaxpr) if "data" in eqn.params.get("axes", ()) or eqn.primitive.name == "all_gather"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_eight_devices_equal_one(cell):
     state, metrics, done, finite = run_once(cell)
@@ -191,6 +192,7 @@ def test_eight_devices_equal_one(cell):
     close(run_once(cell, 8)[:3], (state, metrics, done))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", TWINS)
 def test_pmap_equals_its_twin(cell):
     close(run_once(cell, 8, "shard_map")[:3], run_once(cell, 8)[:3])
@@ -210,6 +212,7 @@ def test_nothing_waits_inside_a_cond(cell):
     assert [each for cond in conds for branch in cond.params["branches"] for each in collectives(branch.jaxpr)] == []
 
 
+@pytest.mark.slow
 def test_float32_gradients_of_eight_devices_equal_one():
     """With learning rate 0 and beta1 = 0 Adam's first moment is the last gradient. Sums of about 100 terms in float32 lose a
     hundred times 6e-8 of the largest at worst."""
@@ -222,6 +225,7 @@ def test_float32_gradients_of_eight_devices_equal_one():
         close(*gradients, tolerance=1e-5)
 
 
+@pytest.mark.slow
 def test_a_streamed_program_equals_the_resident_one():
     case = build("dragan", 8)
     pixels = case.program.shard(make_feed(case.dataset, None, 0, 0, POSITIONS, BATCH))
@@ -263,6 +267,7 @@ def run_grid(lambdas):
     return jax.device_get(mapped(stack(states), N, hypers, jnp.stack(keys), Feed()))
 
 
+@pytest.mark.slow
 def test_a_grid_equals_its_members_run_alone():
     together = run_grid(LAMBDAS)
     _, states, keys = grid()
@@ -432,6 +437,7 @@ def test_a_run_stops_at_the_first_bad_update(devices, mapping, bad, updates, sho
     assert still_good is None or np.isfinite(metrics[still_good])
 
 
+@pytest.mark.slow
 def test_parameters_that_are_not_finite_are_told_before_any_loss_shows_them():
     """A run looks at the norms before it saves a state; how calls are cut does not decide where members end."""
     _, metrics, done, finite = run(build("dragan"), 1, hyper={"generator.learning_rate": np.inf})

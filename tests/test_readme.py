@@ -158,6 +158,7 @@ def test_there_are_commands():
     assert [start for start in NOT_HERE if not any(command.startswith(start) for command in COMMANDS)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", HERE)
 def test_a_command_does_what_the_page_says(command, capsys, monkeypatch):
     monkeypatch.setattr("wgan_jax.features.classifier.STEPS", 50)  # of the features of fashion_mnist

@@ -80,6 +80,7 @@ def descend(params, gradients, optimizers):
     return jax.tree.map(lambda w, g, own: np.asarray(own.step(w, g)), params, gradients, optimizers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CELLS)
 def test_updates_are_the_papers(make_config, method):
     """From a state whose average is not the generator: the critic meets the generator, and only the average itself averages."""

@@ -59,6 +59,7 @@ def rows_of(swept, **wanted):
     return [row for row in rows if wanted.items() <= row.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "step"), [("last", "latest"), ("best", "best")])
 def test_an_evaluation_of_a_point_is_that_of_the_sweep(swept, state, step):
     rows = rows_of(swept, split="test", state=state, status="ok")

@@ -85,6 +85,7 @@ def whole(run, tmp_path_factory):
     return workdir, out
 
 
+@pytest.mark.slow
 def test_a_run_directory_holds_what_is_documented(whole):
     workdir, out = whole
     files = {path.relative_to(workdir).as_posix() for path in workdir.rglob("*")}
@@ -109,6 +110,7 @@ def test_a_run_directory_holds_what_is_documented(whole):
     assert _size(workdir / "samples/step_00000300.png") == (8 * 66 + 2, 8 * 66 + 2)
 
 
+@pytest.mark.slow
 def test_kill_and_resume_is_exact_to_the_last_bit(run, whole, tmp_path, monkeypatch):
     reference, workdir = whole[0], tmp_path / "killed"
     monkeypatch.setenv("NPROC", str(len(runtime.visible_cores())))  # the threads of this process, to be those of its child
@@ -137,6 +139,7 @@ def test_other_intervals_do_not_change_the_trajectory(run, whole, tmp_path):
         assert line.items() <= by_step[line["step"]].items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_run_under_way_holds_its_directory_and_a_signal_saves_it(run, tmp_path, number, code):
     """With the documented exit codes."""
@@ -154,6 +157,7 @@ def test_a_run_under_way_holds_its_directory_and_a_signal_saves_it(run, tmp_path
     assert newest == f"step_{summary['step']:08d}"
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_to_more_steps_and_refuses_another_config(run, whole, tmp_path):
     workdir = tmp_path / "short"
     assert run("--config.steps=100", f"--workdir={workdir}")[0] == 0
@@ -253,6 +257,7 @@ def test_the_launchers_import_no_jax():
     assert subprocess.run([sys.executable, "-c", probe], cwd=Path(__file__).parents[1], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_data_that_stays_on_disk_trains_the_same(run, tmp_path):
     """Pixels read ahead give the numbers that resident data gives, up to how the two programs round."""
     for name, limit in (("resident", 1), ("streamed", 0)):
@@ -265,6 +270,7 @@ def test_data_that_stays_on_disk_trains_the_same(run, tmp_path):
         np.testing.assert_allclose(ours["wasserstein_estimate"], theirs["wasserstein_estimate"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_streamed_run_goes_on_from_feed_to_feed(run, tmp_path, monkeypatch):
     """A step takes 3 batches of 16 images of 64 bytes: a feed holds 10 steps, and an interrupted run cuts others."""
     monkeypatch.setattr(source, "STREAMED_BYTES", 31 * 16 * 64)
@@ -279,6 +285,7 @@ def test_a_streamed_run_goes_on_from_feed_to_feed(run, tmp_path, monkeypatch):
     _assert_same_state(tmp_path / "parts", tmp_path / "whole", 50)
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_from_a_mistake_to_a_resumed_run(command, tmp_path):
     """The suggested flag mends the first try in the same workdir; other images are then refused."""
     for index in range(60):

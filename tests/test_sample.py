@@ -192,6 +192,7 @@ def _samples(call, workdir, folder, *arguments):
         return arrays["samples"]
 
 
+@pytest.mark.slow
 def test_a_grid_single_files_and_an_npz_hold_the_same_images(run, call, tmp_path):
     images = _samples(call, run, tmp_path, "--num=70")
     assert (images.shape, images.dtype) == ((70, SIZE, SIZE, 3), np.uint8)

@@ -102,6 +102,7 @@ def gradients(make_config, label, changes):
     ]
 
 
+@pytest.mark.slow
 def test_the_baseline_learns_from_seen_labels_alone(make_config):
     alone = {"critic.loss_weight": 0.0}
     assert gradients(make_config, -1, alone)[0] == 0
@@ -114,6 +115,7 @@ def test_the_generator_matches_features_alone(make_config):
     assert gradients(make_config, -1, {})[1] > 0
 
 
+@pytest.mark.slow
 def test_it_learns_and_stays_finite(make_config):
     """Of 100 labels 20 epochs, by a small network: far better than chance, which is .9."""
     config = make_config("semi_supervised.py:digits", {**SMALL, "model.width": 32})

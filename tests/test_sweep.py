@@ -59,6 +59,7 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_sweep_writes_its_results(sweep, tmp_path):
     out, folder = sweep(), tmp_path / "sweep"
     assert "8 points in 2 tasks, of which 2 are to be trained" in out
@@ -89,6 +90,7 @@ def test_a_sweep_writes_its_results(sweep, tmp_path):
         assert json.loads(path.read_text())["data"]["shape"] == [2]
 
 
+@pytest.mark.slow
 def test_nothing_is_trained_twice(sweep, tmp_path):
     sweep()
     tasks = tmp_path / "sweep" / "tasks"
@@ -99,6 +101,7 @@ def test_nothing_is_trained_twice(sweep, tmp_path):
     assert (tmp_path / "sweep" / "results.csv").read_text() == results
 
 
+@pytest.mark.slow
 def test_a_grown_sweep_trains_what_is_new(sweep, tmp_path, ablation):
     sweep("--seeds=1")
     first = rows_of(tmp_path / "sweep")
@@ -110,6 +113,7 @@ def test_a_grown_sweep_trains_what_is_new(sweep, tmp_path, ablation):
     assert rows_of(tmp_path / "sweep") == first
 
 
+@pytest.mark.slow
 def test_stages_follow_one_another(sweep, tmp_path):
     path = tmp_path / "staged.py"
     more = """
@@ -134,6 +138,7 @@ def test_a_list_trains_nothing(sweep, root, tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_a_method_is_swept_over_seeds(sweep, root, tmp_path):
     out = sweep("--seeds=3", "--members=2", config=f"{root}/configs/gan.py:ring8")
     assert "3 points in 2 tasks" in out
@@ -160,12 +165,14 @@ def test_mistakes_are_said_before_anything_is_written(sweep, tmp_path, arguments
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_another_base_config_is_refused(sweep):
     sweep("--seeds=1")
     with pytest.raises(UserError, match=r"config.model.width: the run in .* has 8, this command asks for 9"):
         sweep("--seeds=1", "--config.model.width=9")
 
 
+@pytest.mark.slow
 def test_more_steps_extend_a_sweep_and_fewer_are_refused(sweep, tmp_path):
     sweep("--seeds=1")
     before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*.json*")}
@@ -196,6 +203,7 @@ command.main(sweep.sweep)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on(sweep, ablation, tmp_path, root):
     """kill -9 in the middle of a task; the results are those of a sweep that was left alone."""
     more = ["--config.devices=2", "--config.eval_every=5", "--seeds=1"]

@@ -179,6 +179,7 @@ def test_the_fingerprint_tells_rows_kinds_and_splits_apart(tmp_path):
     assert prints[0] == prints[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resident_mb", [100, 0])
 def test_a_batch_is_of_rows_and_one_of_their_conditions(resident_mb, make_config, tmp_path):
     """The same rows and labels whether they lie on the device or are streamed; entries lie where their values do."""
@@ -350,6 +351,7 @@ def run(command, tmp_path_factory):
     return folder, out
 
 
+@pytest.mark.slow
 def test_a_run_of_a_table_tells_and_draws_what_it_is(run):
     folder, out = run
     assert "rows of 8 columns: price number, cut 3 categories" in out

@@ -74,6 +74,7 @@ CELLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_gradient_is_that_of_finite_differences(cell):
     """Of the loss after two updates of a critic that has memories of earlier ones."""
@@ -100,6 +101,7 @@ def test_the_gradient_is_that_of_finite_differences(cell):
     assert any(np.max(np.abs(a - b)) > 1e-3 * np.max(np.abs(a)) for a, b in parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "dtype"), [*((name, "float32") for name in sorted(OPTIMIZERS)), ("adam", "float64")])
 def test_a_dead_unit_leaves_the_gradient_finite(optimizer, dtype):
     """A ReLU that is never on has the gradient 0, of whose square an optimizer takes the root."""

@@ -401,6 +401,7 @@ def stacked_batches(count, seed=0):
 GP = {"penalty__name": "two_sided", "penalty__points": "interpolates"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warmup", [0, 6])
 def test_no_batch_latent_or_epsilon_is_used_twice(warmup):
     config = make_config(**GP, warmup__critic_steps=warmup, warmup__first=1)
@@ -475,6 +476,7 @@ CELLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_fused_phase_equals_single_updates(cell):
     """Against a plain loop of value_and_grad, given the same generated examples and keys; metrics are the last update's."""
@@ -570,6 +572,7 @@ def test_a_critic_step_counts_itself_and_leaves_the_generator():
     assert metrics.keys() == {"critic_loss", "wasserstein_estimate", "critic_gradient_norm"}
 
 
+@pytest.mark.slow
 def test_memory_reaches_every_objective_and_is_not_averaged_over_devices():
     """Of two devices, each with a batch and an integer of its own: a mean would be neither."""
     config = make_config(**GP)

@@ -161,6 +161,7 @@ def summary(folder):
 # The run
 
 
+@pytest.mark.slow
 def test_every_evaluation_is_of_its_generator_on_validation(folder, states, dataset):
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]

@@ -159,6 +159,7 @@ def _at_the_root(root, monkeypatch):
     monkeypatch.chdir(root)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_whose_rates_fall_is_the_uninterrupted_one(trained, tmp_path):
     trained("parts", steps=2, decay_steps=4)
     trained("parts", steps=4, decay_steps=4)
@@ -179,6 +180,7 @@ def test_a_finished_run_goes_on_learning_when_it_is_extended(trained, tmp_path, 
     assert after[2]["generator_parameter_norm"] != ended["generator_parameter_norm"]
 
 
+@pytest.mark.slow
 def test_a_run_that_lacks_its_end_alone_is_not_trained_again(trained, tmp_path, monkeypatch):
     before = trained("run", steps=2)
     (tmp_path / "run" / "summary.json").unlink()

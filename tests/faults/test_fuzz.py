@@ -102,6 +102,7 @@ def only_mistakes():
     assert time.process_time() - began < QUICK
 
 
+@pytest.mark.slow
 @MANY
 @given(specs, overrides)
 def test_configs(spec, words):
@@ -242,6 +243,7 @@ def test_weights(content):
         read_weights(path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @MANY
 @given(st.sampled_from((".csv", ".parquet")).flatmap(lambda suffix: st.tuples(st.just(suffix), spoilt(suffix))))

@@ -74,6 +74,7 @@ def rotten(path):
 DAMAGES = {"garbage": rotten, "missing": lambda path: path.unlink()}  # see test_records_vouch.py for more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_record_is_whole_again_after_the_same_command(command, run, trained, damage):
     without(run, 6)
@@ -86,6 +87,7 @@ def test_a_damaged_record_is_whole_again_after_the_same_command(command, run, tr
     assert lines_of(run) == lines_of(trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_so_is_that_of_a_run_that_had_ended(command, run, trained, damage):
     DAMAGES[damage](run / "metrics.jsonl")
@@ -122,6 +124,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ENDS)
 def test_what_a_finished_run_says_is_believed_only_as_it_was_written(command, run, trained, damage):
     table = compared(command, run)[1].replace(str(run.parent), "")
@@ -172,6 +175,7 @@ def test_a_config_that_was_changed_is_not_that_of_the_checkpoints(command, run):
     )
 
 
+@pytest.mark.slow
 def test_samples_are_of_the_data_that_the_run_was_trained_on_whatever_became_of_it(command, tmp_path):
     """Scaling, labels and their shares are in the checkpoint; what reads the data itself refuses others."""
     path, folder, rng = tmp_path / "x.npz", tmp_path / "run", np.random.default_rng(0)
@@ -296,6 +300,7 @@ ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ROWS)
 def test_a_task_whose_files_are_not_what_they_were_is_not_done(copied, damage):
     (name, *_) = task_names(copied)
@@ -327,6 +332,7 @@ def test_what_is_no_row_of_a_task_that_goes_on_is_left_out_and_said(swept, tmp_p
     assert "rows.jsonl: 1 line is no row, and left out" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["rows shortened", "a row's number changed", "no size of the chunks"])
 def test_a_sweep_has_all_its_rows_again_after_the_same_command(command, copied, swept, damage, monkeypatch):
     (task, *_) = sorted((copied / "tasks").iterdir())
@@ -412,6 +418,7 @@ SPOILT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", SPOILT)
 def test_a_comparison_believes_a_sweep_s_files_only_as_they_were_written(command, copied, damage):
     assert compared(command, copied)[0] == 0

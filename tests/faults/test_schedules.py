@@ -91,6 +91,7 @@ def plain(trained):
 intervals = st.tuples(*[st.integers(1, STEPS + 1)] * len(EVERY))
 
 
+@pytest.mark.slow
 @FEW
 @given(intervals, st.lists(st.integers(1, 5), max_size=3), st.sampled_from((0.0, 1e-3, 9.0)))
 def test_no_schedule_changes_a_bit(trained, plain, intervals, stops, seconds):

@@ -90,6 +90,7 @@ def status(workdir):
     return json.loads((workdir / "summary.json").read_text())["status"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_the_last_checkpoint_is_written_ends_the_run_before_its_final_evaluation(
     trained, tmp_path, monkeypatch, number
@@ -111,6 +112,7 @@ def test_a_signal_while_the_last_checkpoint_is_written_ends_the_run_before_its_f
     assert trained("run")["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_signal_in_an_evaluation_is_answered_and_the_run_goes_on_with_that_evaluation(trained, whole, tmp_path, monkeypatch):
     """Twice at one step, and an evaluation that the directory's interrupted run has not is in its log once."""
     for _ in range(2):
@@ -171,6 +173,7 @@ def test_an_interrupted_start_leaves_the_summary_of_what_was_trained(trained, wh
     assert (whole / "summary.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_evaluations_of_a_task_is_answered(make_config, tmp_path, monkeypatch):
     points = resolve(make_config("wgan_gp.py:ring8", TINY), [{"seed": seed} for seed in range(2)])
     folder = tmp_path / "task"
@@ -219,6 +222,7 @@ RUN = [sys.executable, "-m", "experiments.run", "--config=configs/wgan_gp.py:rin
 RUN += [f"--config.{key}={value}" for key, value in TINY.items() if key not in ("steps", "cache_dir")]
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_saves_and_a_closed_pipe_goes_on(root, tmp_path):
     """The reader is gone after a line; then the terminal."""
     command = [*RUN, f"--workdir={tmp_path / 'run'}", "--config.steps=1000000", "--config.eval_every=1000000"]

@@ -94,6 +94,7 @@ def test_a_first_start_on_a_full_disk_says_so_and_the_same_command_goes_on(comma
     assert command("run", *RUN, f"--workdir={workdir}")[::2] == (0, "")
 
 
+@pytest.mark.slow
 def test_what_a_kill_leaves_half_written_does_not_brick_a_directory_and_is_deleted(command, tmp_path):
     workdir = tmp_path / "run"
     left = [workdir / name / f".{'0' * 32}.tmp" for name in ("", "samples", "figures", "checkpoints")]
