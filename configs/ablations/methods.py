@@ -7,8 +7,7 @@ Measured: the tables of docs/ablations.md.
 Every method takes as many generator updates as the others, with the critic updates that its file has, at the preset's
 learning rate; TTUR's critic keeps three times that of its generator. Those with fewer critic updates than WGAN-GP's are run
 once more, to as many critic updates, which takes .8 to 1.7 times its seconds; the ones that an unrolled generator looks ahead
-count.
-With paper=True each file keeps its paper's updates. None of the methods is tuned to the budget: the study of that is
+count. With paper=True each file keeps its paper's updates. None of the methods is tuned to the budget: the study of that is
 configs/ablations/large_scale.py.
 """
 
