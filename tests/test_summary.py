@@ -161,6 +161,9 @@ def test_many_settings_are_compared_with_the_best_and_the_best_are_shown(tmp_pat
     assert len(found["Settings"]) == 20
     assert len(found["P(A beats B)"]) == 25
     assert list(found["P(A beats B)"][0]) == ["A", "B = 1"]
+    fewer = [row for row in rows if row["penalty.weight"] < 20]
+    found = tables(write_summary(tmp_path, fewer, ["penalty.weight"], "", "Sweep"))
+    assert [len(row) for row in found["P(A beats B)"]] == [21] * 20  # all that are shown, each with each
 
 
 def test_equal_budgets(tmp_path, undrawn):
