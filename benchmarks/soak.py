@@ -290,6 +290,16 @@ def resources(pid: int | str) -> tuple[float, int]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def newest_lines(path: Path, size: int = 8_192) -> list[dict[str, Any]]:
+    """Returns the whole lines among the last bytes of a record: to read all of a long one would slow the run that it is of."""
+    try:
+        with path.open("rb") as record:
+            record.seek(max(0, path.stat().st_size - size))
+            return [json.loads(line) for line in record.read().split(b"\n")[1:-1]]
+    except OSError:  # there is none yet
+        return []
+
+
 def told(name: str, seen: Sequence[tuple[float, int, float]]) -> None:
     """Prints memory, open files and updates a second of the first and of the last tenth, the very first one aside."""
     tenth = max(1, len(seen) // 10)
@@ -322,7 +332,7 @@ def long_run(words: Sequence[str], folder: Path, minutes: float) -> None:
     with started([*words, f"--config.steps={LONG}"], folder / "long", folder / "cache") as run:
         while run.process.poll() is None and len(seen) < 60 * minutes:  # a look a second, from the first updates on
             time.sleep(1.0)
-            lines = read_metrics(run.workdir / "metrics.jsonl")[-20:]
+            lines = newest_lines(run.workdir / "metrics.jsonl")
             if len(lines) > 1 and run.process.poll() is None:
                 rate = (lines[-1]["step"] - lines[0]["step"]) / max(1e-9, lines[-1]["seconds"] - lines[0]["seconds"])
                 seen.append((*resources(run.process.pid), rate))
