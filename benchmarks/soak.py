@@ -1,15 +1,17 @@
 """What a run and a sweep bear: killed and stopped at random moments of all that they do, then resumed; and many runs on end.
 
-    python -m benchmarks.soak [--kills=30] [--sweep-kills=6] [--launchers=vectorized,processes,slurm] [--runs=20] [--minutes=0]
-                              [--seed=0] [--workdir=DIR] [--config.key=value ...]
+    python -m benchmarks.soak [--kills=30] [--sweep-kills=6] [--launchers=vectorized,processes,slurm] [--processes=2,4]
+                              [--runs=20] [--minutes=0] [--seed=0] [--workdir=DIR] [--config.key=value ...]
 
 A small run of ring8 is killed (SIGKILL, to all its processes) at every phase in turn, and the same command goes on; once in a
 while it is stopped and continued (SIGSTOP, SIGCONT). When it is done, its record must rise and equal, but for the clock, that
 of a run which was left alone; its last state must be the same to the bit; nothing half-written may lie about; and no kill may
 have cost more than what was trained since the last checkpoint was due. A sweep likewise under each launcher: all its processes
-killed, one of its workers, or the command alone. --runs trains so many runs in one process, and --minutes one run for that
-long; they tell memory, open files and updates a second, at first and at last. Prints a table of faults, tries and outcomes;
-exit code 1 where one lost something. Linux.
+killed, one of its workers, or the command alone. Of a run of --processes each process is killed in turn, and stopped for good,
+and the network between them is cut and slowed (as root with iproute2, in a network of their own): those that are left must end
+within twice their heartbeat, each with one line, and another number of processes goes on. --runs trains so many runs in one
+process, and --minutes one run for that long; they tell memory, open files and updates a second, at first and at last. Prints a
+table of faults, tries and outcomes; exit code 1 where one lost something. Linux.
 """
 
 import contextlib
@@ -17,7 +19,9 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -58,6 +62,8 @@ LAUNCHERS = {
 CLOCKS = ("seconds",)  # columns
 UNFINISHED = ("writing_*", "deleting", "damaged_*", ".*.tmp", ".building-*", "tmp*")  # no name of these may be left
 PATIENCE, LONG = 600.0, 100_000_000  # seconds for a command to end; steps that none reaches
+HEARTBEAT = 10  # seconds after which a silent process counts as lost
+SLOW = "tbf rate 1mbit burst 16kb latency 400ms"  # a network's queue, in the words of tc
 
 
 class Tally:
@@ -115,12 +121,15 @@ DELAYS = {"start": 2.0, "compilation": 1.0, "update": 0.3, "evaluation": 0.05, "
 
 
 @contextlib.contextmanager
-def started(words: Sequence[str], workdir: Path, cache: Path) -> Iterator[Watched]:
-    """A command in a session of its own, with a cache of programs of its own; nothing of it outlives this context."""
-    said = workdir.with_name(f"{workdir.name}.log")
+def started(words: Sequence[str], workdir: Path, cache: Path, within: Sequence[str] = (), name: str = "") -> Iterator[Watched]:
+    """A command in a session of its own, with a cache of programs of its own; nothing of it outlives this context.
+
+    within: words before the command. name: of the one among several of a directory.
+    """
+    said = workdir.with_name(f"{workdir.name}{name}.log")
     with said.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *words, f"--workdir={workdir}"],
+            [*within, sys.executable, "-m", *words, f"--workdir={workdir}"],
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, "XDG_CACHE_HOME": str(cache)},
@@ -277,6 +286,105 @@ def kill_sweep(launcher: str, words: Sequence[str], folder: Path, kills: int, rn
     )
 
 
+@contextlib.contextmanager
+def own_network() -> Iterator[str]:
+    """The name of a network with nothing but a loopback, "" where this user may not make one."""
+    name = f"soak{os.getpid()}"
+    if not _as_root("ip", "netns", "add", name):
+        yield ""
+        return
+    try:
+        _as_root("ip", "-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        _as_root("ip", "netns", "delete", name)
+
+
+def _as_root(tool: str, *words: str) -> bool:
+    """Runs a program of iproute2, and returns whether it did what was asked."""
+    path = shutil.which(tool)
+    return path is not None and subprocess.run([path, *words], check=False, capture_output=True).returncode == 0
+
+
+def lose_processes(words: Sequence[str], folder: Path, counts: Sequence[int], rng: random.Random, tally: Tally) -> None:
+    """Takes each process of a run, and the network between them, at random moments; another number of processes goes on."""
+    reference, whole, cache = folder / "processes-reference", folder / "processes", folder / "cache"
+    with own_network() as network:
+        tries = [(count, fault, victim) for count in counts for fault in ("killed", "stopped") for victim in range(count)]
+        if network:
+            tries += [(count, fault, -1) for count in counts for fault in ("network cut", "network slowed")]
+        else:
+            print("the network is neither cut nor slowed, which takes root and iproute2", flush=True)
+        rng.shuffle(tries)
+        for count, fault, victim in tries:
+            with several([*words, f"--config.steps={LONG}"], whole, cache, count, network) as runs:
+                began = runs[0].step()
+                while runs[0].step() == began and all(run.process.poll() is None for run in runs):
+                    time.sleep(0.1)
+                time.sleep(rng.uniform(0, 3))
+                outcome = _disturbed(runs, fault, victim, network)
+            tally.add(f"{count} processes: {fault}", [f"process {victim}: {line}" for line in outcome])
+    steps = max(checkpoint_steps(whole / "checkpoints"), default=0) + 2 * CHECKPOINT
+    for workdir in (whole, reference):
+        undisturbed([*words, f"--config.steps={steps}"], workdir, cache)
+    own, others = (
+        [(line["step"], *line) for line in without_clock(workdir / "metrics.jsonl")] for workdir in (whole, reference)
+    )
+    left = [path for pattern in UNFINISHED for path in whole.rglob(pattern)]
+    wrong = ["the record lacks lines or names"] * (own != others) + [f"left behind: {path.relative_to(whole)}" for path in left]
+    tally.add("processes: one resumed to the end", wrong)
+
+
+@contextlib.contextmanager
+def several(words: Sequence[str], workdir: Path, cache: Path, count: int, network: str) -> Iterator[list[Watched]]:
+    """The processes of a run on one network; nothing of them outlives this context."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = [
+        f"--config.devices={count}",
+        "--distributed",
+        f"--coordinator=127.0.0.1:{port}",
+        f"--processes={count}",
+        f"--heartbeat={HEARTBEAT}",
+    ]
+    within = ["ip", "netns", "exec", network] if network else []
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(started([*words, *flags, f"--process={index}"], workdir, cache, within, str(index)))
+            for index in range(count)
+        ]
+
+
+def _disturbed(runs: Sequence[Watched], fault: str, victim: int, network: str) -> list[str]:
+    """Does a fault to processes that train, and returns what came of it that should not."""
+    if any(run.process.poll() is not None for run in runs):
+        return ["one ended by itself"]
+    if fault == "network slowed":
+        _as_root("tc", "-n", network, "qdisc", "add", "dev", "lo", "root", *SLOW.split())
+        before = runs[0].step()
+        time.sleep(3 * HEARTBEAT)
+        wrong = ["it does not train"] * (runs[0].step() == before)
+        _as_root("tc", "-n", network, "qdisc", "delete", "dev", "lo", "root")
+        runs[-1].process.send_signal(signal.SIGTERM)
+        codes = [run.process.wait(PATIENCE) for run in runs]
+        return wrong + [f"exit codes {codes} at SIGTERM"] * any(code != 128 + signal.SIGTERM for code in codes)
+    left = list(runs)
+    if fault == "network cut":
+        _as_root("ip", "-n", network, "link", "set", "lo", "down")
+    else:
+        left.remove(runs[victim])
+        runs[victim].process.send_signal(signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+    deadline = time.monotonic() + 2 * HEARTBEAT
+    while any(run.process.poll() is None for run in left) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)  # for what prints their last lines
+    if fault == "network cut":
+        _as_root("ip", "-n", network, "link", "set", "lo", "up")
+    wrong = [f"{sum(run.process.poll() is None for run in left)} still run"] * any(run.process.poll() is None for run in left)
+    said = [run.said.read_text(encoding="utf-8", errors="replace") for run in left]
+    return wrong + [f"it says: {text[-500:]}" for text in said if text.count("error: ") != 1 or "race" in text]
+
+
 def _command(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -348,11 +456,14 @@ def soak(argv: list[str]) -> None:
     parser.add_argument("--kills", type=int, default=30, metavar="N", help="of a run")
     parser.add_argument("--sweep-kills", type=int, default=6, metavar="N", help="of a sweep under each launcher")
     parser.add_argument("--launchers", default=",".join(LAUNCHERS), metavar="A,B", help="that sweeps are killed under")
+    parser.add_argument("--processes", default="2,4", metavar="N,N", help="of runs that lose one; empty for none")
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="back to back in one process")
     parser.add_argument("--minutes", type=float, default=0.0, metavar="M", help="of one long run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--workdir", type=command.path, metavar="DIR", help="kept; by default a temporary folder")
     flags, overrides = parser.parse(argv)
+    if not all(count.isdecimal() and int(count) > 1 for count in filter(None, flags.processes.split(","))):
+        raise UserError(f"--processes: {flags.processes} is not a list of whole numbers of at least 2")
     rng, tally = random.Random(flags.seed), Tally()  # noqa: S311 - moments, not secrets
     tiny = [*(f"--config.{key}={value}" for key, value in TINY.items()), *overrides]
     with contextlib.ExitStack() as stack:
@@ -364,6 +475,9 @@ def soak(argv: list[str]) -> None:
             words = ["experiments.sweep", f"--config={CONFIG}", "--seeds=4", "--members=2", *tiny]
             for launcher in flags.launchers.split(","):
                 kill_sweep(launcher, [*words, *LAUNCHERS[launcher]], folder, flags.sweep_kills, rng, tally)
+        if flags.processes:
+            words = ["experiments.run", f"--config={CONFIG}", *tiny]
+            lose_processes(words, folder, [int(count) for count in flags.processes.split(",")], rng, tally)
         if flags.minutes:
             long_run(["experiments.run", f"--config={CONFIG}", *tiny], folder, flags.minutes)
         if flags.runs:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wgan_jax import paths
-from wgan_jax.errors import Interrupted, NonFiniteError, UserError, said_by_system
+from wgan_jax.errors import Interrupted, LostError, NonFiniteError, UserError, said_by_system
 from wgan_jax.hints import unknown_flag
 from wgan_jax.keys import KEYS
 from wgan_jax.runtime import settle_environment
 from wgan_jax.training.interruption import SIGNALS, is_handled
 
-USAGE, NON_FINITE, SIGNALLED = 2, 3, 128
+FAILED, USAGE, NON_FINITE, SIGNALLED = 1, 2, 3, 128
 REPEATS = 10_000  # of a flag that says how often something is done over, at most: more is a slip
 
 
@@ -101,7 +101,10 @@ def check_file(flag: str, path: Path) -> None:
 
 
 def main(program: Callable[[list[str]], None]) -> NoReturn:
-    """Runs program(argv) and exits: 0 done, 2 a user's mistake in a short message, 3 non-finite, 129/130/143 interrupted."""
+    """Runs program(argv) and exits: 0 done, 2 a user's mistake in a short message, 3 non-finite, 129/130/143 interrupted.
+
+    1 is a bug, with its traceback, or another process of several that was lost.
+    """
 
     def interrupted(number: int, _: Any) -> NoReturn:
         raise SystemExit(SIGNALLED + number)
@@ -119,6 +122,10 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
         _stop(USAGE, *error.lines)
     except NonFiniteError as error:
         _stop(NON_FINITE, str(error))
+    except LostError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(FAILED)  # not waiting for the other at JAX's exit
     except Interrupted as error:
         print(f"{error}; the same command goes on from the newest checkpoint", file=sys.stderr, flush=True)
         sys.stdout.flush()

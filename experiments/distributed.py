@@ -10,8 +10,9 @@ import threading
 from ml_collections import ConfigDict
 
 from experiments import command
+from experiments.last_line import keep_to
 from wgan_jax import runtime
-from wgan_jax.errors import UserError
+from wgan_jax.errors import LostError, UserError
 
 HEARTBEAT = 100  # seconds; JAX's own
 DAY = 24 * 3600
@@ -34,11 +35,15 @@ def join(config: ConfigDict, flags: argparse.Namespace) -> None:
 
     Raises:
       UserError: there is no launcher, or the coordinator's port is taken.
+      LostError: another process is gone before all have met.
     """
     if flags.process == 0:
         _check_port(int(flags.coordinator.rpartition(":")[2]))
+    keep_to(str(LostError()))
     runtime.set_jax(config)
     import jax
+
+    from wgan_jax.training.processes import is_of_others
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     heartbeat = flags.heartbeat or HEARTBEAT
@@ -60,7 +65,11 @@ def join(config: ConfigDict, flags: argparse.Namespace) -> None:
             shutdown_timeout_seconds=heartbeat,
         )
         jax.devices()
-    except ValueError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if is_of_others(error):
+            raise LostError from error
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            raise
         raise UserError("--distributed: no launcher found; give --coordinator=HOST:PORT --processes=N --process=I") from error
     finally:
         timer.cancel()

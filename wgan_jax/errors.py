@@ -22,6 +22,13 @@ class NonFiniteError(Exception):
     """Training became non-finite: exit code 3."""
 
 
+class LostError(Exception):
+    """Another of the processes that train together was lost: exit code 1, or SIGABRT's where JAX ends this one first."""
+
+    def __str__(self) -> str:
+        return "another process was lost; the same command goes on from the newest checkpoint"
+
+
 def said_by_system(error: OSError) -> str | None:
     """Returns what the system refused, "FILE: no space left on device"; None of what is no refusal of its but a bug."""
     if error.errno is None:

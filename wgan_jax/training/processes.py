@@ -12,7 +12,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from wgan_jax.errors import Interrupted, UserError
+from wgan_jax.errors import Interrupted, LostError, UserError
+
+# JAX's errors of a connection to another process, and their words, which those of memory and of programs do not have
+CONNECTION_ERRORS = (jax.errors.JaxRuntimeError, ValueError)
+OF_OTHERS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "coordination service")
 
 
 class _OtherEndedError(Exception):
@@ -33,24 +37,31 @@ def together() -> Iterator[None]:
     Raises:
       UserError: another process failed.
       Interrupted: another process was.
+      LostError: another process is gone without a word.
     """
     try:
         yield
         agree(0.0, 0)  # the others wait here while the first evaluates
-    except jax.errors.JaxRuntimeError as error:  # the others, if there, are in a collective: they miss this process's heartbeat
-        error.add_note("Where another process was lost, the same command goes on from the newest checkpoint.")
-        raise
     except _OtherEndedError as other:
         jax.distributed.shutdown()
         if other.signum:
             raise Interrupted(other.signum) from None
         raise UserError(f"process {other.process} of {jax.process_count()} ended; its own message says why") from None
     except BaseException as error:
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
+        if is_of_others(error):
+            raise LostError from error
+        if isinstance(error, jax.errors.JaxRuntimeError):  # the others are in a collective: they miss this process's heartbeat
+            raise
+        with contextlib.suppress(*CONNECTION_ERRORS):
             _meet(0.0, getattr(error, "signum", 0), ended=True)
         jax.distributed.shutdown()
         raise
     jax.distributed.shutdown()
+
+
+def is_of_others(error: BaseException) -> bool:
+    """Returns whether an error is JAX's of a connection to another process."""
+    return isinstance(error, CONNECTION_ERRORS) and any(word in str(error) for word in OF_OTHERS)
 
 
 @contextlib.contextmanager
