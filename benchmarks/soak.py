@@ -1,7 +1,7 @@
 """What a run and a sweep bear: killed and stopped at random moments of all that they do, then resumed; and many runs on end.
 
     python -m benchmarks.soak [--kills=30] [--sweep-kills=6] [--launchers=vectorized,processes,slurm] [--processes=2,4]
-                              [--runs=20] [--minutes=0] [--seed=0] [--workdir=DIR] [--config.key=value ...]
+                              [--reads=20] [--runs=20] [--minutes=0] [--seed=0] [--workdir=DIR] [--config.key=value ...]
 
 A small run of ring8 is killed (SIGKILL, to all its processes) at every phase in turn, and the same command goes on; once in a
 while it is stopped and continued (SIGSTOP, SIGCONT). When it is done, its record must rise and equal, but for the clock, that
@@ -9,27 +9,46 @@ of a run which was left alone; its last state must be the same to the bit; nothi
 have cost more than what was trained since the last checkpoint was due. A sweep likewise under each launcher: all its processes
 killed, one of its workers, or the command alone. Of a run of --processes each process is killed in turn, and stopped for good,
 and the network between them is cut and slowed (as root with iproute2, in a network of their own): those that are left must end
-within twice their heartbeat, each with one line, and another number of processes goes on. --runs trains so many runs in one
-process, and --minutes one run for that long; they tell memory, open files and updates a second, at first and at last. Prints a
-table of faults, tries and outcomes; exit code 1 where one lost something. Linux.
+within twice their heartbeat, each with one line, and another number of processes goes on. --reads samples, evaluates and
+compares a run that goes on, and lets two runs build one cache of images. --runs trains so many runs in one process, and
+--minutes one run for that long; they tell memory, open files and updates a second, at first and at last. Prints a table of
+faults, tries and outcomes; exit code 1 where one lost something. Linux.
 """
 
 import contextlib
 import io
-import json
-import os
 import random
-import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
+import numpy as np
+
+from benchmarks.soak_parts import (
+    HEARTBEAT,
+    PATIENCE,
+    UNFINISHED,
+    Tally,
+    Watched,
+    as_root,
+    end,
+    ended,
+    lost,
+    newest_lines,
+    own_network,
+    processes_of,
+    resources,
+    settle,
+    several,
+    started,
+    states,
+    undisturbed,
+    without_clock,
+    words_of,
+)
 from experiments import command
 from wgan_jax import runtime
 from wgan_jax.config import load
@@ -59,53 +78,10 @@ LAUNCHERS = {
     "processes": ["--launcher=processes", "--workers=2"],
     "slurm": ["--launcher=slurm", "--cluster=local"],
 }
-CLOCKS = ("seconds",)  # columns
-UNFINISHED = ("writing_*", "deleting", "damaged_*", ".*.tmp", ".building-*", "tmp*")  # no name of these may be left
-PATIENCE, LONG = 600.0, 100_000_000  # seconds for a command to end; steps that none reaches
-HEARTBEAT = 10  # seconds after which a silent process counts as lost
+IMAGES = [f"--config.{pair}" for pair in ("data.image_size=16", "model.name=mlp", "model.width=16", "steps=4", "batch_size=8")]
+IMAGES += [f"--config.eval.{pair}" for pair in ("samples=20", "feature_samples=20", "draws=1")]
+LONG = 100_000_000  # steps that none reaches
 SLOW = "tbf rate 1mbit burst 16kb latency 400ms"  # a network's queue, in the words of tc
-
-
-class Tally:
-    """Faults, tries and outcomes, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self.tries: dict[str, int] = {}
-        self.lost: dict[str, list[str]] = {}
-
-    def add(self, fault: str, lost: Sequence[str] = ()) -> None:
-        self.tries[fault] = self.tries.get(fault, 0) + 1
-        self.lost.setdefault(fault, []).extend(lost)
-        for line in lost:
-            print(f"{fault}: {line}", flush=True)
-
-    def table(self) -> str:
-        rows = [f"| {name} | {count} | {'; '.join(self.lost[name]) or 'good'} |" for name, count in self.tries.items()]
-        return "\n".join(["| fault | tries | outcome |", "|---|---|---|", *rows])
-
-
-class Watched(NamedTuple):
-    """A command under way, and what can be seen of it from outside."""
-
-    process: subprocess.Popen[bytes]
-    workdir: Path
-    said: Path  # what it prints
-    since: float
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.since
-
-    def says(self, text: str) -> bool:
-        return text in self.said.read_text(encoding="utf-8", errors="replace")
-
-    def step(self) -> int:
-        """Returns the step of the newest line of the record, 0 without."""
-        path = self.workdir / "metrics.jsonl"
-        try:
-            *_, line = path.read_bytes().splitlines()
-            return int(json.loads(line)["step"])
-        except (OSError, ValueError, KeyError):
-            return 0
 
 
 # phase of a run -> whether it has come, given the step that the run began at
@@ -118,100 +94,6 @@ PHASES: dict[str, Callable[[Watched, int], bool]] = {
     "end": lambda run, _: run.step() == STEPS,  # the last evaluation, figures, summary
 }
 DELAYS = {"start": 2.0, "compilation": 1.0, "update": 0.3, "evaluation": 0.05, "checkpoint": 0.0, "end": 1.5}  # at most
-
-
-@contextlib.contextmanager
-def started(words: Sequence[str], workdir: Path, cache: Path, within: Sequence[str] = (), name: str = "") -> Iterator[Watched]:
-    """A command in a session of its own, with a cache of programs of its own; nothing of it outlives this context.
-
-    within: words before the command. name: of the one among several of a directory.
-    """
-    said = workdir.with_name(f"{workdir.name}{name}.log")
-    with said.open("wb") as out:
-        process = subprocess.Popen(
-            [*within, sys.executable, "-m", *words, f"--workdir={workdir}"],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-            start_new_session=True,
-        )
-    try:
-        yield Watched(process, workdir, said, time.monotonic())
-    finally:
-        end([process.pid, *processes_of(process.pid, workdir)])
-        process.wait()
-
-
-def processes_of(pid: int, workdir: Path) -> list[int]:
-    """Returns the processes that a command has started, and jobs that name its directory."""
-    parents: dict[int, int] = {}
-    found: set[int] = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
-            parents[int(folder.name)] = int((folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-            if os.fsencode(workdir) in (folder / "cmdline").read_bytes():
-                found.add(int(folder.name))
-    found.add(pid)
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found - {pid, os.getpid()})
-
-
-def end(pids: Sequence[int]) -> None:
-    """Kills processes."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def settle(pid: int, workdir: Path) -> None:
-    """Waits until what a killed command had started has ended, as it does by itself."""
-    deadline = time.monotonic() + PATIENCE
-    while processes_of(pid, workdir) and time.monotonic() < deadline:
-        time.sleep(0.1)
-
-
-def without_clock(path: Path) -> list[dict[str, Any]]:
-    """Returns the lines of a record, less what a clock says."""
-    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in read_metrics(path)]
-
-
-def states(workdir: Path) -> list[bytes]:
-    """Returns every array of the newest checkpoints under a directory, as bytes."""
-    import jax
-    import numpy as np
-    import orbax.checkpoint as ocp
-
-    arrays = []
-    for folder in sorted({path.parent for path in workdir.rglob("step_*") if path.parent.parts[-1] != "samples"}):
-        if steps := checkpoint_steps(folder):
-            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                tree = checkpointer.restore(folder / f"step_{steps[-1]:08d}" / "state")
-            arrays += [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
-    return arrays
-
-
-def lost(workdir: Path, reference: Path, record: str) -> list[str]:
-    """Returns what a directory lacks of one that was left alone."""
-    lines = []
-    own, others = (without_clock(folder / record) for folder in (workdir, reference))
-    if own != others:
-        lines.append(f"{record} has {len(own)} lines, and {len(others)} was to be had, or they differ")
-    if states(workdir) != states(reference):
-        lines.append("the last state differs")
-    left = [path for pattern in UNFINISHED for path in workdir.rglob(pattern)]
-    return lines + [f"left behind: {path.relative_to(workdir)}" for path in left]
-
-
-def undisturbed(words: Sequence[str], workdir: Path, cache: Path) -> None:
-    """Runs a command to its end.
-
-    Raises:
-      UserError: it fails.
-    """
-    with started(words, workdir, cache) as run:
-        if code := run.process.wait(PATIENCE):
-            raise UserError(f"{' '.join(words)}: exit code {code}; it prints: {run.said}")
 
 
 def kill_run(words: Sequence[str], folder: Path, kills: int, rng: random.Random, tally: Tally) -> None:
@@ -267,7 +149,7 @@ def kill_sweep(launcher: str, words: Sequence[str], folder: Path, kills: int, rn
             if run.process.poll() is not None:
                 break
             others = processes_of(run.process.pid, workdir)
-            working = [pid for pid in others if b"spawn_main" in _command(pid) or b"submitit" in _command(pid)]
+            working = [pid for pid in others if b"spawn_main" in words_of(pid) or b"submitit" in words_of(pid)]
             pids = {"all": [run.process.pid, *others], "a worker": rng.sample(working, min(1, len(working)))}
             end(pids.get(victim, [run.process.pid]))
             run.process.wait(PATIENCE)  # a worker's end is told by the command, which ends with the others
@@ -284,26 +166,6 @@ def kill_sweep(launcher: str, words: Sequence[str], folder: Path, kills: int, rn
         f"sweep, {launcher}, resumed to its end",
         [f"exit code {code}: {said[-500:]}"] if code else lost(workdir, reference, "results.jsonl"),
     )
-
-
-@contextlib.contextmanager
-def own_network() -> Iterator[str]:
-    """The name of a network with nothing but a loopback, "" where this user may not make one."""
-    name = f"soak{os.getpid()}"
-    if not _as_root("ip", "netns", "add", name):
-        yield ""
-        return
-    try:
-        _as_root("ip", "-n", name, "link", "set", "lo", "up")
-        yield name
-    finally:
-        _as_root("ip", "netns", "delete", name)
-
-
-def _as_root(tool: str, *words: str) -> bool:
-    """Runs a program of iproute2, and returns whether it did what was asked."""
-    path = shutil.which(tool)
-    return path is not None and subprocess.run([path, *words], check=False, capture_output=True).returncode == 0
 
 
 def lose_processes(words: Sequence[str], folder: Path, counts: Sequence[int], rng: random.Random, tally: Tally) -> None:
@@ -335,42 +197,22 @@ def lose_processes(words: Sequence[str], folder: Path, counts: Sequence[int], rn
     tally.add("processes: one resumed to the end", wrong)
 
 
-@contextlib.contextmanager
-def several(words: Sequence[str], workdir: Path, cache: Path, count: int, network: str) -> Iterator[list[Watched]]:
-    """The processes of a run on one network; nothing of them outlives this context."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    flags = [
-        f"--config.devices={count}",
-        "--distributed",
-        f"--coordinator=127.0.0.1:{port}",
-        f"--processes={count}",
-        f"--heartbeat={HEARTBEAT}",
-    ]
-    within = ["ip", "netns", "exec", network] if network else []
-    with contextlib.ExitStack() as stack:
-        yield [
-            stack.enter_context(started([*words, *flags, f"--process={index}"], workdir, cache, within, str(index)))
-            for index in range(count)
-        ]
-
-
 def _disturbed(runs: Sequence[Watched], fault: str, victim: int, network: str) -> list[str]:
     """Does a fault to processes that train, and returns what came of it that should not."""
     if any(run.process.poll() is not None for run in runs):
         return ["one ended by itself"]
     if fault == "network slowed":
-        _as_root("tc", "-n", network, "qdisc", "add", "dev", "lo", "root", *SLOW.split())
+        as_root("tc", "-n", network, "qdisc", "add", "dev", "lo", "root", *SLOW.split())
         before = runs[0].step()
         time.sleep(3 * HEARTBEAT)
         wrong = ["it does not train"] * (runs[0].step() == before)
-        _as_root("tc", "-n", network, "qdisc", "delete", "dev", "lo", "root")
+        as_root("tc", "-n", network, "qdisc", "delete", "dev", "lo", "root")
         runs[-1].process.send_signal(signal.SIGTERM)
         codes = [run.process.wait(PATIENCE) for run in runs]
         return wrong + [f"exit codes {codes} at SIGTERM"] * any(code != 128 + signal.SIGTERM for code in codes)
     left = list(runs)
     if fault == "network cut":
-        _as_root("ip", "-n", network, "link", "set", "lo", "down")
+        as_root("ip", "-n", network, "link", "set", "lo", "down")
     else:
         left.remove(runs[victim])
         runs[victim].process.send_signal(signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
@@ -379,33 +221,52 @@ def _disturbed(runs: Sequence[Watched], fault: str, victim: int, network: str) -
         time.sleep(0.1)
     time.sleep(1)  # for what prints their last lines
     if fault == "network cut":
-        _as_root("ip", "-n", network, "link", "set", "lo", "up")
+        as_root("ip", "-n", network, "link", "set", "lo", "up")
     wrong = [f"{sum(run.process.poll() is None for run in left)} still run"] * any(run.process.poll() is None for run in left)
     said = [run.said.read_text(encoding="utf-8", errors="replace") for run in left]
     return wrong + [f"it says: {text[-500:]}" for text in said if text.count("error: ") != 1 or "race" in text]
 
 
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+def share(words: Sequence[str], folder: Path, reads: int, tally: Tally) -> None:
+    """Reads a run while it writes and deletes checkpoints, starts it twice, and lets two build one cache of images."""
+    workdir, cache = folder / "shared", folder / "cache"
+    readers = [
+        ["experiments.sample", "--num=4", f"--out={folder / 'samples.npz'}"],
+        ["experiments.evaluate", "--repeats=1"],
+        ["experiments.compare", f"--out={folder / 'compare.png'}"],
+        ["experiments.evaluate", "--repeats=1", "--step=all"],
+        ["experiments.sample", "--step=best", f"--out={folder / 'samples.png'}"],
+    ]
+    with started([*words, f"--config.steps={LONG}"], workdir, cache) as run:
+        while run.step() < CHECKPOINT and run.process.poll() is None:
+            time.sleep(0.1)
+        for index in range(reads):
+            reader = readers[index % len(readers)]
+            code, said = ended([*reader, f"--workdir={workdir}"], cache)
+            tally.add(f"{reader[0]} of a run that goes on", [f"exit code {code}: {said}"] * (code != 0))
+        code, said = ended([*words, f"--config.steps={LONG}", f"--workdir={workdir}"], cache)
+        tally.add("a run begun twice", [f"exit code {code}: {said}"] * (code != 2 or said.count("error: ") != 1))
+        tally.add("what is read goes on", [f"exit code {run.process.poll()}"] * (run.process.poll() is not None))
+    images, cache = folder / "images", folder / "images-cache"
+    _write_images(images)
+    own = ["experiments.run", "--config=configs/wgan_gp.py:folder", f"--config.data.path={images}", *IMAGES]
+    workdirs = [folder / name for name in ("one", "another", "third")]
+    with started(own, workdirs[0], cache) as one, started(own, workdirs[1], cache) as another:
+        codes = [run.process.wait(PATIENCE) for run in (one, another)]
+    undisturbed(own, workdirs[2], cache)
+    wrong = [f"exit codes {codes}"] * any(codes)
+    wrong += ["the states differ"] * (not states(workdirs[0]) == states(workdirs[1]) == states(workdirs[2]))
+    left = [path for pattern in UNFINISHED for path in cache.rglob(pattern)]
+    tally.add("a cache of images built by two at once", wrong + [f"left behind: {path.relative_to(folder)}" for path in left])
 
 
-def resources(pid: int | str) -> tuple[float, int]:
-    """Returns a process's resident memory in MB, and how many files it has open."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def _write_images(folder: Path) -> None:
+    from PIL import Image
 
-
-def newest_lines(path: Path, size: int = 8_192) -> list[dict[str, Any]]:
-    """Returns the whole lines among the last bytes of a record: to read all of a long one would slow the run that it is of."""
-    try:
-        with path.open("rb") as record:
-            record.seek(max(0, path.stat().st_size - size))
-            return [json.loads(line) for line in record.read().split(b"\n")[1:-1]]
-    except OSError:  # there is none yet
-        return []
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for index in range(200):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / f"{index}.png")
 
 
 def told(name: str, seen: Sequence[tuple[float, int, float]]) -> None:
@@ -457,6 +318,7 @@ def soak(argv: list[str]) -> None:
     parser.add_argument("--sweep-kills", type=int, default=6, metavar="N", help="of a sweep under each launcher")
     parser.add_argument("--launchers", default=",".join(LAUNCHERS), metavar="A,B", help="that sweeps are killed under")
     parser.add_argument("--processes", default="2,4", metavar="N,N", help="of runs that lose one; empty for none")
+    parser.add_argument("--reads", type=int, default=20, metavar="N", help="of a run that goes on, by three commands")
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="back to back in one process")
     parser.add_argument("--minutes", type=float, default=0.0, metavar="M", help="of one long run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -478,6 +340,8 @@ def soak(argv: list[str]) -> None:
         if flags.processes:
             words = ["experiments.run", f"--config={CONFIG}", *tiny]
             lose_processes(words, folder, [int(count) for count in flags.processes.split(",")], rng, tally)
+        if flags.reads:
+            share(["experiments.run", f"--config={CONFIG}", *tiny], folder, flags.reads, tally)
         if flags.minutes:
             long_run(["experiments.run", f"--config={CONFIG}", *tiny], folder, flags.minutes)
         if flags.runs:
