@@ -25,30 +25,24 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.soak_parts import (
-    HEARTBEAT,
-    PATIENCE,
-    UNFINISHED,
+    CHECKPOINT,
+    LONG,
     Tally,
     Watched,
-    as_root,
-    end,
-    ended,
+    kill,
     lost,
     newest_lines,
-    own_network,
     processes_of,
     resources,
+    run_to_end,
     settle,
-    several,
     started,
-    states,
     undisturbed,
-    without_clock,
+    wait_for,
     words_of,
 )
+from benchmarks.soak_together import build_at_once, lose_processes, read_meanwhile
 from experiments import command
 from wgan_jax import runtime
 from wgan_jax.config import load
@@ -57,9 +51,9 @@ from wgan_jax.training.logging import read_metrics
 from wgan_jax.training.workdir import checkpoint_steps
 
 CONFIG = "configs/wgan_gp.py:ring8"
-STEPS, LOG, EVALUATE, CHECKPOINT = 600, 5, 60, 20
+STEPS, LOG, EVALUATE, BATCH = 600, 5, 60, 16
 TINY = {
-    "batch_size": 16,
+    "batch_size": BATCH,
     "model.width": 16,
     "n_critic": 2,
     "devices": 1,
@@ -78,16 +72,12 @@ LAUNCHERS = {
     "processes": ["--launcher=processes", "--workers=2"],
     "slurm": ["--launcher=slurm", "--cluster=local"],
 }
-IMAGES = [f"--config.{pair}" for pair in ("data.image_size=16", "model.name=mlp", "model.width=16", "steps=4", "batch_size=8")]
-IMAGES += [f"--config.eval.{pair}" for pair in ("samples=20", "feature_samples=20", "draws=1")]
-LONG = 100_000_000  # steps that none reaches
-SLOW = "tbf rate 1mbit burst 16kb latency 400ms"  # a network's queue, in the words of tc
 
 
 # phase of a run -> whether it has come, given the step that the run began at
 PHASES: dict[str, Callable[[Watched, int], bool]] = {
     "start": lambda run, _: True,
-    "compilation": lambda run, _: run.says(" compiling"),
+    "compilation": lambda run, _: " compiling" in run.text(),
     "update": lambda run, began: run.step() > began,
     "evaluation": lambda run, began: run.step() > began and run.step() % EVALUATE == EVALUATE - LOG,
     "checkpoint": lambda run, _: any(run.workdir.glob("checkpoints/writing_*")),
@@ -116,7 +106,7 @@ def kill_run(words: Sequence[str], folder: Path, kills: int, rng: random.Random,
                     run.process.send_signal(signal.SIGCONT)
                     tally.add("SIGSTOP, SIGCONT")
                 if run.process.poll() is None:
-                    end([run.process.pid])
+                    kill([run.process.pid])
                     run.process.wait()
                     trained, kept = run.step(), max(checkpoint_steps(whole / "checkpoints"), default=0)
                     again = trained - kept
@@ -124,13 +114,14 @@ def kill_run(words: Sequence[str], folder: Path, kills: int, rng: random.Random,
                     tally.add(f"run killed: {phase}", [f"{again} updates to repeat"] if again > most else [])
                     left, attempt = left - 1, attempt + 1
                     continue
-            code = run.process.wait(PATIENCE)
-        said = run.said.read_text(encoding="utf-8", errors="replace")
+            code = run.code()
+            said = run.text()
         tally.add(
-            "resumed to its end", [f"exit code {code}: {said[-500:]}"] if code else lost(whole, reference, "metrics.jsonl")
+            "resumed to its end",
+            [f"exit code {code}: {said[-500:]}"] if code != 0 else lost(whole, reference, "metrics.jsonl"),
         )
         attempt += 1
-        if left <= 0 or code:
+        if left <= 0 or code != 0:
             return
         whole = folder / f"run{attempt}"
 
@@ -140,8 +131,8 @@ def kill_sweep(launcher: str, words: Sequence[str], folder: Path, kills: int, rn
     reference, cache, workdir = folder / f"{launcher}-reference", folder / "cache", folder / launcher
     undisturbed(words, reference, cache)
     whose = ["all"] if launcher == "vectorized" else ["the command", "a worker", "all"]
-    for kill in range(kills):
-        victim = whose[kill % len(whose)]
+    for index in range(kills):
+        victim = whose[index % len(whose)]
         with started(words, workdir, cache) as run:
             moment = rng.uniform(0.5, 12.0)
             while run.process.poll() is None and run.seconds() < moment:
@@ -151,128 +142,20 @@ def kill_sweep(launcher: str, words: Sequence[str], folder: Path, kills: int, rn
             others = processes_of(run.process.pid, workdir)
             working = [pid for pid in others if b"spawn_main" in words_of(pid) or b"submitit" in words_of(pid)]
             pids = {"all": [run.process.pid, *others], "a worker": rng.sample(working, min(1, len(working)))}
-            end(pids.get(victim, [run.process.pid]))
-            run.process.wait(PATIENCE)  # a worker's end is told by the command, which ends with the others
+            kill(pids.get(victim, [run.process.pid]))
+            run.code()  # a worker's end is told by the command, which ends with the others
             settle(run.process.pid, workdir)
         tally.add(f"sweep, {launcher}, killed: {victim}")
-    code, said = -1, ""
-    for _ in range(2):  # the first may find that a job has ended with its worker
-        with started(words, workdir, cache) as run:
-            code = run.process.wait(PATIENCE)
-        said = run.said.read_text(encoding="utf-8", errors="replace")
-        if code == 0:
-            break
-    tally.add(
-        f"sweep, {launcher}, resumed to its end",
-        [f"exit code {code}: {said[-500:]}"] if code else lost(workdir, reference, "results.jsonl"),
-    )
-
-
-def lose_processes(words: Sequence[str], folder: Path, counts: Sequence[int], rng: random.Random, tally: Tally) -> None:
-    """Takes each process of a run, and the network between them, at random moments; another number of processes goes on."""
-    reference, whole, cache = folder / "processes-reference", folder / "processes", folder / "cache"
-    with own_network() as network:
-        tries = [(count, fault, victim) for count in counts for fault in ("killed", "stopped") for victim in range(count)]
-        if network:
-            tries += [(count, fault, -1) for count in counts for fault in ("network cut", "network slowed")]
-        else:
-            print("the network is neither cut nor slowed, which takes root and iproute2", flush=True)
-        rng.shuffle(tries)
-        for count, fault, victim in tries:
-            with several([*words, f"--config.steps={LONG}"], whole, cache, count, network) as runs:
-                began = runs[0].step()
-                while runs[0].step() == began and all(run.process.poll() is None for run in runs):
-                    time.sleep(0.1)
-                time.sleep(rng.uniform(0, 3))
-                outcome = _disturbed(runs, fault, victim, network)
-            tally.add(f"{count} processes: {fault}", [f"process {victim}: {line}" for line in outcome])
-    steps = max(checkpoint_steps(whole / "checkpoints"), default=0) + 2 * CHECKPOINT
-    for workdir in (whole, reference):
-        undisturbed([*words, f"--config.steps={steps}"], workdir, cache)
-    own, others = (
-        [(line["step"], *line) for line in without_clock(workdir / "metrics.jsonl")] for workdir in (whole, reference)
-    )
-    left = [path for pattern in UNFINISHED for path in whole.rglob(pattern)]
-    wrong = ["the record lacks lines or names"] * (own != others) + [f"left behind: {path.relative_to(whole)}" for path in left]
-    tally.add("processes: one resumed to the end", wrong)
-
-
-def _disturbed(runs: Sequence[Watched], fault: str, victim: int, network: str) -> list[str]:
-    """Does a fault to processes that train, and returns what came of it that should not."""
-    if any(run.process.poll() is not None for run in runs):
-        return ["one ended by itself"]
-    if fault == "network slowed":
-        as_root("tc", "-n", network, "qdisc", "add", "dev", "lo", "root", *SLOW.split())
-        before = runs[0].step()
-        time.sleep(3 * HEARTBEAT)
-        wrong = ["it does not train"] * (runs[0].step() == before)
-        as_root("tc", "-n", network, "qdisc", "delete", "dev", "lo", "root")
-        runs[-1].process.send_signal(signal.SIGTERM)
-        codes = [run.process.wait(PATIENCE) for run in runs]
-        return wrong + [f"exit codes {codes} at SIGTERM"] * any(code != 128 + signal.SIGTERM for code in codes)
-    left = list(runs)
-    if fault == "network cut":
-        as_root("ip", "-n", network, "link", "set", "lo", "down")
-    else:
-        left.remove(runs[victim])
-        runs[victim].process.send_signal(signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
-    deadline = time.monotonic() + 2 * HEARTBEAT
-    while any(run.process.poll() is None for run in left) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)  # for what prints their last lines
-    if fault == "network cut":
-        as_root("ip", "-n", network, "link", "set", "lo", "up")
-    wrong = [f"{sum(run.process.poll() is None for run in left)} still run"] * any(run.process.poll() is None for run in left)
-    said = [run.said.read_text(encoding="utf-8", errors="replace") for run in left]
-    return wrong + [f"it says: {text[-500:]}" for text in said if text.count("error: ") != 1 or "race" in text]
-
-
-def share(words: Sequence[str], folder: Path, reads: int, tally: Tally) -> None:
-    """Reads a run while it writes and deletes checkpoints, starts it twice, and lets two build one cache of images."""
-    workdir, cache = folder / "shared", folder / "cache"
-    readers = [
-        ["experiments.sample", "--num=4", f"--out={folder / 'samples.npz'}"],
-        ["experiments.evaluate", "--repeats=1"],
-        ["experiments.compare", f"--out={folder / 'compare.png'}"],
-        ["experiments.evaluate", "--repeats=1", "--step=all"],
-        ["experiments.sample", "--step=best", f"--out={folder / 'samples.png'}"],
-    ]
-    with started([*words, f"--config.steps={LONG}"], workdir, cache) as run:
-        while run.step() < CHECKPOINT and run.process.poll() is None:
-            time.sleep(0.1)
-        for index in range(reads):
-            reader = readers[index % len(readers)]
-            code, said = ended([*reader, f"--workdir={workdir}"], cache)
-            tally.add(f"{reader[0]} of a run that goes on", [f"exit code {code}: {said}"] * (code != 0))
-        code, said = ended([*words, f"--config.steps={LONG}", f"--workdir={workdir}"], cache)
-        tally.add("a run begun twice", [f"exit code {code}: {said}"] * (code != 2 or said.count("error: ") != 1))
-        tally.add("what is read goes on", [f"exit code {run.process.poll()}"] * (run.process.poll() is not None))
-    images, cache = folder / "images", folder / "images-cache"
-    _write_images(images)
-    own = ["experiments.run", "--config=configs/wgan_gp.py:folder", f"--config.data.path={images}", *IMAGES]
-    workdirs = [folder / name for name in ("one", "another", "third")]
-    with started(own, workdirs[0], cache) as one, started(own, workdirs[1], cache) as another:
-        codes = [run.process.wait(PATIENCE) for run in (one, another)]
-    undisturbed(own, workdirs[2], cache)
-    wrong = [f"exit codes {codes}"] * any(codes)
-    wrong += ["the states differ"] * (not states(workdirs[0]) == states(workdirs[1]) == states(workdirs[2]))
-    left = [path for pattern in UNFINISHED for path in cache.rglob(pattern)]
-    tally.add("a cache of images built by two at once", wrong + [f"left behind: {path.relative_to(folder)}" for path in left])
-
-
-def _write_images(folder: Path) -> None:
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for index in range(200):
-        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / f"{index}.png")
+    wrong = run_to_end(words, workdir, cache)
+    if wrong:  # the first may find that a job has ended with its worker
+        wrong = run_to_end(words, workdir, cache)
+    tally.add(f"sweep, {launcher}, resumed to its end", wrong or lost(workdir, reference, "results.jsonl"))
 
 
 def told(name: str, seen: Sequence[tuple[float, int, float]]) -> None:
     """Prints memory, open files and updates a second of the first and of the last tenth, the very first one aside."""
     tenth = max(1, len(seen) // 10)
-    for when, part in (("first", seen[1 : 1 + tenth]), ("last", seen[-tenth:])):
+    for when, part in (("first", seen[1 : 1 + tenth]), ("last", seen[-tenth:])) if len(seen) > 1 else ():
         memory, files, rate = (sum(column) / len(part) for column in zip(*part, strict=True))
         print(f"{name}, {when} tenth: {memory:.0f} MB, {files:.0f} open files, {rate:.0f} updates/s", flush=True)
 
@@ -295,20 +178,23 @@ def many_runs(words: Sequence[str], count: int) -> None:
     told(f"{count} runs in one process", seen)
 
 
-def long_run(words: Sequence[str], folder: Path, minutes: float) -> None:
+def long_run(words: Sequence[str], folder: Path, minutes: float, tally: Tally) -> None:
     """Trains one run for so long, and says what it costs at first and at last."""
     seen: list[tuple[float, int, float]] = []
     with started([*words, f"--config.steps={LONG}"], folder / "long", folder / "cache") as run:
+        wait_for(lambda: run.step() > 0, [run])
         while run.process.poll() is None and len(seen) < 60 * minutes:  # a look a second, from the first updates on
             time.sleep(1.0)
             lines = newest_lines(run.workdir / "metrics.jsonl")
-            if len(lines) > 1 and run.process.poll() is None:
+            if len(lines) > 1:
                 rate = (lines[-1]["step"] - lines[0]["step"]) / max(1e-9, lines[-1]["seconds"] - lines[0]["seconds"])
-                seen.append((*resources(run.process.pid), rate))
+                with contextlib.suppress(FileNotFoundError):  # it has just ended
+                    seen.append((*resources(run.process.pid), rate))
         step = run.step()
         run.process.send_signal(signal.SIGTERM)
-        code = run.process.wait(PATIENCE)
-    told(f"one run of {step:,} updates (exit code {code} at SIGTERM)", seen)
+        code = run.code()
+    told(f"one run of {step:,} updates", seen)
+    tally.add("a long run", [f"exit code {code} at SIGTERM"] * (code != 128 + signal.SIGTERM))
 
 
 def soak(argv: list[str]) -> None:
@@ -324,30 +210,36 @@ def soak(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--workdir", type=command.path, metavar="DIR", help="kept; by default a temporary folder")
     flags, overrides = parser.parse(argv)
-    if not all(count.isdecimal() and int(count) > 1 for count in filter(None, flags.processes.split(","))):
-        raise UserError(f"--processes: {flags.processes} is not a list of whole numbers of at least 2")
+    counts = [int(count) if count.isdecimal() else 0 for count in flags.processes.split(",") if flags.processes]
+    if any(count < 2 or BATCH % count for count in counts):
+        raise UserError(f"--processes: {flags.processes} is no list of numbers of at least 2 that share a batch of {BATCH}")
+    launchers = flags.launchers.split(",")
+    if not set(launchers) <= set(LAUNCHERS):
+        raise UserError(f"--launchers: {flags.launchers}; some of: {', '.join(LAUNCHERS)}")
     rng, tally = random.Random(flags.seed), Tally()  # noqa: S311 - moments, not secrets
     tiny = [*(f"--config.{key}={value}" for key, value in TINY.items()), *overrides]
+    run = ["experiments.run", f"--config={CONFIG}", *tiny]
     with contextlib.ExitStack() as stack:
         folder = Path(flags.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"--workdir: {folder} is not empty")
         if flags.kills:
-            kill_run(["experiments.run", f"--config={CONFIG}", *tiny], folder, flags.kills, rng, tally)
-        if flags.sweep_kills:
-            words = ["experiments.sweep", f"--config={CONFIG}", "--seeds=4", "--members=2", *tiny]
-            for launcher in flags.launchers.split(","):
-                kill_sweep(launcher, [*words, *LAUNCHERS[launcher]], folder, flags.sweep_kills, rng, tally)
-        if flags.processes:
-            words = ["experiments.run", f"--config={CONFIG}", *tiny]
-            lose_processes(words, folder, [int(count) for count in flags.processes.split(",")], rng, tally)
+            kill_run(run, folder, flags.kills, rng, tally)
+        for launcher in launchers if flags.sweep_kills else []:
+            words = ["experiments.sweep", f"--config={CONFIG}", "--seeds=4", "--members=2", *tiny, *LAUNCHERS[launcher]]
+            kill_sweep(launcher, words, folder, flags.sweep_kills, rng, tally)
+        if counts:
+            lose_processes(run, folder, counts, rng, tally)
         if flags.reads:
-            share(["experiments.run", f"--config={CONFIG}", *tiny], folder, flags.reads, tally)
+            read_meanwhile(run, folder, flags.reads, tally)
+            build_at_once(folder, tally)
         if flags.minutes:
-            long_run(["experiments.run", f"--config={CONFIG}", *tiny], folder, flags.minutes)
+            long_run(run, folder, flags.minutes, tally)
         if flags.runs:
             many_runs(tiny, flags.runs)
     print(tally.table())
-    if any(tally.lost.values()):
+    if any(tally.wrong.values()):
         sys.exit(1)
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from wgan_jax.training.logging import read_metrics
 from wgan_jax.training.workdir import checkpoint_steps
 
 PATIENCE, HEARTBEAT = 600.0, 10  # seconds: for a command to end; after which a silent process counts as lost
+LONG, CHECKPOINT = 100_000_000, 20  # steps that none reaches; updates between two checkpoints
 CLOCKS = ("seconds",)  # columns
 UNFINISHED = ("writing_*", "deleting", "damaged_*", ".*.tmp", ".building-*", "tmp*")  # no name of these may be left
 
@@ -27,16 +28,16 @@ class Tally:
 
     def __init__(self) -> None:
         self.tries: dict[str, int] = {}
-        self.lost: dict[str, list[str]] = {}
+        self.wrong: dict[str, list[str]] = {}
 
-    def add(self, fault: str, lost: Sequence[str] = ()) -> None:
+    def add(self, fault: str, wrong: Sequence[str] = ()) -> None:
         self.tries[fault] = self.tries.get(fault, 0) + 1
-        self.lost.setdefault(fault, []).extend(lost)
-        for line in lost:
+        self.wrong.setdefault(fault, []).extend(wrong)
+        for line in wrong:
             print(f"{fault}: {line}", flush=True)
 
     def table(self) -> str:
-        rows = [f"| {name} | {count} | {'; '.join(self.lost[name]) or 'good'} |" for name, count in self.tries.items()]
+        rows = [f"| {name} | {count} | {'; '.join(self.wrong[name]) or 'good'} |" for name, count in self.tries.items()]
         return "\n".join(["| fault | tries | outcome |", "|---|---|---|", *rows])
 
 
@@ -51,17 +52,30 @@ class Watched(NamedTuple):
     def seconds(self) -> float:
         return time.monotonic() - self.since
 
-    def says(self, text: str) -> bool:
-        return text in self.said.read_text(encoding="utf-8", errors="replace")
+    def text(self) -> str:
+        """Returns what it has printed so far."""
+        return self.said.read_text(encoding="utf-8", errors="replace")
 
     def step(self) -> int:
         """Returns the step of the newest line of the record, 0 without."""
-        path = self.workdir / "metrics.jsonl"
-        try:
-            *_, line = path.read_bytes().splitlines()
-            return int(json.loads(line)["step"])
-        except (OSError, ValueError, KeyError):
-            return 0
+        lines = newest_lines(self.workdir / "metrics.jsonl")
+        return int(lines[-1]["step"]) if lines else 0
+
+    def code(self, seconds: float = PATIENCE) -> int | None:
+        """Waits until it ends, and returns its exit code; None where it goes on for longer."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(seconds)
+        return None
+
+
+def wait_for(condition: Callable[[], bool], runs: Sequence[Watched]) -> bool:
+    """Waits until a condition holds, and returns whether it does before a command ends or patience does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline or any(run.process.poll() is not None for run in runs):
+            return False
+        time.sleep(0.05)
+    return True
 
 
 @contextlib.contextmanager
@@ -82,7 +96,7 @@ def started(words: Sequence[str], workdir: Path, cache: Path, within: Sequence[s
     try:
         yield Watched(process, workdir, said, time.monotonic())
     finally:
-        end([process.pid, *processes_of(process.pid, workdir)])
+        kill([process.pid, *processes_of(process.pid, workdir)])
         process.wait()
 
 
@@ -93,7 +107,8 @@ def processes_of(pid: int, workdir: Path) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
             parents[int(folder.name)] = int((folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-            if os.fsencode(workdir) in (folder / "cmdline").read_bytes():
+            words = words_of(int(folder.name))
+            if os.fsencode(workdir) in words and b"python" in words:
                 found.add(int(folder.name))
     found.add(pid)
     while more := {child for child, parent in parents.items() if parent in found} - found:
@@ -101,7 +116,7 @@ def processes_of(pid: int, workdir: Path) -> list[int]:
     return sorted(found - {pid, os.getpid()})
 
 
-def end(pids: Sequence[int]) -> None:
+def kill(pids: Sequence[int]) -> None:
     """Kills processes."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -143,56 +158,64 @@ def lost(workdir: Path, reference: Path, record: str) -> list[str]:
         lines.append(f"{record} has {len(own)} lines, and {len(others)} was to be had, or they differ")
     if states(workdir) != states(reference):
         lines.append("the last state differs")
-    left = [path for pattern in UNFINISHED for path in workdir.rglob(pattern)]
-    return lines + [f"left behind: {path.relative_to(workdir)}" for path in left]
+    return lines + left_behind(workdir)
 
 
-def ended(words: Sequence[str], cache: Path) -> tuple[int, str]:
-    """Runs a command to its end, and returns its exit code and what it says on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-        timeout=PATIENCE,
-        check=False,
-    )
+def answer(words: Sequence[str], cache: Path) -> tuple[int | None, str]:
+    """Runs a command to its end, and returns its exit code, None for one that goes on too long, and its stderr."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *words], capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, ""
     return done.returncode, done.stderr
 
 
+def run_to_end(words: Sequence[str], workdir: Path, cache: Path) -> list[str]:
+    """Runs a command of a directory to its end, and returns what it ends with other than well."""
+    with started(words, workdir, cache) as run:
+        code = run.code()
+        return [f"exit code {code}: {run.text()[-500:]}"] * (code != 0)
+
+
 def undisturbed(words: Sequence[str], workdir: Path, cache: Path) -> None:
-    """Runs a command to its end.
+    """Runs a command that others are compared with to its end.
 
     Raises:
       UserError: it fails.
     """
-    with started(words, workdir, cache) as run:
-        if code := run.process.wait(PATIENCE):
-            raise UserError(f"{' '.join(words)}: exit code {code}; it prints: {run.said}")
+    if wrong := run_to_end(words, workdir, cache):
+        raise UserError(f"{' '.join(words)}: {wrong[0]}")
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Returns what a killed process has left in a folder half-written."""
+    return [f"left behind: {path.relative_to(folder)}" for pattern in UNFINISHED for path in folder.rglob(pattern)]
 
 
 @contextlib.contextmanager
 def own_network() -> Iterator[str]:
     """The name of a network with nothing but a loopback, "" where this user may not make one."""
     name = f"soak{os.getpid()}"
-    if not as_root("ip", "netns", "add", name):
+    if not succeeds("ip", "netns", "add", name):
         yield ""
         return
     try:
-        as_root("ip", "-n", name, "link", "set", "lo", "up")
-        yield name
+        yield name if succeeds("ip", "-n", name, "link", "set", "lo", "up") else ""
     finally:
-        as_root("ip", "netns", "delete", name)
+        succeeds("ip", "netns", "delete", name)
 
 
-def as_root(tool: str, *words: str) -> bool:
-    """Runs a program of iproute2, and returns whether it did what was asked."""
+def succeeds(tool: str, *words: str) -> bool:
+    """Runs a program of iproute2, which asks for root, and returns whether it did what was asked."""
     path = shutil.which(tool)
     return path is not None and subprocess.run([path, *words], check=False, capture_output=True).returncode == 0
 
 
 @contextlib.contextmanager
-def several(words: Sequence[str], workdir: Path, cache: Path, count: int, network: str) -> Iterator[list[Watched]]:
+def run_processes(words: Sequence[str], workdir: Path, cache: Path, count: int, network: str) -> Iterator[list[Watched]]:
     """The processes of a run on one network; nothing of them outlives this context."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -212,6 +235,7 @@ def several(words: Sequence[str], workdir: Path, cache: Path, count: int, networ
 
 
 def words_of(pid: int) -> bytes:
+    """Returns the words of a process's command, b"" of one that has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -228,7 +252,8 @@ def newest_lines(path: Path, size: int = 8_192) -> list[dict[str, Any]]:
     """Returns the whole lines among the last bytes of a record: to read all of a long one would slow the run that it is of."""
     try:
         with path.open("rb") as record:
-            record.seek(max(0, path.stat().st_size - size))
-            return [json.loads(line) for line in record.read().split(b"\n")[1:-1]]
-    except OSError:  # there is none yet
+            beyond = max(0, path.stat().st_size - size)
+            record.seek(beyond)
+            return [json.loads(line) for line in record.read().split(b"\n")[beyond > 0 : -1]]
+    except (OSError, ValueError):  # there is none yet, or it is being cut
         return []

@@ -1,6 +1,7 @@
 """What the commands share: flags, exit codes, output that is never fatal. Imports no jax."""
 
 import argparse
+import atexit
 import io
 import logging
 import os
@@ -103,7 +104,7 @@ def check_file(flag: str, path: Path) -> None:
 def main(program: Callable[[list[str]], None]) -> NoReturn:
     """Runs program(argv) and exits: 0 done, 2 a user's mistake in a short message, 3 non-finite, 129/130/143 interrupted.
 
-    1 is a bug, with its traceback, or another process of several that was lost.
+    1 is a bug, with its traceback, or that of several processes another was lost, which is 134 where JAX aborts this one first.
     """
 
     def interrupted(number: int, _: Any) -> NoReturn:
@@ -123,18 +124,32 @@ def main(program: Callable[[list[str]], None]) -> NoReturn:
     except NonFiniteError as error:
         _stop(NON_FINITE, str(error))
     except LostError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(FAILED)  # not waiting for the other at JAX's exit
+        print(f"error: {error}", file=sys.stderr)
+        leave(FAILED)
     except Interrupted as error:
-        print(f"{error}; the same command goes on from the newest checkpoint", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(SIGNALLED + error.signum)  # not waiting for a compilation under way
+        print(f"{error}; the same command goes on from the newest checkpoint", file=sys.stderr)
+        leave(SIGNALLED + error.signum)
     except OSError as error:
         if (said := said_by_system(error)) is None:
             raise
         _stop(USAGE, said)
     sys.exit(0)
+
+
+_ENDS: list[Callable[[], None]] = []  # what `before_exit` was given
+
+
+def before_exit(call: Callable[[], None]) -> None:
+    """Lets something be done as this process ends, whether by itself or by `leave`."""
+    _ENDS.append(call)
+    atexit.register(call)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process at once: it waits for no compilation under way, and at JAX's exit for no other process."""
+    for call in (sys.stdout.flush, sys.stderr.flush, *_ENDS):
+        call()
+    os._exit(code)
 
 
 def _stop(code: int, *lines: str) -> NoReturn:

@@ -10,7 +10,7 @@ import threading
 from ml_collections import ConfigDict
 
 from experiments import command
-from experiments.last_line import keep_to
+from experiments.last_line import filter_stderr
 from wgan_jax import runtime
 from wgan_jax.errors import LostError, UserError
 
@@ -39,19 +39,19 @@ def join(config: ConfigDict, flags: argparse.Namespace) -> None:
     """
     if flags.process == 0:
         _check_port(int(flags.coordinator.rpartition(":")[2]))
-    keep_to(str(LostError()))
+    command.before_exit(filter_stderr(str(LostError())))
     runtime.set_jax(config)
     import jax
 
-    from wgan_jax.training.processes import is_of_others
+    from wgan_jax.training.processes import CONNECTION_ERRORS, is_of_others
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     heartbeat = flags.heartbeat or HEARTBEAT
     where = f"--coordinator: {flags.coordinator or 'of the launcher'}"
 
     def give_up() -> None:
-        print(f"error: {where}: not all processes came within {heartbeat} seconds (--heartbeat)", file=sys.stderr, flush=True)
-        os._exit(command.USAGE)  # what waits is compiled code, which would end in a stack trace
+        print(f"error: {where}: not all processes came within {heartbeat} seconds (--heartbeat)", file=sys.stderr)
+        command.leave(command.USAGE)  # what waits is compiled code, which would end in a stack trace
 
     timer = threading.Timer(heartbeat, give_up)
     timer.start()
@@ -65,10 +65,10 @@ def join(config: ConfigDict, flags: argparse.Namespace) -> None:
             shutdown_timeout_seconds=heartbeat,
         )
         jax.devices()
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
+    except CONNECTION_ERRORS as error:
         if is_of_others(error):
-            raise LostError from error
-        if isinstance(error, jax.errors.JaxRuntimeError):
+            raise LostError(str(error)) from error
+        if not isinstance(error, ValueError):
             raise
         raise UserError("--distributed: no launcher found; give --coordinator=HOST:PORT --processes=N --process=I") from error
     finally:

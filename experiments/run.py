@@ -4,7 +4,7 @@
 
 A preset is a dataset with its natural architecture, by default digits; `,paper=True` asks for a paper's full budget. The README
 has the table of methods. Exit codes: 0 done, 2 a mistake in flags, config or data, 3 training became non-finite, 129, 130 and
-143 interrupted by SIGHUP, SIGINT and SIGTERM after saving.
+143 interrupted by SIGHUP, SIGINT and SIGTERM after saving, 1 and 134 of several processes one was lost.
 
 With --distributed several processes, which share the batch, run the same command: under a launcher such as Slurm, or each with
 --coordinator=HOST:PORT --processes=N --process=I. The first writes the run directory. When one is lost, the others end too.
@@ -14,7 +14,8 @@ import time
 
 STARTED = time.perf_counter()
 
-from argparse import Namespace  # noqa: E402 - the clock starts before the imports
+import traceback  # noqa: E402 - the clock starts before the imports
+from argparse import Namespace  # noqa: E402
 from contextlib import nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -60,14 +61,20 @@ def run(argv: list[str]) -> None:
 
 def _run_together(config: ConfigDict, workdir: Path, flags: Namespace) -> None:
     distributed.join(config, flags)
+    from jax.errors import JaxRuntimeError
+
     from wgan_jax.training import processes
     from wgan_jax.training.loop import train
 
-    with processes.together(), open_workdir(workdir, config) if processes.is_first() else nullcontext():
-        processes.agree(0.0, 0)  # that the run directory is theirs
-        if processes.is_first():
-            print(f"run directory: {workdir}", flush=True)
-        train(config, workdir, STARTED)
+    try:
+        with processes.together(), open_workdir(workdir, config) if processes.is_first() else nullcontext():
+            processes.agree(0.0, 0)  # that the run directory is theirs
+            if processes.is_first():
+                print(f"run directory: {workdir}", flush=True)
+            train(config, workdir, STARTED)
+    except JaxRuntimeError:  # of this process: at its exit JAX would wait for the others, which wait for it
+        traceback.print_exc()
+        command.leave(command.FAILED)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments import command, distributed
+from experiments import command, distributed, run
 from wgan_jax.errors import UserError
 from wgan_jax.training.checkpoint import Checkpoints
 from wgan_jax.training.logging import read_metrics
@@ -169,7 +169,8 @@ def test_a_killed_process_ends_the_other_and_damages_no_checkpoint(ring, tmp_pat
         _, error = pair[0].communicate(timeout=2 * HEARTBEAT)
     assert pair[0].returncode in (1, -signal.SIGABRT)  # as this program sees it, or JAX, first
     _, *lines = error.splitlines()  # a warning of the rate, which ends before the steps do
-    assert lines == ["error: another process was lost; the same command goes on from the newest checkpoint"]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: another process was lost; the same command goes on from the newest checkpoint (")
     _assert_close(tmp_path, ring, 4)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     newest = checkpoints.steps()[-1]
@@ -186,6 +187,25 @@ def test_a_signal_to_one_process_saves_and_ends_both(tmp_path):
         codes = [code for code, _, _ in _ends(pair)]
     assert codes == [143, 143]
     assert '"status": "interrupted"' in (tmp_path / "summary.json").read_text()
+
+
+def test_an_error_of_this_process_ends_it_at_once_with_its_traceback(tmp_path, monkeypatch, capsys):
+    """Its exit would wait for the others, which are in a collective; that ends with it."""
+
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(distributed, "join", lambda *_: None)
+    monkeypatch.setattr("wgan_jax.training.processes.together", contextlib.nullcontext)
+    monkeypatch.setattr("wgan_jax.training.loop.train", fail)
+    monkeypatch.setattr(command, "leave", leave)
+    with pytest.raises(SystemExit) as ended:
+        run.run([*RING, f"--workdir={tmp_path}", "--distributed"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory"
 
 
 def test_a_process_that_finds_no_other_gives_up(tmp_path):

@@ -1,5 +1,6 @@
 """A process that loses another says one line: JAX's messages and stack trace stay away, and nothing else does."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,37 +8,87 @@ import sys
 import jax
 import pytest
 
-from experiments.last_line import FATAL, passed
+from experiments.last_line import passed
+from wgan_jax.errors import LostError
 from wgan_jax.training.processes import is_of_others
 
-POLLED = b"E1128 09:07:36.879703    5044 coordination_service_agent.cc:288] Polled an error from coordination service\n"
-ABORTS = b"F1128 09:07:36.879751    5044 client.h:86] Terminating process " + FATAL + b".\n"
-TRACE = [b"*** Check failure stack trace: ***\n", b"    @     0x7f1f378f81b4  absl::SendToLog()\n"]
-LAST = b"error: another process was lost\n"
+POLLED = [
+    b"E1128 09:07:36.879703    5044 coordination_service_agent.cc:288] Polled an error from coordination service\n",
+    b"=== Source Location Trace: ===\n",
+]
+ABORTS = (
+    b"F1128 09:07:36.879751    5044 client.h:86] Terminating process because the JAX distributed service detected "
+    b"fatal errors. absl::Status: UNAVAILABLE: gone\n"
+)
+ABORT = [
+    ABORTS,
+    b"*** Check failure stack trace: ***\n",
+    b"    @     0x7f1f378f81b4  absl::SendToLog()\n",
+]
+BUG = [b"Traceback (most recent call last):\n", b"ValueError: b\n"]
+LAST = b"error: lost (UNAVAILABLE: gone)\n"
 
 
 @pytest.mark.parametrize(
     ("lines", "left"),
     [
-        ([b"WARNING: a\n", b"Traceback\n", b"ValueError: b\n"], [b"WARNING: a\n", b"Traceback\n", b"ValueError: b\n"]),
-        ([b"WARNING: a\n", POLLED, ABORTS, *TRACE], [b"WARNING: a\n", LAST]),
-        ([POLLED, b"error: out of disk\n", ABORTS, *TRACE], [b"error: out of disk\n"]),
-        ([b"error: out of disk\n", ABORTS, *TRACE], [b"error: out of disk\n"]),
-        ([POLLED, b"Traceback\n", b"ValueError: b\n"], [POLLED, b"Traceback\n", b"ValueError: b\n"]),
+        ([b"WARNING: a\n", *BUG], [b"WARNING: a\n", *BUG]),
+        ([b"WARNING: a\n", *POLLED, *ABORT], [b"WARNING: a\n", LAST]),
+        ([*POLLED, *BUG, *ABORT], [*BUG, LAST]),
+        ([*POLLED, b"error: out of disk\n", *ABORT], [b"error: out of disk\n"]),
+        ([b"error: of a library\n", b"WARNING: a\n", *ABORT], [b"error: of a library\n", b"WARNING: a\n", LAST]),
+        ([*BUG, *POLLED], [*BUG, *POLLED]),
         ([], []),
     ],
 )
 def test_what_stderr_gets(lines, left):
-    assert list(passed(lines, LAST)) == left
+    assert list(passed(lines, "lost")) == left
 
 
 @pytest.mark.parametrize(("end", "code"), [("os.abort()", -signal.SIGABRT), ("os._exit(1)", 1), ("", 0)])
 def test_the_line_is_that_of_a_process_that_jax_ends(root, end, code):
-    """Written by what is no Python, from any thread, as the process dies."""
-    lines = POLLED + ABORTS + b"".join(TRACE)
-    program = f"import os; from experiments.last_line import keep_to; keep_to('lost'); os.write(2, b'a\\n' + {lines!r}); {end}"
+    """Written by what is no Python, as the process dies."""
+    lines = b"a\n" + b"".join(POLLED + ABORT)
+    program = (
+        f"import os; from experiments.last_line import filter_stderr; filter_stderr('lost'); os.write(2, {lines!r}); {end}"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=root, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (code, b"a\nerror: lost\n")
+    assert (done.returncode, done.stderr) == (code, b"a\n" + LAST)
+
+
+def test_signals_to_all_processes_leave_what_prints(root):
+    """As of a scheduler that signals every process of a job: the filter is the only child of the program."""
+    program = (
+        "import os, signal, sys, time; from pathlib import Path; from experiments.last_line import filter_stderr\n"
+        "filter_stderr('lost'); print('up', file=sys.stderr, flush=True)\n"
+        "pid = int(Path(f'/proc/self/task/{os.getpid()}/children').read_text())\n"
+        "sys.stdin.readline(); os.kill(pid, signal.SIGTERM); time.sleep(0.2); raise ValueError('a bug')"
+    )
+    words = [sys.executable, "-c", program]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "up\n"  # the filter reads, and has set its signals aside
+        _, said = process.communicate("\n", timeout=60)
+    assert said.splitlines()[-1] == "ValueError: a bug"
+
+
+def test_a_closed_stderr_is_not_fatal(root):
+    program = "import os; os.close(2); from experiments.last_line import filter_stderr; filter_stderr('lost')(); os._exit(0)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=root, timeout=60, check=False).returncode == 0
+
+
+def test_leaving_at_once_prints_what_was_said(root):
+    """The filter has printed all before the process is gone, with which a container or a job step may end."""
+    program = (
+        "import sys; from experiments import command; from experiments.last_line import filter_stderr\n"
+        "command.before_exit(filter_stderr('lost')); print('error: mine', file=sys.stderr); command.leave(3)"
+    )
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as said:
+        code = subprocess.Popen([sys.executable, "-c", program], stderr=writing, cwd=root).wait(60)
+        os.close(writing)
+        os.set_blocking(reading, False)
+        assert (code, said.read()) == (3, b"error: mine\n")
 
 
 @pytest.mark.parametrize(
@@ -52,3 +103,8 @@ def test_the_line_is_that_of_a_process_that_jax_ends(root, end, code):
 )
 def test_errors_of_a_connection_are_told_from_those_of_this_process(error, lost):
     assert is_of_others(error) == lost
+
+
+def test_a_loss_is_said_in_one_line_with_its_reason():
+    assert str(LostError("UNKNOWN: a\nb")).endswith("goes on from the newest checkpoint (UNKNOWN: a)")
+    assert str(LostError()).endswith("goes on from the newest checkpoint")

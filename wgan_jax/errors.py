@@ -23,10 +23,12 @@ class NonFiniteError(Exception):
 
 
 class LostError(Exception):
-    """Another of the processes that train together was lost: exit code 1, or SIGABRT's where JAX ends this one first."""
+    """Another of the processes that train together was lost: exit code 1, or 134 where JAX aborts this one first."""
 
-    def __str__(self) -> str:
-        return "another process was lost; the same command goes on from the newest checkpoint"
+    def __init__(self, reason: str = "") -> None:
+        first, *_ = reason.splitlines() or [""]
+        because = f" ({first})" if first else ""
+        super().__init__(f"another process was lost; the same command goes on from the newest checkpoint{because}")
 
 
 def said_by_system(error: OSError) -> str | None:

@@ -172,11 +172,22 @@ def test_files_beside_the_state_are_checked_with_it(saved):
         saved.restore(2, SHAPES)
 
 
-def test_a_checkpoint_whose_arrays_are_not_what_was_to_be_written_is_not_called_saved(saved, monkeypatch):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: tree | {"a": tree["a"] + np.float32(1e-6) * (np.arange(200) == 17)},
+        lambda tree: tree | {"a": tree["a"].astype(np.float64)},
+        lambda tree: tree | {"a": tree["a"][:-1]},
+        lambda tree: tree | {"one more": tree["a"]},
+        lambda tree: {name: leaf for name, leaf in tree.items() if name != "a"},
+    ],
+    ids=["a bit", "a dtype", "a shape", "one more", "one fewer"],
+)
+def test_a_checkpoint_whose_arrays_are_not_what_was_to_be_written_is_not_called_saved(saved, monkeypatch, change):
     save = ocp.Checkpointer.save
 
     def wrong(checkpointer, path, tree, **options):
-        save(checkpointer, path, tree | {"a": tree["a"] + np.float32(1e-6) * (np.arange(200) == 17)}, **options)
+        save(checkpointer, path, change(tree), **options)
 
     monkeypatch.setattr(ocp.Checkpointer, "save", wrong)
     saved.save(4, TREE, {})

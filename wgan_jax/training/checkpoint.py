@@ -323,12 +323,11 @@ def _check_space(folder: Path, tree: Any) -> None:
 
 
 def _check_written(path: Path, tree: Any) -> None:
-    """Raises OSError unless what was written, its index and every bit of every array, is read back as it was."""
+    """Raises OSError unless what was written, every bit of every array and none beside them, is read back as it was.
+
+    Without Orbax's `metadata`: TensorStore 0.1.86 never frees what it says of an array, 5 kB each time.
+    """
     lost = OSError("what was written cannot be read back")
-    with _quiet(), _checkpointer() as checkpointer:
-        found = checkpointer.metadata(path / "state").item_metadata
-    if found is None or _described(found.tree) != _described(tree):
-        raise lost
     try:
         read = _load(path, tree)
     except UserError as error:
@@ -349,11 +348,6 @@ def _settle(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _described(tree: Any) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    leaves = jax.tree.leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): (leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves}
 
 
 def _checkpointer(*, use_ocdbt: bool = True) -> Any:

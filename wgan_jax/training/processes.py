@@ -49,12 +49,12 @@ def together() -> Iterator[None]:
         raise UserError(f"process {other.process} of {jax.process_count()} ended; its own message says why") from None
     except BaseException as error:
         if is_of_others(error):
-            raise LostError from error
-        if isinstance(error, jax.errors.JaxRuntimeError):  # the others are in a collective: they miss this process's heartbeat
+            raise LostError(str(error)) from error
+        if isinstance(error, jax.errors.JaxRuntimeError):  # the others are in a collective, which ends with this process
             raise
-        with contextlib.suppress(*CONNECTION_ERRORS):
+        with contextlib.suppress(*CONNECTION_ERRORS):  # of others that have ended too
             _meet(0.0, getattr(error, "signum", 0), ended=True)
-        jax.distributed.shutdown()
+            jax.distributed.shutdown()
         raise
     jax.distributed.shutdown()
 
