@@ -4,8 +4,10 @@ The protocol of VEEGAN (Srivastava 2017) and PacGAN (Lin 2018) with scikit-learn
 to train on, 26,000 samples, each channel told by a classifier of single digits; modes reached, and KL of the samples' shares
 to the data's; ten runs of each method. Of stacked MNIST DCGANs have 79 modes and KL 4.5, packed by two 1,000 and .06 (Lin
 2018); unrolled by 5 and 10 with a discriminator of half the generator's size 732 and 817 (Metz 2016); R3GAN with a small
-ResNet 1,000 and .078, with the GAN's loss in its place 693 and .93, and without R2 it diverges (Huang 2024). Here networks and
-the number of generator updates are the same for all, MLPs and few.
+ResNet 1,000 and .078, with the GAN's loss in its place 693 and .93, and without R2 it diverges (Huang 2024). Of minibatch
+discrimination there is no number. Here the number of generator updates is the same for all, and few, and so are the networks,
+MLPs, but for the discriminator's inputs or last layer where packs or minibatches are what it sees; WGANs have five critic
+updates to each.
 """
 
 import math
@@ -39,7 +41,7 @@ METHODS: dict[str, tuple[ModuleType, dict[str, Any]]] = {  # a file of configs/,
 }
 MODES, PLACES = 1000, np.array([100, 10, 1])
 STACKS, SAMPLES = 128_000, 26_000
-SHOWN = 9  # samples
+SHOWN = 7  # samples
 SHADES = ("0.75", "0.5", BLUE)  # of the stops
 
 
@@ -99,7 +101,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     """Returns modes and KL of every run at three stops, and samples, whose channels are red, green and blue."""
     methods, stops = arrays["methods"], arrays["stops"]
     figure = Figure(figsize=(12, 1.2 + 0.5 * len(methods)), layout="constrained")
-    reached, divergence, samples = figure.subplots(1, 3, sharey=True, width_ratios=[3, 3, SHOWN / 2])
+    reached, divergence, samples = figure.subplots(1, 3, sharey=True, width_ratios=[3, 3, 4.5])
     rows = np.arange(len(methods))[:, None]
     for axes, values, real in ((reached, arrays["modes"], arrays["real"][0]), (divergence, arrays["kl"], arrays["real"][1])):
         for index, (stop, shade) in enumerate(zip(stops, SHADES, strict=True)):
@@ -110,7 +112,9 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         axes.grid(axis="x", alpha=0.3)
     reached.set(xlabel=f"modes of {MODES:,}", xlim=(0, 1.05 * MODES), yticks=rows.ravel(), yticklabels=methods)
     reached.xaxis.set_major_formatter(PLAIN)
-    divergence.set(xlabel="KL of the modes' shares (nats)")
+    diverged = int(np.isnan(arrays["kl"]).sum())
+    without = f", without {diverged} of runs that diverged" if diverged else ""
+    divergence.set(xlabel=f"KL of the modes' shares (nats){without}")
     divergence.tick_params(left=False)
     scale_scores(divergence, "x", arrays["kl"])
     sheet = np.concatenate([image_grid(images / 127.5 - 1, SHOWN) for images in arrays["samples"]])
