@@ -172,11 +172,21 @@ def test_an_interrupted_task_resumes_exactly(undisturbed, tmp_path, monkeypatch,
     assert rows_of(tmp_path) == rows_of(folder)
 
 
-def test_a_task_goes_on_to_more_steps(undisturbed, make_config, tmp_path):
+def test_a_task_goes_on_to_more_steps_and_says_where_its_machine_is_another(
+    undisturbed, make_config, tmp_path, monkeypatch, caplog
+):
+    """As under another launcher, which gives it another number of cores."""
     points, folder = undisturbed
-    train_task(points_of(make_config, steps=7), tmp_path, "task", 0.0)
+    own = members_module.machine(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(members_module, "machine", lambda _: own | {"cores": 77})
+        train_task(points_of(make_config, steps=7), tmp_path, "task", 0.0)
+        train_task(points_of(make_config, steps=7), tmp_path, "task", 0.0)
     assert rows_of(tmp_path)[-1]["step"] <= 7
+    assert "another machine" not in caplog.text
+    monkeypatch.setattr(members_module, "machine", lambda _: own)
     train_task(points, tmp_path, "task", 0.0)
+    assert caplog.text.count(f"resuming on another machine (cores 77 -> {own['cores']}): exact up to rounding only") == 1
     jax.tree.map(np.testing.assert_array_equal, result(tmp_path, points)[1]["states"], result(folder, points)[1]["states"])
     ends = [[row for row in rows_of(where) if (row["split"], row["state"]) == ("test", "last")] for where in (folder, tmp_path)]
     assert ends[0] == ends[1]

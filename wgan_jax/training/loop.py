@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import itertools
-import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +32,7 @@ from wgan_jax.training.interruption import Signals, in_background, unless_interr
 from wgan_jax.training.logging import MetricsLog
 from wgan_jax.training.program import Program, make_program
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.training.workdir import check_same_data, identity, machine, now, provenance, write_json
+from wgan_jax.training.workdir import check_same_data, identity, machine, now, provenance, warn_of_machine, write_json
 from wgan_jax.types import TrainState
 
 if TYPE_CHECKING:
@@ -230,10 +229,7 @@ def _restore(
     checkpoints.discard_after(step)
     if restored is None:
         return fresh, 0.0, {}
-    if info["machine"] != here:
-        was = info["machine"]
-        changes = [f"{name} {was.get(name)} -> {value}" for name, value in here.items() if was.get(name) != value]
-        logging.getLogger(__name__).warning("resuming on another machine (%s): exact up to rounding only", ", ".join(changes))
+    warn_of_machine(info["machine"], here)
     return state, info["seconds"], info.get("pending", {})
 
 

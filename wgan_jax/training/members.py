@@ -5,6 +5,7 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,7 +40,16 @@ from wgan_jax.training.progress import (
     rows_on_test,
 )
 from wgan_jax.training.update import make_hyperparameters
-from wgan_jax.training.workdir import check_same_data, checkpoint_steps, chunk_size, identity, machine, provenance, write_json
+from wgan_jax.training.workdir import (
+    check_same_data,
+    checkpoint_steps,
+    chunk_size,
+    identity,
+    machine,
+    provenance,
+    warn_of_machine,
+    write_json,
+)
 from wgan_jax.types import Hyperparameters, Params, Player, TrainState
 
 CALL_SECONDS = 2.0  # the aim for one compiled call: an interrupt waits for it
@@ -74,7 +84,7 @@ def train_task(points: Sequence[Point], folder: Path, title: str, started: float
         whose = identity(*(point.config for point in chunk))
         checkpoints = Checkpoints(folder / "checkpoints" / f"from_{start:05d}", run=whose)
         tell = lambda own, earlier=tuple(rows): write_lines(folder / "rows.jsonl", [*earlier, *own])  # noqa: E731
-        rows += _train(chunk, dataset, checkpoints, f"{title}, {which}", clock, tell)
+        rows += _train(chunk, dataset, checkpoints, here, f"{title}, {which}", clock, tell)
     summary = {"step": config.steps, "run": identity(*(point.config for point in points)), "members": len(points)}
     summary |= {"seconds": clock.seconds, "machine": here, "files": {"rows.jsonl": file_digest(folder / "rows.jsonl")}}
     write_json(folder / "summary.json", sealed(summary))
@@ -90,9 +100,18 @@ def _chunk_size(folder: Path, choose: Callable[[], int]) -> int:
 
 
 def _train(
-    points: Sequence[Point], dataset: Dataset, checkpoints: Checkpoints, title: str, clock: Clock, tell: Tell
+    points: Sequence[Point],
+    dataset: Dataset,
+    checkpoints: Checkpoints,
+    here: dict[str, Any],
+    title: str,
+    clock: Clock,
+    tell: Tell,
 ) -> list[Row]:
-    """Trains members together up to their config's steps; returns all their rows, and tells those so far as they come."""
+    """Trains members together up to their config's steps; returns all their rows, and tells those so far as they come.
+
+    here: the machine, which another launcher may give another number of cores: a resumed task then differs in last bits.
+    """
     config, count = points[0].config, len(points)
     with Signals() as signals, Display(title, config.steps, config.eval_every) as display:
         signals.tell = display.interrupted
@@ -101,7 +120,7 @@ def _train(
             evaluator = make_evaluator(config, dataset, program.networks)
         filled = [*points, *[points[-1]] * (-count % program.devices)]  # the last ones are never updated
         fresh, hyper, run_keys = begin([p.config for p in filled], program)
-        step, progress, host, best = _restore(checkpoints, on_host(fresh, count), dataset.fingerprint)
+        step, progress, host, best = _restore(checkpoints, on_host(fresh, count), here, dataset.fingerprint)
         state = program.spread(jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * (len(filled) - count)]), host))
 
         def updates(n: int) -> np.ndarray:
@@ -142,7 +161,7 @@ def _train(
                 display.state("training")
             if ended or signals.received or (step > saved and (due or step % config.checkpoint_every == 0)):
                 info = {**dataclasses.asdict(progress), "data": dataset.fingerprint, "shape": dataset.shape}
-                info |= {**label_info(dataset), "scaling": dataset.scaling._asdict()}
+                info |= {**label_info(dataset), "scaling": dataset.scaling._asdict(), "machine": here}
                 checkpoints.save(step, {"states": on_host(state, count), "best": best}, info)
                 saved = step
             if ended or signals.received:
@@ -166,7 +185,9 @@ def begin(configs: Sequence[ConfigDict], program: Program) -> tuple[TrainState, 
     return program.init_state(init_keys), program.spread(jax.tree.map(lambda *each: np.stack(each), *hypers)), run_keys
 
 
-def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> tuple[int, Progress, TrainState, Params]:
+def _restore(
+    checkpoints: Checkpoints, fresh: TrainState, here: dict[str, Any], fingerprint: str
+) -> tuple[int, Progress, TrainState, Params]:
     """Returns the step, progress, states and best networks of the newest good checkpoint, or fresh ones.
 
     Raises:
@@ -183,6 +204,7 @@ def _restore(checkpoints: Checkpoints, fresh: TrainState, fingerprint: str) -> t
         return 0, Progress([True] * count, [0.0] * count, [None] * count, [0] * count, []), fresh, best
     step, tree = restored
     info = checkpoints.info(step, *PROGRESS)
+    warn_of_machine(info.get("machine", here), here)  # those of earlier versions do not say it
     checkpoints.discard_after(step)
     return step, progress_of(info), tree["states"], tree["best"]
 

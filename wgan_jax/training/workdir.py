@@ -259,6 +259,13 @@ def machine(devices: int) -> dict[str, Any]:
     }
 
 
+def warn_of_machine(was: dict[str, Any], here: dict[str, Any]) -> None:
+    """Warns where what is resumed was trained on another machine than this one, both as `machine` gives them."""
+    if was != here:
+        changes = [f"{name} {was.get(name)} -> {value}" for name, value in here.items() if was.get(name) != value]
+        logging.getLogger(__name__).warning("resuming on another machine (%s): exact up to rounding only", ", ".join(changes))
+
+
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
