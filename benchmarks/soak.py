@@ -11,11 +11,12 @@ killed, one of its workers, or the command alone. Of a run of --processes each p
 and the network between them is cut and slowed (as root with iproute2, in a network of their own): those that are left must end
 within twice their heartbeat, each with one line, and another number of processes goes on. --reads samples, evaluates and
 compares a run that goes on, and lets two runs build one cache of images. --runs trains so many runs in one process, and
---minutes one run for that long; they tell memory, open files and updates a second, at first and at last. Prints a table of
-faults, tries and outcomes; exit code 1 where one lost something. Linux.
+--minutes one run for that long; they tell memory, open files and updates a second, at first and at last, and the overrides of
+the config are theirs. Prints a table of faults, tries and outcomes; exit code 1 where one lost something. Linux.
 """
 
 import contextlib
+import functools
 import io
 import random
 import signal
@@ -67,6 +68,7 @@ TINY = {
     "eval.feature_samples": 100,
     "eval.draws": 1,
 }
+GROWTH, STALLED = 1.5, 60  # of memory and files, from the first tenth to the last; seconds without an update
 LAUNCHERS = {
     "vectorized": ["--launcher=vectorized"],
     "processes": ["--launcher=processes", "--workers=2"],
@@ -96,9 +98,8 @@ def kill_run(words: Sequence[str], folder: Path, kills: int, rng: random.Random,
         phase = names[attempt % len(names)]
         before = max(checkpoint_steps(whole / "checkpoints"), default=0)
         with started(words, whole, cache) as run:
-            while run.process.poll() is None and not (left > 0 and PHASES[phase](run, before)):
-                time.sleep(0.001)
-            if run.process.poll() is None:
+            come = functools.partial(PHASES[phase], run, before)
+            if left > 0 and wait_for(come, [run], pause=0.001):
                 time.sleep(rng.uniform(0, DELAYS[phase]))
                 if rng.random() < 0.2:
                     run.process.send_signal(signal.SIGSTOP)
@@ -135,32 +136,46 @@ def kill_sweep(launcher: str, words: Sequence[str], folder: Path, kills: int, rn
         victim = whose[index % len(whose)]
         with started(words, workdir, cache) as run:
             moment = rng.uniform(0.5, 12.0)
-            while run.process.poll() is None and run.seconds() < moment:
-                time.sleep(0.01)
-            if run.process.poll() is not None:
+            if not wait_for(functools.partial(_has_run, run, moment, victim), [run]):
+                print(f"{launcher}: it ended before kill {index + 1} of {kills}", flush=True)
                 break
             others = processes_of(run.process.pid, workdir)
-            working = [pid for pid in others if b"spawn_main" in words_of(pid) or b"submitit" in words_of(pid)]
-            pids = {"all": [run.process.pid, *others], "a worker": rng.sample(working, min(1, len(working)))}
-            kill(pids.get(victim, [run.process.pid]))
-            run.code()  # a worker's end is told by the command, which ends with the others
-            settle(run.process.pid, workdir)
-        tally.add(f"sweep, {launcher}, killed: {victim}")
+            pids = {"all": [run.process.pid, *others], "a worker": workers(run)[:1], "the command": [run.process.pid]}
+            kill(pids[victim])
+            code = run.code()  # a worker's end is told by the command, which ends with the others
+            left = settle(run.process.pid, workdir)
+        wrong = ["the command goes on"] * (code is None) + [f"{len(left)} processes go on"] * (left != [])
+        tally.add(f"sweep, {launcher}, killed: {victim}", wrong)
     wrong = run_to_end(words, workdir, cache)
-    if wrong:  # the first may find that a job has ended with its worker
+    if wrong and launcher == "slurm":  # the first may find that a job has ended with its worker
+        print(f"{launcher}: {wrong[0]}", flush=True)
         wrong = run_to_end(words, workdir, cache)
     tally.add(f"sweep, {launcher}, resumed to its end", wrong or lost(workdir, reference, "results.jsonl"))
 
 
-def told(name: str, seen: Sequence[tuple[float, int, float]]) -> None:
+def _has_run(run: Watched, seconds: float, victim: str) -> bool:
+    return run.seconds() > seconds and (victim != "a worker" or workers(run) != [])
+
+
+def workers(run: Watched) -> list[int]:
+    """Returns the processes that train for a sweep's command."""
+    found = processes_of(run.process.pid, run.workdir)
+    return [pid for pid in found if b"spawn_main" in words_of(pid) or b"submitit" in words_of(pid)]
+
+
+def told(name: str, seen: Sequence[tuple[float, int, float]], tally: Tally) -> None:
     """Prints memory, open files and updates a second of the first and of the last tenth, the very first one aside."""
-    tenth = max(1, len(seen) // 10)
-    for when, part in (("first", seen[1 : 1 + tenth]), ("last", seen[-tenth:])) if len(seen) > 1 else ():
-        memory, files, rate = (sum(column) / len(part) for column in zip(*part, strict=True))
+    tenth, means = max(1, len(seen) // 10), []
+    for when, part in (("first", seen[1 : 1 + tenth] or seen), ("last", seen[-tenth:])):
+        means.append([sum(column) / len(part) for column in zip(*part, strict=True)])
+        memory, files, rate = means[-1]
         print(f"{name}, {when} tenth: {memory:.0f} MB, {files:.0f} open files, {rate:.0f} updates/s", flush=True)
+    first, last = means
+    grown = [what for what, was, now in zip(("memory", "open files"), first, last, strict=False) if now > GROWTH * was]
+    tally.add(name, [f"more {what}" for what in grown])
 
 
-def many_runs(words: Sequence[str], count: int) -> None:
+def many_runs(words: Sequence[str], count: int, tally: Tally) -> None:
     """Trains runs back to back in this process, and says what they cost at first and at last."""
     config = load(CONFIG, words)
     runtime.configure_jax(config)
@@ -175,26 +190,31 @@ def many_runs(words: Sequence[str], count: int) -> None:
             summary = train(config, workdir=folder).summary
         jax.clear_caches()  # of compiled programs, which JAX keeps: 50 MB or so of each run
         seen.append((*resources("self"), float(summary["updates_per_second"])))
-    told(f"{count} runs in one process", seen)
+    told(f"{count} runs in one process", seen, tally)
 
 
 def long_run(words: Sequence[str], folder: Path, minutes: float, tally: Tally) -> None:
     """Trains one run for so long, and says what it costs at first and at last."""
     seen: list[tuple[float, int, float]] = []
     with started([*words, f"--config.steps={LONG}"], folder / "long", folder / "cache") as run:
-        wait_for(lambda: run.step() > 0, [run])
-        while run.process.poll() is None and len(seen) < 60 * minutes:  # a look a second, from the first updates on
+        trains = wait_for(lambda: len(newest_lines(run.workdir / "metrics.jsonl")) > 1, [run])
+        wrong, newest = ["it does not train"] * (not trains), 0
+        for _ in range(int(60 * minutes) if trains else 0):  # a look a second
             time.sleep(1.0)
             lines = newest_lines(run.workdir / "metrics.jsonl")
-            if len(lines) > 1:
-                rate = (lines[-1]["step"] - lines[0]["step"]) / max(1e-9, lines[-1]["seconds"] - lines[0]["seconds"])
-                with contextlib.suppress(FileNotFoundError):  # it has just ended
-                    seen.append((*resources(run.process.pid), rate))
+            rate = (lines[-1]["step"] - lines[0]["step"]) / max(1e-9, lines[-1]["seconds"] - lines[0]["seconds"])
+            if run.process.poll() is not None:
+                break
+            seen.append((*resources(run.process.pid), rate))
+            if len(seen) % STALLED == 0:
+                wrong += [f"it stalls at step {newest}"] * (run.step() == newest)
+                newest = run.step()
         step = run.step()
         run.process.send_signal(signal.SIGTERM)
         code = run.code()
-    told(f"one run of {step:,} updates", seen)
-    tally.add("a long run", [f"exit code {code} at SIGTERM"] * (code != 128 + signal.SIGTERM))
+    tally.add("a long run", wrong + [f"exit code {code} at SIGTERM"] * (code != 128 + signal.SIGTERM))
+    if seen:
+        told(f"one run of {step:,} updates", seen, tally)
 
 
 def soak(argv: list[str]) -> None:
@@ -214,16 +234,21 @@ def soak(argv: list[str]) -> None:
     if any(count < 2 or BATCH % count for count in counts):
         raise UserError(f"--processes: {flags.processes} is no list of numbers of at least 2 that share a batch of {BATCH}")
     launchers = flags.launchers.split(",")
+    for flag in ("kills", "sweep_kills", "reads", "runs"):
+        command.check_whole(f"--{flag.replace('_', '-')}", getattr(flags, flag), 0, command.REPEATS)
+    if not 0 <= flags.minutes <= command.REPEATS:
+        raise UserError(f"--minutes: {flags.minutes} is not a number from 0 to {command.REPEATS}")
     if not set(launchers) <= set(LAUNCHERS):
         raise UserError(f"--launchers: {flags.launchers}; some of: {', '.join(LAUNCHERS)}")
     rng, tally = random.Random(flags.seed), Tally()  # noqa: S311 - moments, not secrets
-    tiny = [*(f"--config.{key}={value}" for key, value in TINY.items()), *overrides]
+    tiny = [f"--config.{key}={value}" for key, value in TINY.items()]
     run = ["experiments.run", f"--config={CONFIG}", *tiny]
     with contextlib.ExitStack() as stack:
         folder = Path(flags.workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise UserError(f"--workdir: {folder} is not empty")
+        stack.callback(lambda: print(tally.table()))  # of what was tried, whatever ends this
         if flags.kills:
             kill_run(run, folder, flags.kills, rng, tally)
         for launcher in launchers if flags.sweep_kills else []:
@@ -235,10 +260,9 @@ def soak(argv: list[str]) -> None:
             read_meanwhile(run, folder, flags.reads, tally)
             build_at_once(folder, tally)
         if flags.minutes:
-            long_run(run, folder, flags.minutes, tally)
+            long_run([*run, *overrides], folder, flags.minutes, tally)
         if flags.runs:
-            many_runs(tiny, flags.runs)
-    print(tally.table())
+            many_runs([*tiny, *overrides], flags.runs, tally)
     if any(tally.wrong.values()):
         sys.exit(1)
 

@@ -68,13 +68,13 @@ class Watched(NamedTuple):
         return None
 
 
-def wait_for(condition: Callable[[], bool], runs: Sequence[Watched]) -> bool:
+def wait_for(condition: Callable[[], Any], runs: Sequence[Watched], pause: float = 0.05) -> bool:
     """Waits until a condition holds, and returns whether it does before a command ends or patience does."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline or any(run.process.poll() is not None for run in runs):
             return False
-        time.sleep(0.05)
+        time.sleep(pause)
     return True
 
 
@@ -123,11 +123,12 @@ def kill(pids: Sequence[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def settle(pid: int, workdir: Path) -> None:
-    """Waits until what a killed command had started has ended, as it does by itself."""
+def settle(pid: int, workdir: Path) -> list[int]:
+    """Waits until what a killed command had started has ended, as it does by itself; returns what goes on for too long."""
     deadline = time.monotonic() + PATIENCE
-    while processes_of(pid, workdir) and time.monotonic() < deadline:
+    while (left := processes_of(pid, workdir)) and time.monotonic() < deadline:
         time.sleep(0.1)
+    return left
 
 
 def without_clock(path: Path) -> list[dict[str, Any]]:

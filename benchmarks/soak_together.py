@@ -154,7 +154,7 @@ def build_at_once(folder: Path, tally: Tally) -> None:
     with started(words, one, cache) as first, started(words, another, cache) as second:
         both = wait_for(lambda: len(list(cache.rglob(".building-*"))) == 2, [first, second])
         codes = [run.code() for run in (first, second)]
-    wrong = ["they were not at it together"] * (not both) + [f"exit codes {codes}"] * any(codes)
+    wrong = ["they were not at it together"] * (not both) + [f"exit codes {codes}"] * any(code != 0 for code in codes)
     wrong += run_to_end(words, third, cache) + left_behind(cache)
     wrong += ["the states differ"] * (not states(one) == states(another) == states(third))
     tally.add("a cache of images built by two at once", wrong)

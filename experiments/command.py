@@ -147,9 +147,11 @@ def before_exit(call: Callable[[], None]) -> None:
 
 def leave(code: int) -> NoReturn:
     """Ends this process at once: it waits for no compilation under way, and at JAX's exit for no other process."""
-    for call in (sys.stdout.flush, sys.stderr.flush, *_ENDS):
-        call()
-    os._exit(code)
+    try:
+        for call in (sys.stdout.flush, sys.stderr.flush, *_ENDS):
+            call()
+    finally:  # also where a signal comes in between
+        os._exit(code)
 
 
 def _stop(code: int, *lines: str) -> NoReturn:

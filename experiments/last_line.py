@@ -13,38 +13,44 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-MESSAGE = re.compile(rb"[EF]\d{4} [\d:.]+ +\d+ (coordination_service\w*|client)\.(cc|h):")  # of JAX's coordination service
+LOG = rb"[IWEF]\d{4} [\d:.]+ +\d+ "  # begins a message of what is no Python
+MESSAGE = re.compile(LOG + rb"(\w*coordination\w*|client|service|key_value_store)\.(cc|h):")  # JAX's of other processes
 ABORTS = re.compile(rb"because the JAX distributed service detected fatal errors.*?(?:absl::Status: (.*))?$")
-# how what is no part of JAX's messages, of several lines each, begins
-OWN = (b"error: ", b"interrupted ", b"WARNING: ", b"ERROR: ", b"Traceback ")
+# how what is no part of such messages, of several lines each, begins
+OWN = re.compile(LOG + rb"|error: |interrupted |[A-Z]+: |Traceback |  File |Exception |Fatal |.*Warning: ")
 WAIT = 5.0  # seconds for the last line to be printed, at most
 
 
 def filter_stderr(line: str) -> Callable[[], None]:
-    """Leads this process's stderr through `passed`, and returns what gives it back when all is printed.
+    """Leads this process's stderr through `passed`, and returns what ends that when all is printed, and stderr with it.
 
     line: the last one where JAX aborts this process, to which JAX's reason is added.
     """
     try:
-        own = os.dup(2)
+        os.fstat(2)
     except OSError:  # it is closed, and nobody reads
         return lambda: None
     sys.stderr.flush()
     words = [sys.executable, "-I", __file__, line]
+    # it ends with the process that it prints for, and not by what a scheduler sends to all of a job
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     program = subprocess.Popen(  # noqa: S603 - this file
         words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     )
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     assert program.stdin is not None
     os.dup2(program.stdin.fileno(), 2)
     program.stdin.close()
 
-    def give_back() -> None:
+    def end() -> None:
         sys.stderr.flush()
-        os.dup2(own, 2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)  # and not what it was: JAX may abort this process even now
+        os.close(nowhere)
         with contextlib.suppress(subprocess.TimeoutExpired):  # a child that goes on has it too
             program.wait(WAIT)
 
-    return give_back
+    return end
 
 
 def passed(lines: Iterable[bytes], last: str) -> Iterator[bytes]:
@@ -56,7 +62,7 @@ def passed(lines: Iterable[bytes], last: str) -> Iterator[bytes]:
     of_jax = told = False
     aborted = None
     for line in lines:
-        of_jax = MESSAGE.match(line) is not None or (of_jax and not line.startswith(OWN))
+        of_jax = MESSAGE.match(line) is not None or (of_jax and not OWN.match(line))
         if not of_jax:
             told = line.startswith(b"error: ")
             yield line
@@ -71,8 +77,6 @@ def passed(lines: Iterable[bytes], last: str) -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # it ends with the process that it prints for
     for text in passed(sys.stdin.buffer, sys.argv[1]):
         sys.stderr.buffer.write(text)
         sys.stderr.buffer.flush()

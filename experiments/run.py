@@ -4,7 +4,8 @@
 
 A preset is a dataset with its natural architecture, by default digits; `,paper=True` asks for a paper's full budget. The README
 has the table of methods. Exit codes: 0 done, 2 a mistake in flags, config or data, 3 training became non-finite, 129, 130 and
-143 interrupted by SIGHUP, SIGINT and SIGTERM after saving, 1 and 134 of several processes one was lost.
+143 interrupted by SIGHUP, SIGINT and SIGTERM after saving;
+where another process was lost 1, or 134 if JAX notices it first.
 
 With --distributed several processes, which share the batch, run the same command: under a launcher such as Slurm, or each with
 --coordinator=HOST:PORT --processes=N --process=I. The first writes the run directory. When one is lost, the others end too.
@@ -60,19 +61,17 @@ def run(argv: list[str]) -> None:
 
 
 def _run_together(config: ConfigDict, workdir: Path, flags: Namespace) -> None:
-    distributed.join(config, flags)
-    from jax.errors import JaxRuntimeError
-
-    from wgan_jax.training import processes
-    from wgan_jax.training.loop import train
-
     try:
+        distributed.join(config, flags)
+        from wgan_jax.training import processes
+        from wgan_jax.training.loop import train
+
         with processes.together(), open_workdir(workdir, config) if processes.is_first() else nullcontext():
             processes.agree(0.0, 0)  # that the run directory is theirs
             if processes.is_first():
                 print(f"run directory: {workdir}", flush=True)
             train(config, workdir, STARTED)
-    except JaxRuntimeError:  # of this process: at its exit JAX would wait for the others, which wait for it
+    except RuntimeError:  # JAX's, of this process: at its exit JAX would wait for the others, which wait for it
         traceback.print_exc()
         command.leave(command.FAILED)
 

@@ -94,7 +94,7 @@ def test_kernel_distance_is_torch_fidelitys():
         k = [polynomial_kernel(c.astype(float), d.astype(float), degree=3, coef0=1) for c, d in ((a, a), (b, b), (a, b))]
         values.append(unbiased(*k))
     np.testing.assert_allclose(kernel_distance(x, y, 5, 20, seed=7), (np.mean(values), np.std(values)), rtol=1e-10)
-    assert kernel_distance(x, y, size=20) == kernel_distance(x, y, 100, 20, seed=2020)  # torch-fidelity's defaults
+    assert kernel_distance(x, y, size=20) == kernel_distance(x, y, 100, 20, seed=2020)  # torch-fidelity's
 
 
 def test_kernel_distance_of_the_whole_samples_has_no_spread(samples):

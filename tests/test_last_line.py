@@ -25,7 +25,8 @@ ABORT = [
     b"*** Check failure stack trace: ***\n",
     b"    @     0x7f1f378f81b4  absl::SendToLog()\n",
 ]
-BUG = [b"Traceback (most recent call last):\n", b"ValueError: b\n"]
+FOREIGN = b"E1128 09:07:36.879703    5044 cuda_executor.cc:1] out of memory\n"
+BUG = [b"Traceback (most recent call last):\n", b'  File "a.py", line 1, in f\n', b"ValueError: b\n"]
 LAST = b"error: lost (UNAVAILABLE: gone)\n"
 
 
@@ -37,6 +38,8 @@ LAST = b"error: lost (UNAVAILABLE: gone)\n"
         ([*POLLED, *BUG, *ABORT], [*BUG, LAST]),
         ([*POLLED, b"error: out of disk\n", *ABORT], [b"error: out of disk\n"]),
         ([b"error: of a library\n", b"WARNING: a\n", *ABORT], [b"error: of a library\n", b"WARNING: a\n", LAST]),
+        ([*POLLED, FOREIGN, *ABORT], [FOREIGN, LAST]),
+        ([BUG[0], *POLLED, BUG[1], *ABORT], [BUG[0], BUG[1], LAST]),
         ([*BUG, *POLLED], [*BUG, *POLLED]),
         ([], []),
     ],

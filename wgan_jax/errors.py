@@ -26,9 +26,12 @@ class LostError(Exception):
     """Another of the processes that train together was lost: exit code 1, or 134 where JAX aborts this one first."""
 
     def __init__(self, reason: str = "") -> None:
-        first, *_ = reason.splitlines() or [""]
-        because = f" ({first})" if first else ""
-        super().__init__(f"another process was lost; the same command goes on from the newest checkpoint{because}")
+        super().__init__(reason)  # what pickling calls it with
+        self.reason = reason
+
+    def __str__(self) -> str:
+        because = f" ({self.reason.splitlines()[0]})" if self.reason else ""
+        return f"another process was lost; the same command goes on from the newest checkpoint{because}"
 
 
 def said_by_system(error: OSError) -> str | None:

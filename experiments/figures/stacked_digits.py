@@ -7,7 +7,7 @@ to the data's; ten runs of each method. Of stacked MNIST DCGANs have 79 modes an
 ResNet 1,000 and .078, with the GAN's loss in its place 693 and .93, and without R2 it diverges (Huang 2024). Of minibatch
 discrimination there is no number. Here the number of generator updates is the same for all, and few, and so are the networks,
 MLPs, but for the discriminator's inputs or last layer where packs or minibatches are what it sees; WGANs have five critic
-updates to each.
+updates to each. The unrolled GAN has the minimax loss and looks ahead in it, the others' GANs the non-saturating one.
 """
 
 import math
@@ -112,8 +112,8 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         axes.grid(axis="x", alpha=0.3)
     reached.set(xlabel=f"modes of {MODES:,}", xlim=(0, 1.05 * MODES), yticks=rows.ravel(), yticklabels=methods)
     reached.xaxis.set_major_formatter(PLAIN)
-    diverged = int(np.isnan(arrays["kl"]).sum())
-    without = f", without {diverged} of runs that diverged" if diverged else ""
+    diverged = int(np.isnan(arrays["kl"]).any(axis=1).sum())
+    without = f", without {diverged} runs that diverged" if diverged else ""
     divergence.set(xlabel=f"KL of the modes' shares (nats){without}")
     divergence.tick_params(left=False)
     scale_scores(divergence, "x", arrays["kl"])

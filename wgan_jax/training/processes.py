@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from wgan_jax.errors import Interrupted, LostError, UserError
 
 # JAX's errors of a connection to another process, and their words, which those of memory and of programs do not have
-CONNECTION_ERRORS = (jax.errors.JaxRuntimeError, ValueError)
+CONNECTION_ERRORS = (RuntimeError, ValueError)  # JaxRuntimeError is one of the former
 OF_OTHERS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "coordination service")
 
 
@@ -43,7 +43,7 @@ def together() -> Iterator[None]:
         yield
         agree(0.0, 0)  # the others wait here while the first evaluates
     except _OtherEndedError as other:
-        jax.distributed.shutdown()
+        _part()
         if other.signum:
             raise Interrupted(other.signum) from None
         raise UserError(f"process {other.process} of {jax.process_count()} ended; its own message says why") from None
@@ -54,9 +54,15 @@ def together() -> Iterator[None]:
             raise
         with contextlib.suppress(*CONNECTION_ERRORS):  # of others that have ended too
             _meet(0.0, getattr(error, "signum", 0), ended=True)
-            jax.distributed.shutdown()
+            _part()
         raise
-    jax.distributed.shutdown()
+    _part()
+
+
+def _part() -> None:
+    """Takes leave of the others: all is done, and those that are gone already are not missed any more."""
+    with contextlib.suppress(*CONNECTION_ERRORS):
+        jax.distributed.shutdown()
 
 
 def is_of_others(error: BaseException) -> bool:
