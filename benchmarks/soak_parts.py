@@ -32,7 +32,7 @@ class Tally:
 
     def add(self, fault: str, wrong: Sequence[str] = ()) -> None:
         self.tries[fault] = self.tries.get(fault, 0) + 1
-        self.wrong.setdefault(fault, []).extend(wrong)
+        self.wrong.setdefault(fault, []).extend(" ".join(line.split()) for line in wrong)
         for line in wrong:
             print(f"{fault}: {line}", flush=True)
 

@@ -40,7 +40,7 @@ IMAGES = (
 
 def lose_processes(words: Sequence[str], folder: Path, counts: Sequence[int], rng: random.Random, tally: Tally) -> None:
     """Takes each process of a run, and the network between them, at random moments; another number of processes goes on."""
-    reference, whole, cache = folder / "processes-reference", folder / "processes", folder / "cache"
+    reference, whole, cache = folder / "together-reference", folder / "together", folder / "cache"
     with own_network() as network:
         tries = [(count, fault, victim) for count in counts for fault in ("killed", "stopped") for victim in range(count)]
         if network:

@@ -17,7 +17,7 @@ LOG = rb"[IWEF]\d{4} [\d:.]+ +\d+ "  # begins a message of what is no Python
 MESSAGE = re.compile(LOG + rb"(\w*coordination\w*|client|service|key_value_store)\.(cc|h):")  # JAX's of other processes
 ABORTS = re.compile(rb"because the JAX distributed service detected fatal errors.*?(?:absl::Status: (.*))?$")
 # how what is no part of such messages, of several lines each, begins
-OWN = re.compile(LOG + rb"|error: |interrupted |[A-Z]+: |Traceback |  File |Exception |Fatal |.*Warning: ")
+OWN = re.compile(LOG + rb"|error: |interrupted |WARNING: |ERROR: |CRITICAL: |Traceback |  File |Exception |Fatal |.*Warning: ")
 WAIT = 5.0  # seconds for the last line to be printed, at most
 
 

@@ -14,6 +14,7 @@ from wgan_jax.training.processes import is_of_others
 
 POLLED = [
     b"E1128 09:07:36.879703    5044 coordination_service_agent.cc:288] Polled an error from coordination service\n",
+    b"RPC: /xla.coordination.CoordinationService/PollForError [type.googleapis.com/...='']\n",
     b"=== Source Location Trace: ===\n",
 ]
 ABORTS = (
