@@ -68,7 +68,8 @@ TINY = {
     "eval.feature_samples": 100,
     "eval.draws": 1,
 }
-GROWTH, STALLED = 1.5, 60  # of memory and files, from the first tenth to the last; seconds without an update
+GROWTH, SPARE = 1.5, 20  # of MB and open files, from the first tenth to the last: so many times, and so many more
+STALLED = 60  # seconds without an update
 LAUNCHERS = {
     "vectorized": ["--launcher=vectorized"],
     "processes": ["--launcher=processes", "--workers=2"],
@@ -171,7 +172,7 @@ def told(name: str, seen: Sequence[tuple[float, int, float]], tally: Tally) -> N
         memory, files, rate = means[-1]
         print(f"{name}, {when} tenth: {memory:.0f} MB, {files:.0f} open files, {rate:.0f} updates/s", flush=True)
     first, last = means
-    grown = [what for what, was, now in zip(("memory", "open files"), first, last, strict=False) if now > GROWTH * was]
+    grown = [what for what, was, now in zip(("memory", "open files"), first, last, strict=False) if now > GROWTH * was + SPARE]
     tally.add(name, [f"more {what}" for what in grown])
 
 
