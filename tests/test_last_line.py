@@ -82,10 +82,13 @@ def test_a_closed_stderr_is_not_fatal(root):
 
 
 def test_leaving_at_once_prints_what_was_said(root):
-    """The filter has printed all before the process is gone, with which a container or a job step may end."""
+    """Also by a filter that is late: with the process a container or a job step may end, and the filter with it."""
     program = (
-        "import sys; from experiments import command; from experiments.last_line import filter_stderr\n"
-        "command.before_exit(filter_stderr('lost')); print('error: mine', file=sys.stderr); command.leave(3)"
+        "import os, signal, sys, threading; from pathlib import Path\n"
+        "from experiments import command; from experiments.last_line import filter_stderr\n"
+        "command.before_exit(filter_stderr('lost')); print('error: mine', file=sys.stderr)\n"
+        "pid = int(Path(f'/proc/self/task/{os.getpid()}/children').read_text()); os.kill(pid, signal.SIGSTOP)\n"
+        "threading.Timer(0.5, os.kill, (pid, signal.SIGCONT)).start(); command.leave(3)"
     )
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as said:

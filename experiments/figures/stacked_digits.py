@@ -7,7 +7,8 @@ to the data's; ten runs of each method. Of stacked MNIST DCGANs have 79 modes an
 ResNet 1,000 and .078, with the GAN's loss in its place 693 and .93, and without R2 it diverges (Huang 2024). Of minibatch
 discrimination there is no number. Here the number of generator updates is the same for all, and few, and so are the networks,
 MLPs, but for the discriminator's inputs or last layer where packs or minibatches are what it sees; WGANs have five critic
-updates to each. The unrolled GAN has the minimax loss and looks ahead in it, the others' GANs the non-saturating one.
+updates to each. Optimizers are those of the methods' files: Adam at one rate, of the clipped WGAN RMSProp at a fifth of it. The
+unrolled GAN has the minimax loss, the other GANs the non-saturating one.
 """
 
 import math
