@@ -32,7 +32,6 @@ from benchmarks import images, toy
 from benchmarks.accelerator_parts import FIRST, FULL, THEN, TINY, Row, Skip, table
 from benchmarks.cases import PRECISIONS, Case, Precision, dry_run
 from benchmarks.toy import JaxSide, TorchSide, distance, open_torch
-from wgan_jax.runtime import choose_matmul_library
 
 TORCH_SIDE = "benchmarks.accelerator_torch"
 ROUNDS, SECONDS = 3, 0.4  # turns of each side, and their length
@@ -292,7 +291,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check and options.torch_python is None:
         parser.error("--check compares with PyTorch: give --torch-python=PYTHON")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch's side has the same card
-    choose_matmul_library()
     if options.dry_run:
         return 0 if dry_run(CASES) else 1
     import jax

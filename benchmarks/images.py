@@ -33,7 +33,6 @@ from ml_collections import ConfigDict
 from benchmarks.toy import JaxSide, Matmul, TorchSide, distance, open_torch, optimizer_settings, summary, update_flops
 from configs import wgan_gp
 from wgan_jax.config import check
-from wgan_jax.runtime import choose_matmul_library
 
 TORCH_SIDE = "benchmarks.images_torch"
 SHAPES = "28x28x1:32,32x32x1:32,32x32x3:64,64x64x3:32"
@@ -310,7 +309,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--naive has images alone, no series")
     if options.rounds < 1 or not 0 < options.seconds < float("inf"):
         parser.error("--rounds is a whole number of at least 1, --seconds a number above 0")
-    choose_matmul_library()
     with open_torch(parser, options.torch_python, TORCH_SIDE) as torch:
         import jax
 

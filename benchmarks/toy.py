@@ -37,7 +37,7 @@ from ml_collections import ConfigDict
 
 from configs import wgan_gp
 from wgan_jax.config import check
-from wgan_jax.runtime import choose_matmul_library, choose_threads
+from wgan_jax.runtime import choose_threads
 
 TORCH_SIDE = "benchmarks.toy_torch"
 MATMUL_SIZES = (1024, 2048)
@@ -462,7 +462,6 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, arg
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser, options = parse(arguments)
-    choose_matmul_library()
     choose_threads(make_config(max(options.widths)))
     with open_torch(parser, options.torch_python) as torch:
         import jax

@@ -37,7 +37,6 @@ from wgan_jax.training.interruption import SIGNALS
 ROOT = Path(__file__).parent.parent
 MAPS = 20_000  # pieces of memory that a worker may have; each compiled program takes some
 
-runtime.choose_matmul_library()  # as every command does
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # [B, 1] against [B] is an error
 jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/wgan_jax").expanduser()))  # that of the commands

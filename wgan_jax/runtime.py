@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 from wgan_jax import paths
 from wgan_jax.errors import UserError
 
-# Multiplications of a layer. Two cores, jaxlib 0.12.0.1, ms per update on one thread and on two: ring8 at width 32 2.4 and 2.9,
-# at 64 6.0 and 8.5, at 128 15 and 14; grid25, at 128 with half the batch, 9.2 and 13.
+# Multiplications of a layer. Two cores, jaxlib 0.12.0.1, ms per update on one thread and on two: ring8 at width 32 1.22 and
+# 1.31, at 64 3.53 and 3.67, at 128 11.8 and 10.1; grid25, at 128 with half the batch, 5.94 and 5.78.
+# Digits, at 256 with a quarter: 13.6 and 10.2.
 ONE_THREAD = 2**21
 # Switches of JAX's that would change the numbers of a run unseen, or under which its compiled program is none.
 IGNORED = (
@@ -39,14 +40,6 @@ def settle_environment() -> None:
     for name in IGNORED:
         if (value := os.environ.pop(name, None)) is not None:
             print(f"warning: {name}={value} is ignored: it would change a run's numbers, or its program", file=sys.stderr)
-
-
-def choose_matmul_library() -> None:
-    """Turns XLA:CPU's default matmul library off, unless XLA_FLAGS chooses one; takes effect before jax starts a backend."""
-    if "ynn_fusion_type" not in os.environ.get("XLA_FLAGS", ""):
-        # XLA:CPU's default matmul library is slower than Eigen on the small matrices of a critic's minibatch
-        # (jaxlib 0.12.0.1, ring8 at width 128: 14.9 against 10.4 ms per update)
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_experimental_ynn_fusion_type="
 
 
 def choose_threads(config: ConfigDict) -> None:
@@ -77,7 +70,6 @@ def configure_jax(config: ConfigDict) -> None:
 
 def set_jax(config: ConfigDict) -> None:
     """Sets what a config asks of JAX: float64, so many virtual CPU devices, threads, and the cache of compiled programs."""
-    choose_matmul_library()
     choose_threads(config)
     import jax
 
