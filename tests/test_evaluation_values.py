@@ -73,7 +73,17 @@ def test_real_points_in_the_generators_place():
     dataset = load_dataset(config)
     values = evaluator.make_evaluator(config, dataset, build_networks(config, dataset.shape)).of_real("test", 1)
     reference = make_reference(dataset, "test", N, 1)
-    assert values == pytest.approx(excess(reference.spare, reference.again, reference.real, reference.again), rel=1e-6)
+    again = reference.spares.examples[N:]
+    assert values == pytest.approx(excess(reference.spare, again, reference.real, reference.again), rel=1e-6)
+
+
+def test_real_points_in_the_generators_place_have_random_shares_of_the_modes_as_a_generators():
+    dataset = load_dataset(load("configs/wgan_gp.py:ring8"))
+    reference = make_reference(dataset, "test", N)
+    sides = (reference.real, reference.again, reference.spare, reference.spares.examples[N:])
+    modes = [np.linalg.norm(side[:, None] - dataset.modes.centres, axis=2).argmin(axis=1) for side in sides]
+    spreads = [np.ptp(np.bincount(of, minlength=8)) for of in modes]
+    assert max(spreads[:2]) <= 1 < min(spreads[2:])
 
 
 @pytest.mark.parametrize("preset", ["gaussian", "ring8"])

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import scipy.stats
 
 from wgan_jax.models import build_networks
 from wgan_jax.models.dropout import drop
-from wgan_jax.models.minibatch import Closeness, VirtualBatchNorm
+from wgan_jax.models.minibatch import Closeness, Referring, VirtualBatchNorm
 from wgan_jax.types import Batch, Latents
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -131,7 +132,44 @@ def test_shares_of_one_class_are_that_label_to_a_virtually_normalised_generator(
     assert not np.allclose(of_labels, networks.generate(variables, latents._replace(label=latents.label[::-1])), rtol=1e-2)
 
 
+def test_the_reference_has_the_first_label_however_labels_are_written():
+    class First(nn.Module):
+        """Makes of every example the first label of the batch."""
+
+        @nn.compact
+        def __call__(self, latent, label, train):
+            return jnp.broadcast_to(label[:1], label.shape)
+
+    generator = Referring(First(), lambda: jnp.zeros((2, 3)), (1.0, 0.0, 0.0, 1.0, -0.5))  # two columns of names, a number
+    codes = jnp.ones((4, 5))
+    np.testing.assert_array_equal(generator.apply({}, jnp.zeros((4, 3)), codes, train=True), [[1, 0, 0, 1, -0.5]] * 4)
+    numbers = jnp.full(4, 7, jnp.int32)
+    np.testing.assert_array_equal(generator.apply({}, jnp.zeros((4, 3)), numbers, train=True), [0] * 4)
+
+
+@pytest.mark.parametrize("conditioning", ["embedding", "projection"])
+def test_a_labels_scale_and_bias_replace_a_virtual_normalisations_own(make_config, conditioning):
+    changes = {"data.name": "digits", "model.generator_normalization": "virtual_batch", "conditioning.name": conditioning}
+    networks = build_networks(make_config("gan.py:digits", TINY | changes), (2,), classes=3)
+    params = jax.eval_shape(networks.init_generator, jax.random.key(0))["params"]
+    own = [path for path, _ in jax.tree.leaves_with_path(params) if "VirtualBatchNorm" in jax.tree_util.keystr(path)]
+    assert len(own) == (4 if conditioning == "embedding" else 0)  # two layers, a scale and a bias each
+
+
 # Dropout
+
+
+def test_a_latent_drops_the_same_units_whatever_its_label(make_config):
+    """Of what stands before the last layer: whose weights are 1 for one unit and 0 for the others, unit by unit."""
+    changes = {"data.name": "digits", "conditioning.name": "embedding", "model.generator_dropout": 0.5, "model.depth": 1}
+    networks = build_networks(make_config("gan.py:digits", TINY | changes), (8,), classes=3, bounded=False)
+    params = jax.jit(networks.init_generator)(jax.random.key(0))["params"]
+    params["Dense_0"]["kernel"] = jnp.eye(8)
+    params["Hidden_0"]["Dense_0"]["bias"] = jnp.full(8, 50.0)  # so that no unit is 0 but where it is dropped
+    latents = Latents(jnp.repeat(jax.random.normal(jax.random.key(1), (5, 3)), 3, axis=0), jnp.tile(jnp.arange(3), 5))
+    kept = np.asarray(networks.generate({"params": params}, latents) != 0).reshape(5, 3, 8)
+    assert (kept == kept[:, :1]).all()
+    assert 0 < kept.mean() < 1
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.5])

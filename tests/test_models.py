@@ -248,7 +248,7 @@ INITIAL = {
 
 
 @pytest.mark.parametrize("name", sorted(INITIALIZERS))
-def test_hidden_kernels_have_the_configs_law_and_the_last_glorots(tiny, name):
+def test_kernels_have_the_configs_law_and_hes_last_glorots(tiny, name):
     _, networks = tiny(initializer=name, width=100)
     init = jax.jit(networks.init_generator)
     params = init(jax.random.key(1))["params"]
@@ -256,7 +256,7 @@ def test_hidden_kernels_have_the_configs_law_and_the_last_glorots(tiny, name):
     INITIAL[name](in_numpy(second["kernel"]))
     if name == "orthogonal":  # wide: its rows
         INITIAL[name](in_numpy(first["kernel"]))
-    check_glorot_uniform(in_numpy(params["Dense_0"]["kernel"]))
+    INITIAL["glorot_uniform" if name == "he_normal" else name](in_numpy(params["Dense_0"]["kernel"]))
     assert not any(np.any(layer["bias"]) for layer in (first, second, params["Dense_0"]))
     assert not np.any(
         np.isclose(init(jax.random.key(2))["params"]["Dense_0"]["kernel"], params["Dense_0"]["kernel"], atol=1e-7)

@@ -1,5 +1,7 @@
 """The semi-supervised GAN: which labels are seen, the K + 1 classes, what the loss weights leave, the classifier's error."""
 
+from types import MappingProxyType
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,11 +88,11 @@ def test_the_score_is_the_real_logit_of_k_plus_1_classes(make_config):
     np.testing.assert_allclose(networks.classify(variables, Batch(x, None)), output.class_logits, rtol=1e-6)
 
 
-def gradients(make_config, label, changes):
-    """The critic's and the generator's gradients on digits whose labels are `label`."""
+def gradients(make_config, label, changes, numbers=MappingProxyType({})):
+    """The critic's and the generator's gradients on digits whose labels are `label`; numbers: other hyperparameters."""
     config = make_config("semi_supervised.py:digits", {**SMALL, **changes})
     networks = build_networks(config, (8, 8, 1))
-    objective, hyper, key = make_objective(config, networks), make_hyperparameters(config), jax.random.key(0)
+    objective, hyper, key = make_objective(config, networks), make_hyperparameters(config) | numbers, jax.random.key(0)
     state = make_steps(config, networks, objective).init_state(jax.random.key(1))
     real, fake = (Batch(jax.random.normal(k, (50, 8, 8, 1)), jnp.full(50, label, jnp.int32)) for k in jax.random.split(key))
     latents = networks.latents(jax.random.split(key, 50), real.label)
@@ -111,7 +113,7 @@ def test_the_baseline_learns_from_seen_labels_alone(make_config):
 
 
 def test_the_generator_matches_features_alone(make_config):
-    assert gradients(make_config, -1, {"terms.feature_matching": 0.0})[1] == 0
+    assert gradients(make_config, -1, {}, {"terms.feature_matching": jnp.float32(0)})[1] == 0
     assert gradients(make_config, -1, {})[1] > 0
 
 

@@ -41,17 +41,18 @@ def test_a_table_of_many_generators_is_no_wider_than_the_console_and_loses_nothi
 
 
 def test_one_draw_has_no_deviation_and_what_does_not_exist_no_number():
-    # by hand: mean of 1 and 3 is 2, their deviation from it 1; a single draw has none; NaN in a draw is none of the mean
+    # by hand: mean of 1 and 3 is 2, their deviation with 2 - 1 below the root of 2; a single draw has none; NaN in a draw is
+    # none of the mean
     two, one = (
         summarise([{"precision": 1.0, "recall": 0.5}, {"precision": 3.0, "recall": math.nan}]),
         summarise([{"recall": 0.5}]),
     )
-    assert (two["precision"], two["precision_std"]) == (2, 1)
+    assert (two["precision"], two["precision_std"]) == (2, pytest.approx(2**0.5))
     assert math.isnan(two["recall"])
     assert (one["recall"], math.isnan(one["recall_std"])) == (0.5, True)
     sizes = Sizes(500, 300)
     lines = shown({"last": cells(two, sizes), "real data": cells(one, sizes)})
-    assert row(lines, "precision") == ["↑", "precision", "2.000", "±", "1.000", "300"]  # nothing of real data
+    assert row(lines, "precision") == ["↑", "precision", "2.000", "±", "1.414", "300"]  # nothing of real data
     assert row(lines, "recall") == ["↑", "recall", "-", "0.500", "300"]
 
 

@@ -607,10 +607,14 @@ def test_memory_reaches_every_objective_and_is_not_averaged_over_devices():
     equal(*(jax.tree.map(lambda leaf, i=i: leaf[i], state.critic.params) for i in range(2)))
 
 
-def test_what_is_looked_at_is_the_critic_on_the_given_batch(monkeypatch):
-    """Unpenalised, at interpolates: here with epsilon 1, the real examples, so that the mean norm is computed by hand."""
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+def test_what_is_looked_at_is_the_critic_on_the_given_batch(monkeypatch, normalization):
+    """Unpenalised, at interpolates: here with epsilon 1, the real examples, so that the mean norm is computed by hand.
+
+    One by one, as evaluation scores them: by its batch's own statistics a critic would have a slope of hardly anything.
+    """
     monkeypatch.setitem(POINTS, "interpolates", lambda keys, real, generated, perturb: real)
-    config = make_config(clip=0.5, critic__learning_rate=0.05)
+    config = make_config(clip=0.5, critic__learning_rate=0.05, model__critic_normalization=normalization)
     networks, objective = build(config)
     steps, batches, hyper = make_steps(config, networks, objective), stacked_batches(3), make_hyperparameters(config)
     start = jax.jit(steps.init_state)(jax.random.key(0))
@@ -619,7 +623,7 @@ def test_what_is_looked_at_is_the_critic_on_the_given_batch(monkeypatch):
     seen = jax.jit(steps.look)(state, last, jax.random.key(2), hyper)
 
     def score(x):
-        return networks.critic(state.critic.params, {}, x[None], None)[0].score[0]
+        return networks.score(state.critic.variables, Batch(x[None], None))[0]
 
     norms = [np.linalg.norm(jax.grad(score)(x)) for x in last.x]
     close(seen["critic_input_gradient_norm"], np.mean(norms))

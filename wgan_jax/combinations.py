@@ -7,17 +7,21 @@ from ml_collections import ConfigDict
 from wgan_jax.keys import KEYS, keys_of
 from wgan_jax.registries import described, registered
 
+CONVOLUTIONAL = ("dcgan", "mlp_dcgan")  # whose critic's first layer may be normalised
+
 
 def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
     """Returns a line for every combination of good values that makes no sense together; flat: they by dotted key."""
     has_critic = described("objectives/__init__.py", "OBJECTIVES")[config.objective].get("has_critic", True)
     penalised = config.penalty.name != "none"
+    weighs = penalised and config.penalty.weight > 0
     datasets = described("data/__init__.py", "DATASETS")
     normalizations = described("models/layers.py", "NORMALIZATIONS")
     kernel = described("models/kernels.py", "KERNELS")[config.model.critic_kernel]
     normalised = config.model.critic_normalization != "none"
     referring = {name for name, told in normalizations.items() if told.get("refers", False)}
     mixing_head = described("models/layers.py", "HEADS")[config.model.critic_head].get("mixes_examples", False)
+    held = kernel.get("bounded", False) and not normalised and not mixing_head
     mixing = {name for name, told in normalizations.items() if told.get("mixes_examples", False)}
     mixing_none = " or ".join(sorted(normalizations.keys() - mixing - referring))
     mixed = sorted(mixing & {config.model.generator_normalization, config.model.critic_normalization})
@@ -26,9 +30,25 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
     conditionings = described("models/embedding.py", "CONDITIONINGS")
     packing = [name for name, told in conditionings.items() if told.get("packs", False)]
     matching = [name for name, told in conditionings.items() if told.get("matches", False)]
+    classifying = [name for name, told in conditionings.items() if told.get("classifies", False)]
+    classified = config.conditioning.name in classifying
     checks = {
         f"{' and '.join(targets)}: loss={config.loss} has no targets; use one of {', '.join(aimed)}": (
             targets != [] and config.loss not in aimed
+        ),
+        "config.targets: real examples must have higher targets than generated ones; keep smoothing + noise below 1 and flip "
+        "below 0.5": config.targets.smoothing + config.targets.noise >= 1 or config.targets.flip >= 0.5,
+        "config.critic.loss_weight: 0 leaves the critic nothing to learn; set it above 0, or terms.classification": (
+            config.critic.loss_weight == 0 and config.terms.classification == 0 and not classified
+        ),
+        "config.generator.loss_weight: 0 leaves the generator nothing to learn; set it above 0, or terms.feature_matching": (
+            config.generator.loss_weight == 0 and config.terms.feature_matching == 0 and not classified
+        ),
+        "config.penalty.every: there is no penalty; leave it at 1, or set penalty.name": (
+            config.penalty.every > 1 and not penalised
+        ),
+        "config.decay: cosine falls over decay_steps, and 0 of them are constant rates; set decay_steps": (
+            config.decay != "linear" and config.decay_steps == 0
         ),
         "config.clip and config.penalty.name: a clipped critic with a gradient penalty is no known method; "
         "set clip=0, penalty.name=none, or clip_with_penalty=True if you mean it": (
@@ -52,6 +72,10 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
         f"config.model.remat: only the blocks of model.name=resnet are computed again, and this is {config.model.name}": (
             config.model.remat and config.model.name != "resnet"
         ),
+        "config.model.normalize_first: of a convolutional critic, which model.name="
+        f"{' and '.join(CONVOLUTIONAL)} have, not of {config.model.name}": (
+            config.model.normalize_first and config.model.name not in CONVOLUTIONAL
+        ),
         f"config.model.critic_normalization: {config.model.critic_normalization} refers to a batch of fixed latents, so it is "
         f"the generator's alone (Salimans 2016, section 3.5); use {mixing_none}": (
             config.model.critic_normalization in referring
@@ -67,6 +91,10 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
         f"config.conditioning.mismatch: is for a critic that is told labels, by conditioning.name={' or '.join(matching)}, "
         f"and this is {config.conditioning.name}": config.conditioning.mismatch > 0
         and config.conditioning.name not in matching,
+        "config.conditioning.mismatch: a row of a table has a category of each column, so that another label may be right too; "
+        "set it to 0": config.conditioning.mismatch > 0 and datasets[config.data.name].get("tables", False),
+        f"config.conditioning.weight: of the classifier that conditioning.name={' or '.join(classifying)} has, and this is "
+        f"{config.conditioning.name}; leave it at 1": config.conditioning.weight != 1 and not classified,
         f"config.data.image_width: {config.data.image_width} needs a height too; set data.image_size": (
             config.data.image_width > 0 and config.data.image_size == 0
         ),
@@ -99,10 +127,8 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
             config.batch_size < 2 and mixed != []
         ),
         "config.loss: a wasserstein critic without a penalty, clipping or a kernel that bounds its slope, and no normalisation "
-        "or other head beside it, is unbounded; set penalty.name, clip or model.critic_kernel": (
-            has_critic
-            and config.loss == "wasserstein"
-            and not (penalised or config.clip > 0 or (kernel.get("bounded", False) and not normalised and not mixing_head))
+        "or other head beside it, is unbounded; set penalty.name and its weight, clip or model.critic_kernel": (
+            has_critic and config.loss == "wasserstein" and not (weighs or config.clip > 0 or held)
         ),
         f"config.model.critic_normalization: {config.model.critic_normalization} normalisation divides by a spread that may be "
         f"near 0, so that model.critic_kernel={config.model.critic_kernel} bounds no slope; use none": (
@@ -131,7 +157,13 @@ def _without_critic(objective: str, flat: dict[str, Any]) -> list[str]:
     """Returns a line for every part of a critic's training that is asked for where the objective has no critic."""
     switches = [key for key in keys_of("switch") if not key.startswith(("critic.", "generator."))]
     idle: dict[str, Any] = dict.fromkeys(("replay.capacity", "warmup.critic_steps", "unroll", *switches), 0)
-    idle |= {"penalty.name": "none", "conditioning.name": "none", "inputs.augment": "", "packing": 1}
+    idle |= {
+        "penalty.name": "none",
+        "conditioning.name": "none",
+        "inputs.augment": "",
+        "packing": 1,
+        "generator.loss_weight": 1.0,
+    }
     reason = f"objective={objective} has no critic for it"
     return [f"config.{key}: {reason}; leave it at {value!r}" for key, value in idle.items() if flat[key] != value]
 

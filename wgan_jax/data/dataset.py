@@ -36,6 +36,11 @@ def flatten(x: np.ndarray) -> np.ndarray:
     return x.reshape(len(x), -1).astype(np.float64)
 
 
+def spread(total: int, count: int) -> np.ndarray:
+    """Returns the rows [count] of so many of `total` examples, evenly over all: files may be in the order of their classes."""
+    return np.arange(count) * total // count
+
+
 class Split(NamedTuple):
     """Stored examples."""
 
@@ -103,8 +108,10 @@ class Law(NamedTuple):
 
     def draw(self, key: jax.Array, count: int) -> jax.Array:
         """Returns examples [count, *shape], with equal shares of the modes where there are some."""
-        if self.stratified is not None:
-            return self.stratified(key, count)
+        return self.independent(key, count) if self.stratified is None else self.stratified(key, count)
+
+    def independent(self, key: jax.Array, count: int) -> jax.Array:
+        """Returns independent examples [count, *shape], whose shares of the modes are random, as a generator's are."""
         return jax.vmap(self.sample)(jax.random.split(key, count))
 
     def decode(self, examples: np.ndarray) -> np.ndarray:

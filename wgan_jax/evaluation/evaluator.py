@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax.data.dataset import Dataset, Law, Stored, flatten
+from wgan_jax.data.dataset import Dataset, Law, Stored, flatten, spread
 from wgan_jax.data.labels import class_counts
 from wgan_jax.errors import NonFiniteError, UserError
 from wgan_jax.evaluation.apart import labels_apart
@@ -166,8 +166,9 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         if not config.n_critic or config.packing > 1:  # of no training, or of packs, whose distance is another one
             return values
         n = len(asked)
-        on_train, generated = (flatten(dataset.decode(np.asarray(x[:n]))) for x in (reference.train, examples))
-        labels = (*_real_labels(dataset, reference, n), asked)
+        rows = spread(len(reference.train), n)
+        on_train, generated = (flatten(dataset.decode(np.asarray(x))) for x in (reference.train[rows], examples[:n]))
+        labels = (*_real_labels(dataset, reference, rows), asked)
         sides = zip((on_train, reference.real, generated), labels, strict=True)
         return values | critic_statistics(critic, *(Batch(x.astype(dtype).reshape(-1, *dataset.shape), y) for x, y in sides))
 
@@ -175,12 +176,13 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
         size = sizes(split, real=True)
         reference = reference_of(split, draw, size)
         features, labels, asked, more = features_of(reference.spares, size.features), NO_LABELS, NO_LABELS, np.empty((0, 1))
+        second = reference.again if isinstance(dataset, Stored) else flatten(reference.spares.examples[size.points :])
         if network and tells_classes and isinstance(dataset, Stored):
             rows = reference.spares.rows[: size.features]
             labels, asked = network.label(reference.spares.examples[rows], features), dataset.splits[third(split)].labels[rows]
         if many and isinstance(dataset, Law):
             more = flatten(np.asarray(dataset.draw(jax.random.key(40_000 + draw), many)))
-        return compare(reference, Generated(reference.spare[: size.points], reference.again, features, labels, more, asked))
+        return compare(reference, Generated(reference.spare[: size.points], second, features, labels, more, asked))
 
     def by_label(generator: Params, split: str) -> dict[str, Values]:
         if network is None or not networks.classes or "labels" not in names or not isinstance(dataset, Stored):
@@ -198,12 +200,12 @@ def make_evaluator(config: ConfigDict, dataset: Dataset, networks: Networks) -> 
     )
 
 
-def _real_labels(dataset: Dataset, reference: Reference, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the labels of the first n examples of `train` and `real`, 0 for a law's."""
+def _real_labels(dataset: Dataset, reference: Reference, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the labels of the rows of `train`, and of as many of the first of `real`; 0 for a law's."""
     if isinstance(dataset, Law):
-        return (np.zeros(n, np.int32),) * 2
+        return (np.zeros(len(rows), np.int32),) * 2
     held_out = reference.held_out
-    return dataset.train.labels[:n], dataset.splits[held_out.split].labels[held_out.rows[:n]]
+    return dataset.train.labels[rows], dataset.splits[held_out.split].labels[held_out.rows[: len(rows)]]
 
 
 def count(name: str, sizes: Sizes) -> int:
@@ -251,7 +253,10 @@ def describe(evaluator: Evaluator) -> dict[str, Any]:
 
 
 def summarise(draws: list[Values]) -> Values:
-    """Returns the mean of every metric over draws, and its standard deviation as <metric>_std, NaN for a single draw."""
+    """Returns the mean of every metric over draws, and as <metric>_std the standard deviation, n - 1 below, of these few.
+
+    It is NaN for a single draw.
+    """
     summary: Values = {}
     for name in draws[0]:
         summary[name], summary[f"{name}_std"] = _mean_and_std([draw[name] for draw in draws])
@@ -262,7 +267,7 @@ def _mean_and_std(values: list[float]) -> tuple[float, float]:
     """Returns both, NaN where a value does not exist; one value has no deviation."""
     if not np.isfinite(values).all():
         return math.nan, math.nan
-    return float(np.mean(values)), float(np.std(values)) if len(values) > 1 else math.nan
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def _sizes(config: ConfigDict, dataset: Dataset, split: str, *, real: bool = False) -> Sizes:

@@ -183,7 +183,8 @@ def loss_figure(lines: Sequence[dict[str, Any]], config: ConfigDict) -> Figure:
     figure, (losses, slope) = _over_training(2, _title(config, lines))
     penalty, weight = config.penalty, config.penalty.weight
     shown = [Series("critic_loss", "critic's loss", BLUE), Series("generator_loss", "generator's loss", ORANGE)]
-    shown.insert(1, Series("penalty", f"penalty in the critic's loss\n(weight {weight:g} x penalty)", GREEN, "--", weight))
+    place = "in the critic's loss" if penalty.every == 1 else f"beside the critic's loss,\nonce in {penalty.every} updates"
+    shown.insert(1, Series("penalty", f"penalty {place}\n(weight {weight:g} x penalty)", GREEN, "--", weight))
     losses.set_ylabel("loss")
     _draw_series(losses, shown, lines)
     where = words(penalty.points if penalty.name != "none" else "interpolates")

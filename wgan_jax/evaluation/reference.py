@@ -60,12 +60,14 @@ def make_reference[D: Dataset](dataset: D, split: str, samples: int, draw: int =
 
     Stored data: `real` is a random subset of the split, the whole of it where it has no more than `samples`; `again`
     are training examples and `spare` are of the third split. Laws are drawn from with keys of the split and draw, with equal
-    shares of the modes where there are any.
+    shares of the modes where there are any; but `spares`, twice as many, are independent, as the best generator's are: what
+    random shares cost beside equal ones is then in real data's row too.
     """
     if isinstance(dataset, Law):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(20_000 + draw), split == "test"), 4)
-        *drawn, train = (np.asarray(dataset.draw(key, samples)) for key in keys)
-        held_out, other, spares = (Sample("", examples, np.arange(samples)) for examples in drawn)
+        drawn = (*(dataset.draw(key, samples) for key in keys[:2]), dataset.independent(keys[2], 2 * samples))
+        held_out, other, spares = (Sample("", np.asarray(examples), np.arange(len(examples))) for examples in drawn)
+        train = np.asarray(dataset.draw(keys[3], samples))
     else:
         rng, train = np.random.default_rng((draw, ("validation", "test").index(split))), dataset.train.images
         splits = ((name, dataset.splits[name].images) for name in (split, "train", third(split)))

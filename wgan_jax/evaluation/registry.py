@@ -9,7 +9,7 @@ import scipy
 from ml_collections import ConfigDict
 
 from wgan_jax.data.columns import Columns
-from wgan_jax.data.dataset import Dataset, Law, Stored
+from wgan_jax.data.dataset import Dataset, Law, Stored, spread
 from wgan_jax.data.labels import attributes_of
 from wgan_jax.evaluation.reference import Generated, Reference, distances_to_train
 from wgan_jax.metrics.divergences import histograms, jensen_shannon, total_variation
@@ -225,7 +225,7 @@ def _detection(reference: Reference[Stored], generated: Generated) -> dict[str, 
 def _utility(reference: Reference[Stored], generated: Generated) -> dict[str, float]:
     """Trained on generated rows, and on as many of the training split's, and tried on the real ones."""
     real, rows, columns = _rows(reference, generated)
-    train = reference.train[: len(rows)]
+    train = reference.train[spread(len(reference.train), min(len(rows), len(reference.train)))]
     return {
         "utility": utility(rows, real, columns.target, columns.discrete),
         "utility_of_training_rows": utility(train, real, columns.target, columns.discrete),

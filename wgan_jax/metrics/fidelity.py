@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import scipy
 
-from wgan_jax.data.dataset import flatten
+from wgan_jax.data.dataset import flatten, spread
 from wgan_jax.errors import UserError
 from wgan_jax.metrics.kernels import centred, row_chunks, squared_distances
 from wgan_jax.metrics.transport import root, rooted_wasserstein
@@ -194,13 +194,14 @@ def nearest_distances(
     """Returns each point's distance [n] to the nearest training example; points [n, D], train [M, ...] of D entries each.
 
     decode: takes training examples, as they are stored, to the units of the points. Of a training set with more than
-    COMPARED_VALUES values, the first so many count: their order is random.
+    COMPARED_VALUES values so many count, evenly spread over it.
     """
     from sklearn.metrics import pairwise_distances_argmin_min  # takes 1 s: the first evaluation's
 
     points, size = np.asarray(points, np.float64), points.shape[1]
-    step, end = max(1, CHUNK_VALUES // size), min(len(train), max(1, COMPARED_VALUES // size))
-    chunks = (flatten(decode(np.asarray(train[start : min(start + step, end)]))) for start in range(0, end, step))
+    step, compared = max(1, CHUNK_VALUES // size), min(len(train), max(1, COMPARED_VALUES // size))
+    rows = spread(len(train), compared)
+    chunks = (flatten(decode(np.asarray(train[rows[start : start + step]]))) for start in range(0, compared, step))
     return np.min([pairwise_distances_argmin_min(points, chunk)[1] for chunk in chunks], axis=0)
 
 

@@ -52,9 +52,10 @@ def empirical_wasserstein(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def wasserstein_excess(distance: float, own: float, floor: float) -> float:
-    """Returns (W(G,T) - W(G,G')/2 - W(T,T')/2) / W(T,T'): 0 on average for equal laws, and copies and averages do not lower it.
+    """Returns (W(G,T) - W(G,G')/2 - W(T,T')/2) / W(T,T'), which copies and averages do not lower.
 
-    The minibatch energy distance (Salimans 2018, equation 4, of W1) over the real-real floor; NaN at floor 0.
+    Of independent samples of equal laws it is 0 on average. The minibatch energy distance (Salimans 2018, equation 4, of W1)
+    over the real-real floor; NaN at floor 0.
     """
     return (distance - own / 2 - floor / 2) / floor if floor else math.nan
 

@@ -8,6 +8,7 @@ import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax.batching import example_keys
@@ -120,7 +121,8 @@ def build_networks(
     generator, critic = architecture.generator(style("generator"), shape), architecture.critic(style("critic"))
     if NORMALIZATIONS[model.generator_normalization].refers:
         keys = lambda: example_keys(jax.random.key(0), config.batch_size)  # noqa: E731
-        generator = Referring(generator, lambda: sample_latents(keys(), config, wide))
+        code = np.eye(classes)[:1] if attributes is None else attributes.codes[:1]
+        generator = Referring(generator, lambda: sample_latents(keys(), config, wide), tuple(code.ravel().tolist()))
     wide_critic = architecture.critic(style("critic")._replace(dtype=wide))
     penalty_critic = wide_critic if config.penalty.dtype == "parameters" else critic
     no_label, no_labels = (jnp.zeros(shape, jnp.int32) for shape in ((1,), (1, config.packing)))

@@ -118,7 +118,7 @@ def _layer(x: jax.Array, style: Style, train: bool) -> jax.Array:
 
 def _virtual_batch(x: jax.Array, style: Style, train: bool) -> jax.Array:
     del train
-    return VirtualBatchNorm(style.reference)(x.astype(style.param_dtype))
+    return VirtualBatchNorm(style.reference, style.label_use.layer is None)(x.astype(style.param_dtype))
 
 
 class Normalization(NamedTuple):

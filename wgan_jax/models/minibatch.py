@@ -41,6 +41,7 @@ class VirtualBatchNorm(nn.Module):
     """
 
     reference: int  # R
+    scaled: bool = True  # whether it has a scale and bias of its own
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -54,25 +55,29 @@ class VirtualBatchNorm(nn.Module):
             return jnp.concatenate([jnp.broadcast_to(reference, own[:count].shape), rest])
 
         mean, square = blended(x), blended(jnp.square(x))
+        normalised = (x - mean) * jax.lax.rsqrt(jax.nn.relu(square - jnp.square(mean)) + 1e-5)
+        if not self.scaled:
+            return normalised
         scale, bias = (
             self.param(name, start, x.shape[-1:], x.dtype).reshape(*[1] * (x.ndim - 1), -1)
             for name, start in (("scale", nn.initializers.ones), ("bias", nn.initializers.zeros))
         )
-        return (x - mean) * jax.lax.rsqrt(jax.nn.relu(square - jnp.square(mean)) + 1e-5) * scale + bias
+        return normalised * scale + bias
 
 
 class Referring(nn.Module):
     """A generator that is shown the reference latents, always the same, ahead of those that it is asked for.
 
-    The reference has the first class, where there are some.
+    The reference has the first label, where there are some.
     """
 
     generator: nn.Module
     reference: Callable[[], jax.Array]  # -> [R, Z]
+    code: tuple[float, ...] = ()  # [K], of the first label, for labels that are shares of the classes, or codes
 
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
         reference = self.reference()
-        shares = jnp.zeros((len(reference), *label.shape[1:]), label.dtype)
-        before = shares if label.ndim == 1 else shares.at[:, 0].set(1)  # labels may be shares of the classes
+        first = jnp.asarray(self.code if label.ndim == 2 else 0, label.dtype)
+        before = jnp.broadcast_to(first, (len(reference), *label.shape[1:]))
         x: jax.Array = self.generator(jnp.concatenate([reference, latent]), jnp.concatenate([before, label]), train)
         return x[len(reference) :]

@@ -11,13 +11,16 @@ from wgan_jax.types import CriticOutput
 
 
 class Hidden(nn.Module):
-    """dense -> normalisation -> activation -> dropout, `depth` times: [B, D] to [B, width]. No bias before a normalisation."""
+    """dense -> normalisation -> activation -> dropout, `depth` times: [B, D] to [B, width]. No bias before a normalisation.
+
+    latent [B, Z]: what dropout goes by; a critic has none.
+    """
 
     style: Style
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> jax.Array:
-        style, latent = self.style, x
+    def __call__(self, x: jax.Array, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
+        style = self.style
         for layer in range(style.depth):
             use_bias = style.normalization == "none"
             x = Dense(style.width, style, use_bias)(x)
@@ -27,8 +30,8 @@ class Hidden(nn.Module):
 
 
 def last(style: Style) -> Style:
-    """Returns the style of an output layer, which no activation follows."""
-    return style._replace(initializer="glorot_uniform")
+    """Returns the style of an output layer, which no activation follows that He's variance would be for."""
+    return style._replace(initializer="glorot_uniform") if style.initializer == "he_normal" else style
 
 
 class Generator(nn.Module):
@@ -39,7 +42,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latent: jax.Array, label: jax.Array, train: bool) -> jax.Array:
-        h = Hidden(self.style)(with_label(latent, label, self.style), label, train)
+        h = Hidden(self.style)(with_label(latent, label, self.style), latent, label, train)
         x = Dense(math.prod(self.shape), last(self.style))(h)
         return example(x, self.style, latent, label).reshape(-1, *self.shape)
 
@@ -51,7 +54,8 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array, train: bool) -> CriticOutput:
-        h = Hidden(self.style)(with_label(x, label, self.style).reshape(x.shape[0], -1), label, train)
+        h = with_label(x, label, self.style).reshape(x.shape[0], -1)
+        h = Hidden(self.style)(h, h, label, train)
         return score(h, label, last(self.style), train)
 
 

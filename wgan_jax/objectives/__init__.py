@@ -99,9 +99,18 @@ def make_adversarial(config: ConfigDict, networks: Networks, axis_name: str | No
         return sum(hyper[key] * function(*outputs, label, axis_name) for key, function in functions.items() if function)
 
     def slopes(params: Params, model_state: Params, points: Batch) -> Metrics:
-        """What a critic's input gradient is at points: mean |grad f|, and the penalty of it if there is one."""
+        """What a critic's input gradient is at points: mean |grad f|, and the penalty of it if there is one.
+
+        Of a critic that mixes examples, which has no penalty, it is that of evaluation, where each is scored by itself.
+        """
         x, label = points
-        squared = squared_gradient_norm(lambda x: networks.penalty_critic(params, model_state, x, label)[0].score, x)
+
+        def scores(x: jax.Array) -> jax.Array:
+            if networks.mixes_examples:
+                return networks.score({"params": params, **model_state}, Batch(x, label))
+            return networks.penalty_critic(params, model_state, x, label)[0].score
+
+        squared = squared_gradient_norm(scores, x)
         metrics = {"critic_input_gradient_norm": jnp.mean(safe_norm(squared))}
         return metrics if penalty is None else {"penalty": halves * jnp.mean(penalty(squared)), **metrics}
 
