@@ -32,4 +32,4 @@ def get_config(preset: str = "ring8") -> ConfigDict:
 
 def get_sweep(preset: str = "ring8") -> list[points.Point]:
     packs = get_config(preset).batch_size
-    return points.with_seeds([{"packing": size, "batch_size": size * packs} for size in (1, 2, 3, 4)], preset)
+    return points.with_seeds([{"packing": size, "batch_size": size * packs} for size in (1, 2, 4)], preset)
