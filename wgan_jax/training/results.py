@@ -64,6 +64,6 @@ def on_test(
 def tell(workdir: Path, rows: Rows, summary: dict[str, Any]) -> None:
     print_metrics(rich.get_console(), "test split", rows, summary["draws"])
     if summary["best"] is None:
-        say(f"no best state: {SCORE} on validation does not exist for any checkpoint; it is computed at every eval_every-th step")
+        say(f"no best state: {SCORE} on validation does not exist for any checkpoint; it is of every eval_every-th step")
     say(", ".join(f"{name} {span(summary['seconds'][name])}" for name in ("startup", "compile", "train", "evaluate")))
     say(f"samples, figures, metrics.jsonl, summary.json: {workdir}")
