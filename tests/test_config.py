@@ -230,10 +230,14 @@ COMBINATIONS = [
     ),
     (
         {"loss": "minimax", "targets.smoothing": 0.6, "targets.noise": 0.4},
-        "config.targets: real examples must have higher targets",
+        "config.targets.smoothing, config.targets.noise and config.targets.flip: real examples must have higher targets",
         {"targets.noise": 0.3},
     ),
-    ({"loss": "minimax", "targets.flip": 0.5}, "config.targets: real examples must have higher", {"targets.flip": 0.4}),
+    (
+        {"loss": "minimax", "targets.flip": 0.5},
+        "config.targets.smoothing, config.targets.noise and config.targets.flip: real",
+        {"targets.flip": 0.4},
+    ),
     (
         {"loss": "wasserstein", "penalty.name": "two_sided", "penalty.weight": 0.0},
         "config.loss: a wasserstein critic without a penalty",

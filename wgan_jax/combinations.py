@@ -36,8 +36,10 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
         f"{' and '.join(targets)}: loss={config.loss} has no targets; use one of {', '.join(aimed)}": (
             targets != [] and config.loss not in aimed
         ),
-        "config.targets: real examples must have higher targets than generated ones; keep smoothing + noise below 1 and flip "
-        "below 0.5": config.targets.smoothing + config.targets.noise >= 1 or config.targets.flip >= 0.5,
+        "config.targets.smoothing, config.targets.noise and config.targets.flip: real examples must have higher targets than "
+        "generated ones; keep smoothing + noise below 1 and flip below 0.5": (
+            config.targets.smoothing + config.targets.noise >= 1 or config.targets.flip >= 0.5
+        ),
         "config.critic.loss_weight: 0 leaves the critic nothing to learn; set it above 0, or terms.classification": (
             config.critic.loss_weight == 0 and config.terms.classification == 0 and not classified
         ),
