@@ -8,7 +8,7 @@ both networks of a config have one size; 20,000 updates are a twentieth of the p
 mode counts as evaluation counts it, by a share of good samples and not by a single one.
 Other data than toys has the presets' networks and budgets, and as many packs as the preset has examples.
 Command: python -m experiments.sweep --config=configs/ablations/packing.py[:preset[,paper=True]] [--seeds=N]
-Measured on one core: ring8, ten seeds; the results are in docs/ablations.md.
+Measured on one core: ring8 and grid25, ten seeds; the results are in docs/ablations.md.
 """
 
 from ml_collections import ConfigDict
