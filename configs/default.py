@@ -146,7 +146,7 @@ def default_config() -> ConfigDict:
     config.eval.metrics = "wasserstein,precision_recall,copying,classes,labels,label_numbers,modes,quantile"
     config.eval.samples = 500  # of metrics that compare points, real and generated (fewer where a split has fewer)
     config.eval.features = "pixels"  # what the other metrics compare: pixels, classifier (trained on the labels), inception
-    config.eval.feature_samples = 500  # of these, of both; fewer where pixels would fill the memory, or of a law
+    config.eval.feature_samples = 500  # of these, real and generated; fewer where pixels fill the memory, or samples of a law
     config.eval.weights = ""  # inception: pytorch-fid's and torch-fidelity's .pth, or an .npz of the same names
     config.eval.cache_dir = f"{CACHE}/classifiers"  # of trained classifiers
     config.eval.draws = 5  # independent repeats of the final evaluation

@@ -263,8 +263,13 @@ COMBINATIONS = [
     ),
     (
         {"data.name": "digits", "conditioning.name": "projection", "conditioning.weight": 2.0},
-        "config.conditioning.weight: of the classifier that conditioning.name=auxiliary has, and this is projection",
+        "config.conditioning.weight: of the classifier that conditioning.name=auxiliary has",
         {"conditioning.name": "auxiliary"},
+    ),
+    (
+        {"data.name": "table", "data.path": "x.csv", "conditioning.name": "auxiliary", "generator.loss_weight": 0.0},
+        "config.generator.loss_weight: 0 leaves",
+        {"data.name": "digits", "data.path": ""},
     ),
     (
         {**IMLE, "generator.loss_weight": 2.0},

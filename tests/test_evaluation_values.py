@@ -90,8 +90,9 @@ def test_real_points_in_the_generators_place_have_random_shares_of_the_modes_as_
 def test_no_two_samples_of_a_law_share_an_example(preset):
     dataset = load_dataset(load(f"configs/wgan_gp.py:{preset}"))
     references = [make_reference(dataset, split, N, draw) for split in ("validation", "test") for draw in (0, 1)]
-    points = np.concatenate([side for found in references for side in (found.real, found.again, found.spare, found.train)])
-    assert points.shape == (4 * 4 * N, *dataset.shape)
+    sides = [side for found in references for side in (found.real, found.again, found.spares.examples, found.train)]
+    points = np.concatenate(sides)
+    assert points.shape == (4 * 5 * N, *dataset.shape)
     assert len(np.unique(points, axis=0)) == len(points)
 
 

@@ -154,6 +154,14 @@ def test_the_penalty_is_drawn_as_it_enters_the_loss(make_config):
     assert_legible(figure)
 
 
+def test_a_lazy_penalty_is_drawn_as_it_enters_the_loss_on_average(make_config):
+    figure = figures.loss_figure(lines_of(), make_config("wgan_gp.py:digits", {"penalty.weight": 7.0, "penalty.every": 4}))
+    (label,) = (name for name in curves_of(figure.axes[0]) if "penalty" in name)
+    assert label == "penalty, beside the critic's loss\n(weight 7 x penalty,\n4 times it at every 4. update)"
+    np.testing.assert_allclose(curves_of(figure.axes[0])[label], 0.14)
+    assert_legible(figure)
+
+
 @pytest.mark.parametrize("name", PENALTIES)
 def test_what_the_penalty_wants_of_the_slope_is_marked(make_config, name):
     figure = figures.loss_figure(

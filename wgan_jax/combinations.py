@@ -31,7 +31,8 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
     packing = [name for name, told in conditionings.items() if told.get("packs", False)]
     matching = [name for name, told in conditionings.items() if told.get("matches", False)]
     classifying = [name for name, told in conditionings.items() if told.get("classifies", False)]
-    classified = config.conditioning.name in classifying
+    classified = config.conditioning.name in classifying and not datasets[config.data.name].get("tables", False)
+    taught = classified and config.conditioning.weight > 0
     checks = {
         f"{' and '.join(targets)}: loss={config.loss} has no targets; use one of {', '.join(aimed)}": (
             targets != [] and config.loss not in aimed
@@ -41,10 +42,10 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
             config.targets.smoothing + config.targets.noise >= 1 or config.targets.flip >= 0.5
         ),
         "config.critic.loss_weight: 0 leaves the critic nothing to learn; set it above 0, or terms.classification": (
-            config.critic.loss_weight == 0 and config.terms.classification == 0 and not classified
+            has_critic and config.critic.loss_weight == 0 and config.terms.classification == 0 and not taught
         ),
         "config.generator.loss_weight: 0 leaves the generator nothing to learn; set it above 0, or terms.feature_matching": (
-            config.generator.loss_weight == 0 and config.terms.feature_matching == 0 and not classified
+            has_critic and config.generator.loss_weight == 0 and config.terms.feature_matching == 0 and not taught
         ),
         "config.penalty.every: there is no penalty; leave it at 1, or set penalty.name": (
             config.penalty.every > 1 and not penalised
@@ -95,8 +96,8 @@ def combinations(config: ConfigDict, flat: dict[str, Any]) -> list[str]:
         and config.conditioning.name not in matching,
         "config.conditioning.mismatch: a row of a table has a category of each column, so that another label may be right too; "
         "set it to 0": config.conditioning.mismatch > 0 and datasets[config.data.name].get("tables", False),
-        f"config.conditioning.weight: of the classifier that conditioning.name={' or '.join(classifying)} has, and this is "
-        f"{config.conditioning.name}; leave it at 1": config.conditioning.weight != 1 and not classified,
+        f"config.conditioning.weight: of the classifier that conditioning.name={' or '.join(classifying)} has, of a table not; "
+        "leave it at 1": config.conditioning.weight != 1 and not classified,
         f"config.data.image_width: {config.data.image_width} needs a height too; set data.image_size": (
             config.data.image_width > 0 and config.data.image_size == 0
         ),

@@ -179,12 +179,17 @@ class Series(NamedTuple):
 
 
 def loss_figure(lines: Sequence[dict[str, Any]], config: ConfigDict) -> Figure:
-    """Returns the losses over training, with the penalty as it enters the critic's, and below it the critic's slope."""
+    """Returns the losses over training, with the penalty as it enters the critic's, and below it the critic's slope.
+
+    A lazy penalty, which the critic's loss is told without, is drawn as it enters on average.
+    """
     figure, (losses, slope) = _over_training(2, _title(config, lines))
     penalty, weight = config.penalty, config.penalty.weight
     shown = [Series("critic_loss", "critic's loss", BLUE), Series("generator_loss", "generator's loss", ORANGE)]
-    place = "in the critic's loss" if penalty.every == 1 else f"beside the critic's loss,\nonce in {penalty.every} updates"
-    shown.insert(1, Series("penalty", f"penalty {place}\n(weight {weight:g} x penalty)", GREEN, "--", weight))
+    label = f"penalty in the critic's loss\n(weight {weight:g} x penalty)"
+    if (every := penalty.every) > 1:
+        label = f"penalty, beside the critic's loss\n(weight {weight:g} x penalty,\n{every} times it at every {every}. update)"
+    shown.insert(1, Series("penalty", label, GREEN, "--", weight))
     losses.set_ylabel("loss")
     _draw_series(losses, shown, lines)
     where = words(penalty.points if penalty.name != "none" else "interpolates")

@@ -38,7 +38,7 @@ from wgan_jax.types import TrainState
 if TYPE_CHECKING:
     from wgan_jax.evaluation.figures import Artist
 
-CALL_SECONDS = 1.0  # the aim for one compiled call: an interrupt waits for it; its end costs up to a tenth of an update
+CALL_SECONDS = 1.0  # the aim for one compiled call: an interrupt waits for it; each costs up to a tenth of an update more
 RECORD = "metrics.jsonl"  # as a checkpoint keeps it: the lines up to its step
 CAUSES = ("critic_loss", "penalty", "critic_gradient_norm", "critic_parameter_norm", "generator_loss")  # before their effects
 
