@@ -260,7 +260,7 @@ def _pixels(config: ConfigDict) -> None:
     """
     config.model.update({"name": "mlp", "width": 512, "generator_normalization": "batch", "critic_activation": "leaky_relu"})
     config.n_critic = 2
-    config.steps = 24_000
+    config.steps = 40_000
     config.log_every, config.sample_every, config.eval_every, config.checkpoint_every = 100, 2000, 4000, 2000
 
 

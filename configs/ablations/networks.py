@@ -5,7 +5,7 @@ updates; Arjovsky 2017 (arXiv 1701.07875), section 4.3, where WGAN learns with a
 Command: python -m experiments.sweep --config=configs/ablations/networks.py[:preset[,paper=True]] [--seeds=N]
 Measured on one core: Fashion-MNIST, one seed of three of the settings, 7 to 10 minutes each; docs/ablations.md has them.
 
-On images a third of the preset's time, as an MLP takes it. Settings have fewer updates by what one costs more, see COST. On
+On images a fifth of the preset's time, as an MLP takes it. Settings have fewer updates by what one costs more, see COST. On
 other data only the critic updates differ, at the preset's networks.
 `paper=True` has the paper's updates, of all settings as many.
 """
@@ -18,7 +18,7 @@ from configs.ablations import points
 MLP = {"model.name": "mlp", "model.width": 512}
 DCGAN = {"model.name": "dcgan", "model.width": 32}
 COST = {"mlp": 1, "dcgan": 4, 2: 1, 5: 2}  # of an update, by network and by n_critic, in that of the cheapest
-SHARE = 3  # of the preset's length
+SHARE = 5  # of the preset's length
 
 
 def get_config(preset: str = "ring8") -> ConfigDict:
