@@ -34,7 +34,7 @@ SECONDARY |= {"penalty.perturbation", "clip_scope", "decay"}
 SECONDARY |= {key for key in KEYS if key.startswith(("critic.", "generator."))}
 # the value of what is on; of other numbers .5 or the next whole one
 OTHER = {"clip": 0.05, "replay.capacity": 8, "model.classes": 10}
-OTHER |= dict.fromkeys(("targets.smoothing", "targets.noise", "targets.flip"), 0.25)
+OTHER |= dict.fromkeys(("targets.smoothing", "targets.noise", "targets.flip"), 0.25)  # real stays above generated
 OTHER |= dict.fromkeys(("critic.max_gradient_norm", "generator.max_gradient_norm"), 1e-3)  # less than any gradient's
 OTHER |= {"inputs.augment": ",".join(registered("objectives/inputs.py", "AUGMENTATIONS"))}
 
