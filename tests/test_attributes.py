@@ -285,6 +285,16 @@ def test_both_players_minimise_what_the_auxiliary_classifier_says(build):
     np.testing.assert_allclose(found, wanted_value, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["embedding", "projection"])
+def test_a_virtually_normalised_generator_takes_a_code_for_its_label(build, name):
+    """Its reference batch has the first label either way."""
+    _, networks = build(name, changes={"model.generator_normalization": "virtual_batch"})
+    variables = {"params": random(jax.eval_shape(networks.init_generator, KEY)["params"])}
+    latents = networks.latents(jax.random.split(KEY, 4), LABEL)
+    of_labels, of_codes = (networks.generate(variables, latents._replace(label=y)) for y in (LABEL, CODES[LABEL]))
+    np.testing.assert_allclose(of_codes, of_labels, rtol=1e-4, atol=1e-5)
+
+
 # What is asked for
 
 

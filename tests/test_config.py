@@ -272,6 +272,11 @@ COMBINATIONS = [
         {"data.name": "digits", "data.path": ""},
     ),
     (
+        {"data.name": "digits", "conditioning.name": "auxiliary", "conditioning.weight": 0.0, "critic.loss_weight": 0.0},
+        "config.critic.loss_weight: 0 leaves",
+        {"conditioning.weight": 0.5},
+    ),
+    (
         {**IMLE, "generator.loss_weight": 2.0},
         "config.generator.loss_weight: objective=imle has no critic",
         {"generator.loss_weight": 1.0},
@@ -371,7 +376,7 @@ def test_a_combination_without_sense(changes, start, mend):
 
 def test_an_objective_without_a_critic_ignores_its_loss():
     config = good()
-    config.update_from_flattened_dict({**IMLE, "loss": "wasserstein"})
+    config.update_from_flattened_dict({**IMLE, "loss": "wasserstein", "critic.loss_weight": 0.0})
     assert mistakes(config) == []
 
 
